@@ -1,0 +1,58 @@
+# The same few commands for people and for CI. Needed beforehand: Python 3.10 or newer with pip and venv.
+#
+#   make demo     keypoints on a real photograph, base install (no torch)
+#   make test     all checks and tests, full install
+#   make check    lint, format, types, layers
+#   make format   let ruff repair what it can
+#   make docs     build the documentation into site/
+#   make clean    remove everything that was made
+
+PYTHON ?= python3
+PIP_INSTALL := bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check format docs clean
+
+demo: .venv-demo/.made
+	.venv-demo/bin/leanpose predict docs/assets/astronaut.jpg --out demo --format json,picture
+	@echo "The results are in:"
+	@ls -d demo/*
+
+test: check
+	.venv/bin/python -m pytest
+
+check: .venv/.made
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: .venv/.made
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+docs: .venv-docs/.made
+	.venv-docs/bin/mkdocs build --strict
+
+clean:
+	rm -rf .venv .venv-demo .venv-docs demo site dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# Environments, made again when what they are made from changes. The file .made is written last, so that an
+# environment whose making was interrupted is made again too.
+
+.venv-demo/.made: pyproject.toml
+	@echo "Making .venv-demo: the base install."
+	$(PYTHON) -m venv --clear .venv-demo
+	.venv-demo/$(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/.made: pyproject.toml constraints.txt
+	@echo "Making .venv: the full install. It downloads torch, which can take minutes."
+	$(PYTHON) -m venv --clear .venv
+	.venv/$(PIP_INSTALL) --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+.venv-docs/.made: pyproject.toml
+	@echo "Making .venv-docs."
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/$(PIP_INSTALL) --editable ".[docs]"
+	@touch $@

@@ -1,0 +1,157 @@
+"""The command line: `leanpose VERB ...`. A verb is a typed function; its signature and docstring are the options.
+
+Only the module of the verb that was asked for is imported, so `leanpose predict` never imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from leanpose.errors import InputError, LeanposeError, suggest
+
+COMMANDS = {
+    "predict": "leanpose.outputs:predict_files",
+    "evaluate": "leanpose.evaluate:evaluate",
+    "train": "leanpose.train:train_recipe",
+    "export": "leanpose.export:export",
+    "convert": "leanpose.checkpoints:convert",
+}
+SUMMARIES = {
+    "predict": "find keypoints in pictures and write JSON, CSV, COCO or drawn pictures",
+    "evaluate": "measure a model on a COCO-style set with the official metric",
+    "train": "train a network from a recipe",
+    "export": "write trained weights to ONNX and prove that both agree",
+    "convert": "turn a published checkpoint into leanpose weights",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0, 2 for unusable input, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(arguments)
+    except LeanposeError as error:
+        print(f"leanpose: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("leanpose: stopped", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"leanpose {version('leanpose')}")
+        return 0
+    verb, *rest = arguments
+    if verb not in COMMANDS:
+        raise InputError(f"There is no command '{verb}'.{suggest(verb, COMMANDS)}")
+    module, _, name = COMMANDS[verb].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    parsed = parse(verb, function, rest)
+    if parsed is None:  # help was shown
+        return 0
+    positional, named = parsed
+    result = function(*positional, **named)
+    if result is not None:
+        print(result)
+    return 0
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {verb:<10}{SUMMARIES[verb]}" for verb in COMMANDS)
+    return f"usage: leanpose COMMAND ...\n\n{verbs}\n\nleanpose COMMAND --help lists the options of a command."
+
+
+def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[list[Any], dict[str, Any]] | None:
+    """Turn words into the arguments of a function, by its signature and docstring.
+
+    Parameters without a default are positional (a list takes one word or more) and `*names` takes all words that are
+    left. Parameters with a default or behind a `*` are options, `--a-b VALUE` for `a_b`; a bool is a switch. Sizes are
+    written 256x192.
+
+    Returns:
+        Positional and named arguments, or None after `--help`.
+
+    Raises:
+        InputError: an option is unknown (the nearest is suggested), or a value does not fit its type.
+    """
+    from docstring_parser import parse as parse_docstring
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    docstring = parse_docstring(inspect.getdoc(function) or "")
+    texts = {entry.arg_name.lstrip("*"): entry.description for entry in docstring.params}
+    parser = ArgumentParser(prog=f"leanpose {verb}", description=docstring.short_description, exit_on_error=False)
+    types = typing.get_type_hints(function)
+    parameters = inspect.signature(function).parameters.values()
+    options = {}
+    for parameter in parameters:
+        kind, name = types[parameter.name], parameter.name
+        settings: dict[str, Any] = {"help": texts.get(name, "")}
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            settings |= {"type": kind, "nargs": "*"}
+        elif _is_positional(parameter):
+            settings |= {"type": typing.get_args(kind)[0], "nargs": "+"} if _is_list(kind) else {"type": kind}
+        else:
+            name = options[parameter.name] = "--" + name.replace("_", "-")
+            is_size = kind == tuple[int, int]
+            settings |= {"action": "store_true"} if kind is bool else {"type": _size if is_size else kind}
+            if parameter.default is parameter.empty:
+                settings["required"] = True
+            else:
+                settings["default"] = parameter.default
+        parser.add_argument(name, **settings)
+    for word in words:
+        if word.startswith("--") and (given := word.partition("=")[0]) not in (*options.values(), "--help"):
+            raise InputError(f"leanpose {verb} has no option {given}.{suggest(given, options.values())}")
+    try:
+        values = parser.parse_args(words)
+    except ArgumentError as error:
+        raise InputError(f"{_reason(str(error), options)}; see leanpose {verb} --help.") from None
+    except SystemExit:
+        return None
+    positional: list[Any] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            positional += values[parameter.name] or []
+        elif parameter.name not in options:
+            positional.append(values[parameter.name])
+    return positional, {name: values[name] for name in options}
+
+
+def _is_positional(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+
+
+def _reason(message: str, options: dict[str, str]) -> str:
+    """Put an error of the parser into one short sentence."""
+    message = " ".join(message.split())
+    wrong_value = re.search(r'Parser key "(\w+)".*(?:Given|Got) value: (.*)$', message)
+    if wrong_value:
+        name, value = wrong_value.groups()
+        return f"{options.get(name, name)} cannot be '{value}'"
+    return message.rstrip(".")
+
+
+def _is_list(kind: Any) -> bool:
+    return typing.get_origin(kind) is list
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Read "256x192" as (height, width)."""
+    height, _, width = str(text).partition("x")
+    return int(height), int(width)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Flip test: the mean of the heat maps of a picture and of its mirror image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from leanpose.errors import InputError
+
+
+def fuse_flip(
+    heatmaps: np.ndarray, heatmaps_of_mirrored: np.ndarray, flip_index: Sequence[int], shift: bool
+) -> np.ndarray:
+    """Average the heat maps of a picture with those of its mirror image, mirrored back.
+
+    Args:
+        heatmaps: (N, K, H, W) float32, of the picture.
+        heatmaps_of_mirrored: the same shape, of the picture mirrored left to right, as the network gave them.
+        flip_index: K integers, a permutation: for each keypoint the one it becomes in a mirror (left and
+            right exchanged).
+        shift: move the maps of the mirror image one pixel to the right before the mean, keeping column 0.
+            True for networks trained with the classical input stride, whose mirrored maps lie one pixel off;
+            false for those trained with UDP.
+
+    Returns:
+        (N, K, H, W) float32.
+
+    Raises:
+        InputError: the shapes differ, or flip_index is not a permutation of the K keypoints.
+    """
+    if heatmaps.shape != heatmaps_of_mirrored.shape or heatmaps.ndim != 4:
+        raise InputError(
+            "fuse_flip needs two arrays of the same shape (N, K, H, W), "
+            f"not {heatmaps.shape} and {heatmaps_of_mirrored.shape}."
+        )
+    if sorted(flip_index) != list(range(heatmaps.shape[1])):
+        raise InputError(
+            f"flip_index must hold each of the {heatmaps.shape[1]} keypoints once, not {list(flip_index)}."
+        )
+    fused = heatmaps_of_mirrored[:, list(flip_index), :, ::-1]  # mirrored back, a new array
+    if shift:
+        fused[..., 1:] = fused[..., :-1].copy()
+    fused += heatmaps
+    fused *= 0.5
+    return fused

@@ -1,0 +1,1 @@
+"""Annotation files in, training batches out."""

@@ -1,0 +1,128 @@
+"""Read COCO-style annotation files: COCO, LSP, CrowdPose and any set in the same form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leanpose.errors import InputError
+from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco
+from leanpose.structures import Sample
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; a missing or broken one raises InputError."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}; check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}).") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON ({error.msg} in line {error.lineno}).") from None
+
+
+def read_annotations(path: str | Path) -> tuple[dict[str, Any], KeypointSet]:
+    """Read an annotation file and its keypoint set.
+
+    Returns:
+        The file's content, checked: keys images, annotations, categories; every annotation has image_id, bbox and 3 K
+        keypoint numbers, and its picture is listed.
+
+    Raises:
+        InputError: broken JSON, a missing key, or a keypoint count that does not match the categories.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+        raise InputError(f"{path} is no COCO-style file: it needs the keys images, annotations and categories.")
+    keypoint_set = keypoint_set_from_coco(content["categories"], Path(path).name)
+    _require_keys(content["images"], ("id", "file_name"), "image", path)
+    _require_keys(content["annotations"], ("image_id", "bbox", "keypoints"), "annotation", path)
+    known = {image["id"] for image in content["images"]}
+    for i, annotation in enumerate(content["annotations"]):
+        if len(annotation["keypoints"]) != 3 * len(keypoint_set):
+            raise InputError(
+                f"{path}: annotation {i} has {len(annotation['keypoints'])} keypoint numbers, but the category names "
+                f"{len(keypoint_set)} keypoints, which makes {3 * len(keypoint_set)}."
+            )
+        if annotation["image_id"] not in known:
+            raise InputError(f"{path}: annotation {i} belongs to image {annotation['image_id']}, not in 'images'.")
+    return content, keypoint_set
+
+
+def _require_keys(entries: Iterable[dict[str, Any]], keys: tuple[str, ...], kind: str, path: str | Path) -> None:
+    for i, entry in enumerate(entries):
+        missing = [key for key in keys if key not in entry]
+        if missing:
+            raise InputError(f"{path}: {kind} {i} lacks the key '{missing[0]}'.")
+
+
+def read_samples(
+    annotations: str | Path, images: str | Path, keypoint_set: KeypointSet | None = None
+) -> list[Sample]:
+    """Read every person with a box and at least one labelled keypoint.
+
+    Args:
+        annotations: COCO-style JSON file.
+        images: folder of the pictures.
+        keypoint_set: the set wanted; keypoints are carried over by name, absent ones count as unlabelled.
+            None: the file's own set.
+
+    Returns:
+        One Sample a person, in the file's order. Crowd regions are left out. A box is clipped to the picture where
+        the file gives the picture's width and height.
+    """
+    content, file_set = read_annotations(annotations)
+    keypoint_set = keypoint_set or file_set
+    pictures = {image["id"]: image for image in content["images"]}
+    samples = []
+    for annotation in content["annotations"]:
+        picture = pictures[annotation["image_id"]]
+        box = box_from_xywh(annotation["bbox"], picture)
+        triples = np.array(annotation["keypoints"], dtype=np.float32).reshape(1, -1, 3)
+        points, visibility = convert(triples[..., :2], triples[..., 2], file_set, keypoint_set)
+        labelled = visibility[0] > 0
+        if annotation.get("iscrowd") or box is None or not labelled.any():
+            continue
+        samples.append(
+            Sample(
+                image_path=str(Path(images) / picture["file_name"]),
+                image_id=annotation["image_id"],
+                box_xyxy=box,
+                keypoints=np.where(labelled[:, None], points[0], np.nan).astype(np.float32),
+                visibility=visibility[0].astype(np.int8),
+            )
+        )
+    if not samples:
+        raise InputError(
+            f"{annotations} holds no person with a box and a labelled keypoint of the set '{keypoint_set.name}'."
+        )
+    return samples
+
+
+def box_from_xywh(xywh: list[float], picture: dict[str, Any]) -> np.ndarray | None:
+    """Return an annotated box as (4,) float32 xyxy, or None where it has no area.
+
+    Clipped as the HRNet family does: the right and bottom edges lie on the last pixel inside, x + w - 1, y + h - 1.
+    """
+    x, y, w, h = xywh
+    x1, y1 = max(0.0, x), max(0.0, y)
+    x2 = min(picture.get("width", np.inf) - 1, x1 + max(0.0, w - 1))
+    y2 = min(picture.get("height", np.inf) - 1, y1 + max(0.0, h - 1))
+    return np.array([x1, y1, x2, y2], dtype=np.float32) if x2 > x1 and y2 > y1 else None
+
+
+def read_detections(path: str | Path) -> list[dict[str, Any]]:
+    """Read a person-detection file: a list of {image_id, bbox xywh, score, category_id}; category 1 is kept.
+
+    Boxes are taken as they are, without clipping.
+    """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path} is no detection file: it must hold a list of boxes.")
+    _require_keys(content, ("image_id", "bbox", "score"), "detection", path)
+    return [entry for entry in content if entry.get("category_id", 1) == 1]

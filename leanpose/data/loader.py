@@ -1,0 +1,191 @@
+"""From annotated persons to training batches: crops decoded once and kept in memory, drawn in a fixed random order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from leanpose import geometry
+from leanpose.data.augment import NOISE
+from leanpose.data.coco_style import read_samples
+from leanpose.errors import InputError
+from leanpose.geometry import Convention, Size
+from leanpose.keypoint_sets import KeypointSet
+from leanpose.pictures import read_picture
+from leanpose.structures import Sample
+
+MARGIN = 1.5  # side of a kept crop over side of the network input: room for zoom, rotation and shift
+
+
+@dataclass
+class DataSource:
+    """One annotated set.
+
+    Attributes:
+        annotations: COCO-style JSON file.
+        images: folder of its pictures.
+        share: weight of this set among all: how often its persons are drawn.
+    """
+
+    annotations: str
+    images: str
+    share: float = 1.0
+
+
+Draw = tuple[int, int]  # position of a person in the set, number of the draw
+
+
+class CropSet(Dataset):
+    """Persons as uint8 crops in memory.
+
+    A crop shows the padded box at the scale of the network input with a margin around it, so that one affine on the
+    crop gives any view. Items are asked for in batches of (position, draw) pairs; the draw's number seeds its noise.
+
+    Args:
+        samples: annotated persons.
+        input_size: (height, width) of the network input.
+        padding, convention: as the network's Weights record says.
+        seed: of the noise.
+        threads: pictures decoded at once.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        input_size: Size,
+        padding: float = 1.25,
+        convention: Convention = "udp",
+        seed: int = 0,
+        threads: int = 2,
+    ) -> None:
+        self.seed = seed
+        self.crop_size = (_with_margin(input_size[0]), _with_margin(input_size[1]))
+        matrices = geometry.crop_matrices(
+            np.stack([sample.box_xyxy for sample in samples]), input_size, padding, convention
+        )
+        middle, wanted = (geometry.grid_centre(size, convention) for size in (input_size, self.crop_size))
+        matrices[:, :, 2] += np.subtract(wanted, middle)  # the same scale, with a margin all around
+        self.crops = np.empty((len(samples), *self.crop_size, 3), dtype=np.uint8)
+        self._fill(samples, matrices, threads)
+        points = np.stack([sample.keypoints for sample in samples])
+        self.keypoints = torch.from_numpy(geometry.transform(points, matrices).astype(np.float32))
+        self.visibility = torch.from_numpy(np.stack([sample.visibility for sample in samples]))
+
+    def _fill(self, samples: Sequence[Sample], matrices: np.ndarray, threads: int) -> None:
+        by_picture = [
+            (path, list(group))
+            for path, group in groupby(
+                sorted(range(len(samples)), key=lambda i: samples[i].image_path), lambda i: samples[i].image_path
+            )
+        ]
+
+        def cut(entry: tuple[str, list[int]]) -> None:
+            path, positions = entry
+            picture = read_picture(path)
+            for i in positions:
+                self.crops[i] = geometry.crop(picture, matrices[i], self.crop_size)
+
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in tqdm(pool.map(cut, by_picture), "decoding pictures", len(by_picture), disable=None):
+                pass
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, item: Draw) -> dict[str, torch.Tensor]:
+        return {name: values[0] for name, values in self.__getitems__([item]).items()}
+
+    def __getitems__(self, items: Sequence[Draw]) -> dict[str, torch.Tensor]:
+        """Return a batch: crops (B, H, W, 3) uint8, keypoints (B, K, 2), visibility (B, K), noise (B, NOISE)."""
+        positions = np.array([position for position, _ in items])
+        noise = np.stack([draw_noise(self.seed, draw) for _, draw in items])
+        return {
+            "crops": torch.from_numpy(self.crops[positions]),
+            "keypoints": self.keypoints[positions],
+            "visibility": self.visibility[positions],
+            "noise": torch.from_numpy(noise),
+        }
+
+
+def _with_margin(side: int) -> int:
+    """Return the crop's side: a whole number of pixels more on both sides, so that the plain view needs no resampling."""
+    return side + 2 * round(side * (MARGIN - 1) / 2)
+
+
+def draw_noise(seed: int, draw: int) -> np.ndarray:
+    """Return (NOISE,) float32 uniform in (0, 1), a function of seed and draw alone."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=draw << 64)).random(NOISE, dtype=np.float32)
+
+
+class MixedSampler(Sampler[Draw]):
+    """Draw persons of several sets by their shares, every person of a set once before any comes twice.
+
+    Epoch e of a seed is always the same sequence, so a resumed run continues as the unbroken one. Several processes
+    take every n-th draw of the same sequence.
+
+    Args:
+        lengths: persons in each set; positions count through all sets.
+        shares: weight of each set.
+        samples_per_epoch: draws of all processes together.
+        seed: of the order.
+        rank, processes: which part of the sequence is ours.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        shares: Sequence[float],
+        samples_per_epoch: int,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        if min(shares) < 0 or sum(shares) <= 0:
+            raise InputError(f"The shares of the data sets must not be negative and not all 0: {list(shares)}.")
+        self.lengths, self.seed, self.rank, self.processes = lengths, seed, rank, processes
+        exact = np.array(shares, dtype=np.float64) / sum(shares) * samples_per_epoch
+        ends = np.round(np.cumsum(exact)).astype(int)
+        self.counts = np.diff(ends, prepend=0)
+        self.samples_per_epoch = samples_per_epoch
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.samples_per_epoch, self.processes))
+
+    def __iter__(self) -> Iterator[Draw]:
+        first = np.cumsum([0, *self.lengths[:-1]])
+        chosen = np.concatenate(
+            [
+                start + self._of_set(which, length, count)
+                for which, (start, length, count) in enumerate(zip(first, self.lengths, self.counts, strict=True))
+            ]
+        )
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(chosen)
+        for i in range(self.rank, self.samples_per_epoch, self.processes):
+            yield int(order[i]), self.epoch * self.samples_per_epoch + i
+
+    def _of_set(self, which: int, length: int, count: int) -> np.ndarray:
+        """Return `count` positions in one set: the epoch's piece of an endless row of permutations."""
+        start = self.epoch * count
+        rounds = range(start // length, -(-(start + count) // length))
+        row = [np.random.default_rng((self.seed, 1 + which, r)).permutation(length) for r in rounds]
+        offset = start % length
+        return np.concatenate([np.zeros(0, int), *row])[offset : offset + count]
+
+
+def read_sources(sources: Sequence[DataSource], keypoint_set: KeypointSet) -> list[list[Sample]]:
+    """Read the persons of each source, carried to one keypoint set by name."""
+    if not sources:
+        raise InputError("There is no data to train on; give at least one annotation file and its folder.")
+    return [read_samples(source.annotations, source.images, keypoint_set) for source in sources]

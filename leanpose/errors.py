@@ -1,0 +1,54 @@
+"""Everything leanpose raises on purpose. Each message is one sentence that says what to type instead.
+
+LeanposeError              the command line prints the message and exits with status 2
+├── InputError             a picture, box, annotation file, recipe or option that cannot be used
+├── WeightsError           a model name or weights file that cannot be used
+└── MissingPackageError    an optional package is not installed; the message holds the line to type
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class LeanposeError(Exception):
+    """Base of all errors that leanpose raises on purpose."""
+
+
+class InputError(LeanposeError, ValueError):
+    """A picture, box, annotation file, recipe or option that cannot be used."""
+
+
+class WeightsError(LeanposeError, ValueError):
+    """A model name or weights file that cannot be used."""
+
+
+class MissingPackageError(LeanposeError, ImportError):
+    """An optional package is not installed."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest known name, else the list of known names as a sentence."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Import an optional package, or raise MissingPackageError with the line that installs it.
+
+    Args:
+        package: import name, for example "torch".
+        extra: the extra of leanpose that brings it, for example "train".
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package.split(".")[0]:
+            raise
+        raise MissingPackageError(
+            f'This needs the package {package.split(".")[0]}: pip install "leanpose[{extra}]"'
+        ) from None

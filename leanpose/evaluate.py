@@ -1,0 +1,149 @@
+"""Evaluate a model on a COCO-style set: one loop writes predictions, another scores the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from leanpose import geometry
+from leanpose.data.coco_style import read_annotations, read_detections, read_samples
+from leanpose.errors import InputError
+from leanpose.files import write_text
+from leanpose.metrics import coco_keypoint_metrics
+from leanpose.predict import Predictor
+from leanpose.runtime import EngineName
+from leanpose.structures import Poses
+
+KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
+NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
+
+
+@dataclass(frozen=True)
+class PictureBoxes:
+    """One picture to predict, with its person boxes.
+
+    Attributes:
+        path: file of the picture.
+        image_id: as the annotation file has it.
+        boxes_xyxy: (N, 4) float32 picture pixels.
+        scores: (N,) float32 confidence of the boxes; 1 for annotated ones.
+    """
+
+    path: str
+    image_id: int | str
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+
+
+def annotated_boxes(annotations: str | Path, images: str | Path) -> list[PictureBoxes]:
+    """Return the pictures of a COCO-style file with the boxes of all persons that have labelled keypoints."""
+    samples = sorted(read_samples(annotations, images), key=lambda s: s.image_path)
+    pictures = []
+    for path, group in groupby(samples, key=lambda s: s.image_path):
+        persons = list(group)
+        boxes = np.stack([p.box_xyxy for p in persons])
+        pictures.append(PictureBoxes(path, persons[0].image_id, boxes, np.ones(len(boxes), np.float32)))
+    return pictures
+
+
+def detected_boxes(annotations: str | Path, images: str | Path, detections: str | Path) -> list[PictureBoxes]:
+    """Return the pictures of a COCO-style file with the boxes of a person-detection file."""
+    content, _ = read_annotations(annotations)
+    by_picture: dict[Any, list[dict[str, Any]]] = {}
+    for entry in read_detections(detections):
+        by_picture.setdefault(entry["image_id"], []).append(entry)
+    pictures = []
+    for image in content["images"]:
+        entries = [e for e in by_picture.get(image["id"], []) if min(e["bbox"][2:]) > 0]
+        if entries:
+            xywh = np.array([e["bbox"] for e in entries], dtype=np.float32)
+            boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+            scores = np.array([e["score"] for e in entries], dtype=np.float32)
+            pictures.append(PictureBoxes(str(Path(images) / image["file_name"]), image["id"], boxes, scores))
+    if not pictures:
+        raise InputError(f"{detections} holds no box for any picture of {annotations}; is it the file of another set?")
+    return pictures
+
+
+def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
+    """Return one picture's persons in the COCO results form, rescored and without duplicates.
+
+    As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above 0.2 (0 if
+    there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
+    """
+    poses = predictor(picture.path, picture.boxes_xyxy)
+    confident = poses.scores > KEYPOINT_THRESHOLD
+    means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
+    poses = Poses(
+        poses.keypoints, poses.scores, poses.boxes_xyxy, (picture.scores * means).astype(np.float32), poses.keypoint_set
+    )
+    height, width = predictor.weights.input_size
+    _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, predictor.weights.padding)
+    kept = geometry.oks_nms(
+        poses.keypoints, poses.person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, NMS_THRESHOLD
+    )
+    return poses[kept].to_coco_results(picture.image_id)
+
+
+class Metrics(dict[str, float]):
+    """Figures by name, 0 to 1; prints as two lines in percent."""
+
+    def __str__(self) -> str:
+        cells = [(key, f"{100 * value:.1f}" if value >= 0 else "-") for key, value in self.items()]
+        return "\n".join("  ".join(f"{text:>5}" for text in row) for row in zip(*cells, strict=True))
+
+
+def score(annotations: str | Path, results: Iterable[dict[str, Any]], predictor: Predictor) -> Metrics:
+    """Return the official figures of results against a COCO-style file."""
+    return Metrics(coco_keypoint_metrics(annotations, list(results), predictor.weights.keypoint_set))
+
+
+def evaluate(
+    model: str,
+    *,
+    data: str,
+    images: str,
+    boxes: str = "gt",
+    flip_test: bool = False,
+    out: str | None = None,
+    engine: EngineName = "auto",
+    threads: int | None = None,
+) -> Metrics:
+    """Measure a model on a COCO-style data set with the official metric.
+
+    Args:
+        model: name or file (.onnx, .safetensors).
+        data: COCO-style annotation file.
+        images: folder of its pictures.
+        boxes: "gt" for the annotated boxes, or a person-detection file (COCO results form).
+        flip_test: average with the mirrored crop.
+        out: folder for results.json (COCO results form) and metrics.json; none is written without it.
+        engine: "auto", "onnxruntime" or "torch".
+        threads: threads of the network.
+
+    Returns:
+        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1.
+    """
+    predictor = Predictor(model, engine=engine, flip_test=flip_test, threads=threads)
+    _, file_set = read_annotations(data)
+    if file_set.keypoints != predictor.weights.keypoint_set.keypoints:
+        raise InputError(
+            f"{data} has the keypoints '{file_set.name}', but {model} predicts '{predictor.weights.keypoint_set.name}';"
+            " use a model of the same keypoint set."
+        )
+    pictures = annotated_boxes(data, images) if boxes == "gt" else detected_boxes(data, images, boxes)
+    results: list[dict[str, Any]] = []
+    for picture in tqdm(pictures, "predicting", unit="picture", disable=None):
+        results += predict_picture(predictor, picture)
+    metrics = score(data, results, predictor)
+    if out is not None:
+        write_text(Path(out) / "results.json", json.dumps(results))
+        write_text(Path(out) / "metrics.json", json.dumps(metrics, indent=1))
+    return metrics

@@ -1,0 +1,41 @@
+"""Write files whole or not at all: to a temporary name in the same folder, then rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from leanpose.errors import InputError
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Make a file that is complete or absent.
+
+    Args:
+        path: final name; missing folders are made.
+        write: called with a temporary path of the same suffix in the same folder; must write the file there.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); free space or choose another place.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically in UTF-8."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a binary file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))

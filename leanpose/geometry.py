@@ -1,0 +1,195 @@
+"""Where things are: box -> crop matrix -> crop, and back. The coordinate convention lives here and nowhere else.
+
+The centre of the top-left pixel is (0, 0), in pictures, network inputs and heat maps alike. Two ways to lay the
+network's pixel grid over a box exist:
+
+* "udp", the unbiased one (Huang et al., arXiv 1911.07524): the box's left and right edge fall on the *centres* of the
+  first and last pixel, so a size is counted as width - 1 and mirroring a crop mirrors its heat map exactly. The
+  scale is one number for both axes, taken from the height.
+* "classic" (HRNet, SimpleBaseline, LPN as published): a size is counted as width, the box's centre goes to width / 2.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeVar
+
+import cv2
+import numpy as np
+
+Convention = Literal["udp", "classic"]
+Size = tuple[int, int]  # (height, width)
+Array = TypeVar("Array")  # a NumPy array or a torch tensor
+
+CONVENTIONS: tuple[Convention, ...] = ("udp", "classic")
+
+
+def _extent(size: Size, convention: Convention) -> tuple[float, float]:
+    """Width and height of a pixel grid as the convention counts them."""
+    height, width = size
+    return (width - 1.0, height - 1.0) if convention == "udp" else (float(width), float(height))
+
+
+def grid_centre(size: Size, convention: Convention = "udp") -> tuple[float, float]:
+    """Return x, y of the point of a pixel grid where a box's centre falls."""
+    width, height = _extent(size, convention)
+    return width / 2, height / 2
+
+
+def _like(values: tuple[float, float], array: Array) -> Array:
+    if isinstance(array, np.ndarray):
+        return np.asarray(values, dtype=array.dtype)  # type: ignore[return-value]
+    return array.new_tensor(values)  # type: ignore[attr-defined]
+
+
+def input_to_heatmap(xy: Array, input_size: Size, heatmap_size: Size, convention: Convention = "udp") -> Array:
+    """Carry points from network-input pixels to heat-map pixels.
+
+    Args:
+        xy: (..., 2) points, a floating NumPy array or torch tensor; the result is of the same kind.
+    """
+    (w, h), (hw, hh) = _extent(input_size, convention), _extent(heatmap_size, convention)
+    return xy * _like((hw / w, hh / h), xy)  # type: ignore[operator]
+
+
+def heatmap_to_input(xy: Array, input_size: Size, heatmap_size: Size, convention: Convention = "udp") -> Array:
+    """Carry points from heat-map pixels to network-input pixels; the inverse of `input_to_heatmap`."""
+    return input_to_heatmap(xy, heatmap_size, input_size, convention)
+
+
+def padded_boxes(boxes_xyxy: np.ndarray, aspect: float, padding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres (N, 2) and sizes (N, 2), width and height, of boxes extended to an aspect ratio and padded.
+
+    Args:
+        boxes_xyxy: (N, 4) pixels.
+        aspect: width / height that every box is extended to (never cut).
+        padding: factor on the extended size, 1.25 in most of the field.
+    """
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    height = np.maximum(height, width / aspect)
+    return centres, np.stack([height * aspect, height], axis=1) * padding
+
+
+def crop_matrices(
+    boxes_xyxy: np.ndarray,
+    input_size: Size,
+    padding: float = 1.25,
+    convention: Convention = "udp",
+    degrees: float = 0.0,
+) -> np.ndarray:
+    """Return (N, 2, 3) float64 matrices from picture pixels to network-input pixels, one a box.
+
+    Args:
+        boxes_xyxy: (N, 4) pixels.
+        input_size: (height, width) of the network input.
+        padding: factor on the box after it was extended to the input's aspect ratio.
+        convention: "udp" or "classic", see the head of this file.
+        degrees: rotation of the crop's frame; positive turns the content counter-clockwise as seen on screen.
+    """
+    height, width = input_size
+    centres, sizes = padded_boxes(boxes_xyxy, width / height, padding)
+    scales = _extent(input_size, convention)[1] / sizes[:, 1]
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    rotations = scales[:, None, None] * np.array([[cos, sin], [-sin, cos]])
+    shifts = np.array(grid_centre(input_size, convention)) - np.einsum("nij,nj->ni", rotations, centres)
+    return np.concatenate([rotations, shifts[:, :, None]], axis=2)
+
+
+def invert(matrices: np.ndarray) -> np.ndarray:
+    """Return the inverses of (N, 2, 3) affine matrices."""
+    linear = np.linalg.inv(matrices[:, :, :2])
+    return np.concatenate([linear, -linear @ matrices[:, :, 2:]], axis=2)
+
+
+def transform(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Apply (N, 2, 3) affine matrices to (N, K, 2) points."""
+    return points @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]
+
+
+def crop(picture: np.ndarray, matrix: np.ndarray, input_size: Size) -> np.ndarray:
+    """Cut one crop out of a picture: bilinear, black outside.
+
+    Where the crop is less than half the size of its region, the region is first averaged down by a whole number, so
+    that large photographs do not alias.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        matrix: (2, 3) picture pixels -> crop pixels.
+        input_size: (height, width) of the crop.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    height, width = input_size
+    scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    factor = int(1 / scale) if scale > 0 else 1
+    if factor >= 2:
+        picture, matrix = _averaged_down(picture, matrix, input_size, factor)
+    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR)
+
+
+def _averaged_down(
+    picture: np.ndarray, matrix: np.ndarray, input_size: Size, factor: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink the part of the picture that the crop needs by a whole factor; return it and its matrix."""
+    height, width = input_size
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], dtype=np.float64)
+    needed = transform(corners, invert(matrix[None]))[0]
+    limits = np.array([picture.shape[1], picture.shape[0]])
+    start = np.clip(np.floor(needed.min(0)).astype(int) - factor, 0, limits)
+    stop = np.clip(np.ceil(needed.max(0)).astype(int) + factor, 0, limits)
+    small_w, small_h = (stop - start) // factor
+    if min(small_w, small_h) == 0:
+        return picture, matrix
+    (left, top), (right, bottom) = start, start + factor * np.array([small_w, small_h])
+    small = cv2.resize(picture[top:bottom, left:right], (int(small_w), int(small_h)), interpolation=cv2.INTER_AREA)
+    # a small pixel's centre lies in the middle of its factor x factor block: picture = factor * small + offset
+    offset = start + (factor - 1) / 2
+    linear = matrix[:, :2] * factor
+    return small, np.column_stack([linear, matrix[:, :2] @ offset + matrix[:, 2]])
+
+
+def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
+    """Return (N, M) intersection over union of (N, 4) and (M, 4) boxes xyxy."""
+    start = np.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
+    stop = np.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
+    shared = np.prod(np.clip(stop - start, 0, None), axis=2)
+    area_a, area_b = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (boxes_a, boxes_b))
+    return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-12)
+
+
+def oks(
+    keypoints_a: np.ndarray, keypoints_b: np.ndarray, areas_a: np.ndarray, areas_b: np.ndarray, sigmas: np.ndarray
+) -> np.ndarray:
+    """Return (N, M) object keypoint similarity between two groups of predicted persons.
+
+    The mean over keypoints of exp(-d^2 / (2 area (2 sigma)^2)), with the mean of the two areas, as the HRNet family
+    uses it to find duplicates. (COCO's metric, which counts labelled keypoints only, is in metrics.py.)
+
+    Args:
+        keypoints_a: (N, K, 2) pixels.
+        keypoints_b: (M, K, 2) pixels.
+        areas_a: (N,) square pixels.
+        areas_b: (M,) square pixels.
+        sigmas: (K,) OKS sigmas.
+    """
+    squared = np.sum((keypoints_a[:, None] - keypoints_b[None]) ** 2, axis=3)  # (N, M, K)
+    area = (areas_a[:, None] + areas_b[None]) / 2 + np.spacing(1)
+    return np.exp(-squared / (2 * area[..., None] * (2 * sigmas) ** 2)).mean(axis=2)
+
+
+def oks_nms(
+    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float = 0.9
+) -> np.ndarray:
+    """Return the positions of the persons to keep, best score first.
+
+    Greedy: a person goes when its OKS to a better one that was kept is above the threshold.
+    """
+    similarity = oks(keypoints, keypoints, areas, areas, sigmas)
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if all(similarity[i, j] <= threshold for j in kept):
+            kept.append(int(i))
+    return np.array(kept, dtype=int)

@@ -1,0 +1,252 @@
+"""Keypoint sets as data: names, edges, left/right pairs and OKS sigmas; custom sets from a COCO file.
+
+Sides are part of the names (`left_knee`), so flip pairs and drawing colours follow from the names alone.
+Sets are joined by name (`mapping`), never by position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from leanpose.errors import InputError, suggest
+
+# Other spellings of the same keypoint, as official annotation files use them.
+ALIASES = {"head": "top_head", "head_top": "top_head", "upper_neck": "neck"}
+
+# OKS sigmas by name: half of k_i of the COCO evaluation (cocodataset.org/#keypoints-eval) for COCO's own keypoints;
+# top_head and neck as CrowdPose has them (arXiv 1812.00324).
+OKS_SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
+    "hip": 0.107, "knee": 0.087, "ankle": 0.089, "top_head": 0.079, "neck": 0.079,
+}  # fmt: skip
+UNMEASURED_SIGMA = 0.079  # for names outside the table: no annotator spread has been published for them
+
+
+@dataclass(frozen=True)
+class KeypointSet:
+    """The keypoints of one convention, in the order of the arrays that carry them.
+
+    Attributes:
+        name: short name, for example "coco".
+        keypoints: K names; sides are spelled `left_x` and `right_x`.
+        edges: pairs of names that are joined by a limb.
+        source: where order and names come from.
+        sigmas: K OKS sigmas; empty: taken by name from OKS_SIGMAS.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    edges: tuple[tuple[str, str], ...]
+    source: str
+    sigmas: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.keypoints)) != len(self.keypoints) or not self.keypoints:
+            raise InputError(f"Keypoint set '{self.name}' needs at least one keypoint and no name twice.")
+        unknown = {end for edge in self.edges for end in edge} - set(self.keypoints)
+        if unknown:
+            raise InputError(f"Keypoint set '{self.name}' has edges to unknown keypoints: {sorted(unknown)}.")
+        if self.sigmas and len(self.sigmas) != len(self.keypoints):
+            raise InputError(
+                f"Keypoint set '{self.name}': {len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints."
+            )
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @cached_property
+    def edge_indices(self) -> np.ndarray:
+        """(E, 2) int: the edges as positions in `keypoints`."""
+        position = {name: i for i, name in enumerate(self.keypoints)}
+        return np.array([[position[a], position[b]] for a, b in self.edges], dtype=int).reshape(-1, 2)
+
+    @cached_property
+    def flip_index(self) -> np.ndarray:
+        """(K,) int: `keypoints[flip_index]` swaps left and right; keypoints without a partner stay."""
+        position = {name: i for i, name in enumerate(self.keypoints)}
+        return np.array([position.get(_mirrored(name), i) for name, i in position.items()], dtype=int)
+
+    @cached_property
+    def oks_sigmas(self) -> np.ndarray:
+        """(K,) float64 OKS sigmas."""
+        return np.array(self.sigmas or [_sigma(name) for name in self.keypoints], dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists and strings, for file metadata; `from_dict` is the inverse."""
+        return {
+            "name": self.name,
+            "keypoints": list(self.keypoints),
+            "edges": [list(edge) for edge in self.edges],
+            "source": self.source,
+            "sigmas": self.oks_sigmas.tolist(),
+        }
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> KeypointSet:
+        return KeypointSet(
+            values["name"],
+            tuple(values["keypoints"]),
+            tuple((a, b) for a, b in values["edges"]),
+            values["source"],
+            tuple(values["sigmas"]),
+        )
+
+
+def _mirrored(name: str) -> str:
+    if name.startswith("left_"):
+        return "right_" + name.removeprefix("left_")
+    if name.startswith("right_"):
+        return "left_" + name.removeprefix("right_")
+    return name
+
+
+def _canonical(name: str) -> str:
+    return ALIASES.get(name, name)
+
+
+def _sigma(name: str) -> float:
+    return OKS_SIGMAS.get(_canonical(name).removeprefix("left_").removeprefix("right_"), UNMEASURED_SIGMA)
+
+
+def mapping(source: KeypointSet, target: KeypointSet) -> np.ndarray:
+    """Return (K_target,) int: for each target keypoint its position in the source set, -1 where it is absent.
+
+    Spellings of the same place count as equal (`head_top` of MPII and `top_head`, see ALIASES).
+    """
+    position = {_canonical(name): i for i, name in enumerate(source.keypoints)}
+    return np.array([position.get(_canonical(name), -1) for name in target.keypoints], dtype=int)
+
+
+def convert(
+    keypoints: np.ndarray, values: np.ndarray, source: KeypointSet, target: KeypointSet
+) -> tuple[np.ndarray, np.ndarray]:
+    """Carry keypoints from one set to another by name.
+
+    Args:
+        keypoints: (N, K_source, 2) x, y.
+        values: (N, K_source) visibility or scores.
+
+    Returns:
+        (N, K_target, 2) keypoints, NaN where the source lacks the keypoint, and (N, K_target) values, 0 there.
+    """
+    index = mapping(source, target)
+    present = index >= 0
+    moved = np.where(present[:, None], keypoints[:, index], np.nan).astype(keypoints.dtype)
+    return moved, np.where(present, values[:, index], 0).astype(values.dtype)
+
+
+_LIMBS = (
+    ("left_shoulder", "left_elbow"),
+    ("left_elbow", "left_wrist"),
+    ("right_shoulder", "right_elbow"),
+    ("right_elbow", "right_wrist"),
+    ("left_hip", "left_knee"),
+    ("left_knee", "left_ankle"),
+    ("right_hip", "right_knee"),
+    ("right_knee", "right_ankle"),
+)
+_TRUNK = (
+    ("left_shoulder", "right_shoulder"),
+    ("left_hip", "right_hip"),
+    ("left_shoulder", "left_hip"),
+    ("right_shoulder", "right_hip"),
+)
+
+COCO = KeypointSet(
+    "coco",
+    (
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    (
+        *_LIMBS, *_TRUNK,
+        ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "right_eye"),
+        ("left_eye", "left_ear"), ("right_eye", "right_ear"),
+        ("left_ear", "left_shoulder"), ("right_ear", "right_shoulder"),
+    ),
+    "COCO keypoints 2017, cocodataset.org",
+)  # fmt: skip
+
+CROWDPOSE = KeypointSet(
+    "crowdpose",
+    (
+        "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+        "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "top_head", "neck",
+    ),
+    (*_LIMBS, *_TRUNK, ("top_head", "neck"), ("neck", "left_shoulder"), ("neck", "right_shoulder")),
+    "CrowdPose, arXiv 1812.00324 (its files call top_head 'head')",
+)  # fmt: skip
+
+MPII = KeypointSet(
+    "mpii",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+        "pelvis", "thorax", "upper_neck", "head_top",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    (
+        *_LIMBS,
+        ("pelvis", "left_hip"), ("pelvis", "right_hip"), ("pelvis", "thorax"),
+        ("thorax", "left_shoulder"), ("thorax", "right_shoulder"),
+        ("thorax", "upper_neck"), ("upper_neck", "head_top"),
+    ),
+    "MPII Human Pose, human-pose.mpi-inf.mpg.de",
+)  # fmt: skip
+
+LSP = KeypointSet(
+    "lsp",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+        "neck", "top_head",
+    ),
+    CROWDPOSE.edges,
+    "Leeds Sports Pose, Johnson and Everingham, BMVC 2010",
+)  # fmt: skip
+
+KEYPOINT_SETS = {s.name: s for s in (COCO, CROWDPOSE, MPII, LSP)}
+
+
+def get_keypoint_set(name: str) -> KeypointSet:
+    """Return the built-in keypoint set of that name; an unknown name raises InputError with the nearest one."""
+    if name not in KEYPOINT_SETS:
+        raise InputError(f"There is no keypoint set '{name}'.{suggest(name, KEYPOINT_SETS)}")
+    return KEYPOINT_SETS[name]
+
+
+def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> KeypointSet:
+    """Read a keypoint set from the `categories` of a COCO file.
+
+    A category whose names equal a built-in set, alias spellings included, gives that set; any other a custom one.
+
+    Args:
+        categories: the list under the file's key "categories".
+        where: name of the file, for messages.
+    """
+    with_keypoints = [c for c in categories if isinstance(c, dict) and c.get("keypoints")]
+    if len(with_keypoints) != 1:
+        raise InputError(
+            f"{where}: exactly one category with 'keypoints' is needed, found {len(with_keypoints)}; "
+            "keep one category in 'categories' or add its list of keypoint names."
+        )
+    category = with_keypoints[0]
+    names = tuple(str(name) for name in category["keypoints"])
+    canonical = tuple(map(_canonical, names))
+    for known in KEYPOINT_SETS.values():
+        if canonical == tuple(map(_canonical, known.keypoints)):
+            return known
+    skeleton = category.get("skeleton") or []
+    if any(len(edge) != 2 or not all(1 <= end <= len(names) for end in edge) for edge in skeleton):
+        raise InputError(f"{where}: 'skeleton' must hold pairs of keypoint numbers from 1 to {len(names)}.")
+    return KeypointSet(
+        str(category.get("name", "custom")),
+        names,
+        tuple((names[a - 1], names[b - 1]) for a, b in skeleton),
+        f"categories of {where}",
+        tuple(category.get("sigmas", ())),
+    )

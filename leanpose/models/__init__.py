@@ -1,0 +1,50 @@
+"""The networks, by name. A new network is one file and one line in `MODELS`."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from leanpose.errors import InputError, WeightsError, suggest
+from leanpose.models.lpn import lpn50, lpn101, lpn152
+from leanpose.models.simple_baseline import simple_baseline_50, simple_baseline_101, simple_baseline_152
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "lpn50": lpn50,
+    "lpn101": lpn101,
+    "lpn152": lpn152,
+    "simple_baseline_50": simple_baseline_50,
+    "simple_baseline_101": simple_baseline_101,
+    "simple_baseline_152": simple_baseline_152,
+}
+
+
+def create_model(name: str, num_keypoints: int = 17, **options: Any) -> nn.Module:
+    """Build a network with random weights.
+
+    Args:
+        name: a name that `list_models` returns; it is the name of the function that is called.
+        num_keypoints: K, number of keypoints that the network finds.
+        options: further arguments of that function, such as `attention="se"` for "lpn50".
+
+    Raises:
+        WeightsError: no network has this name.
+        InputError: the network has no such option, or the option not such a value.
+    """
+    if name not in MODELS:
+        raise WeightsError(f"Unknown model '{name}'.{suggest(name, MODELS)}")
+    constructor = MODELS[name]
+    known = inspect.signature(constructor).parameters
+    for option in options:
+        if option not in known:
+            raise InputError(f"The model {name} has no option '{option}'.{suggest(option, known)}")
+    return constructor(num_keypoints=num_keypoints, **options)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the networks that match a shell pattern such as "lpn*", in the order of `MODELS`."""
+    return fnmatch.filter(MODELS, pattern)

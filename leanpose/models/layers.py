@@ -1,0 +1,113 @@
+"""Building blocks, initialisation and checks that two or more networks share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from leanpose.errors import InputError
+
+
+class GlobalContext(nn.Module):
+    """Add to every pixel one vector computed from an attention-weighted mean of all pixels.
+
+    From "GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond", arXiv 1904.11492.
+    A new block is the identity: its last convolution starts at zero.
+
+    Args:
+        channels: C, of the input and the output.
+        hidden: width of the bottleneck that transforms the context vector.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.conv_mask = nn.Conv2d(channels, 1, kernel_size=1)
+        self.channel_add_conv = nn.Sequential(
+            nn.Conv2d(channels, hidden, kernel_size=1),
+            nn.LayerNorm([hidden, 1, 1]),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, kernel_size=1),
+        )
+        # The softmax cancels this bias: it has no effect and no gradient, but published weights hold it.
+        nn.init.zeros_(self.conv_mask.get_parameter("bias"))
+        self.start_as_identity()
+
+    def start_as_identity(self) -> None:
+        """Set the last convolution to zero, so that the block returns its input."""
+        for parameter in self.channel_add_conv[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        attention = self.conv_mask(features).flatten(2).softmax(dim=2)  # (B, 1, H*W), sums to 1
+        context = features.flatten(2) @ attention.transpose(1, 2)  # (B, C, 1)
+        return features + self.channel_add_conv(context.unsqueeze(3))  # (B, C, 1, 1), broadcast
+
+
+class SqueezeExcitation(nn.Module):
+    """Multiply every channel by a gate in (0, 1) computed from the means of all channels.
+
+    From "Squeeze-and-Excitation Networks", arXiv 1709.01507.
+
+    Args:
+        channels: C, of the input and the output.
+        hidden: width of the bottleneck between the means and the gates.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        gates = self.fc(features.mean(dim=(2, 3)))  # (B, C)
+        return features * gates[:, :, None, None]
+
+
+def init_convs_kaiming(network: nn.Module) -> None:
+    """Draw all convolution weights of a network from N(0, sqrt(2 / fan_in)) and set their biases to zero.
+
+    fan_in is the number of products summed in one output value. For a transposed convolution that is
+    kernel / stride taps on each axis, where `torch.nn.init.kaiming_normal_` would count output channels.
+    Source: He et al., "Delving Deep into Rectifiers", arXiv 1502.01852, equation 10.
+    """
+    for conv in network.modules():
+        if not isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        fan_in = conv.in_channels / conv.groups * math.prod(conv.kernel_size)
+        if isinstance(conv, nn.ConvTranspose2d):
+            fan_in /= math.prod(conv.stride)
+        nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_in))
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+
+
+def check_input_sides(images: Tensor, multiple: int) -> None:
+    """Check that the sides of a batch of pictures suit the strides of a network.
+
+    Nothing is checked while a network is compiled or exported: there the sides may be symbols.
+
+    Args:
+        images: (B, 3, H, W).
+        multiple: H and W have to be multiples of it, in pixels.
+
+    Raises:
+        InputError: a side is no multiple; the message names the nearest sides that are.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    for name, side in zip(("height", "width"), images.shape[-2:], strict=True):
+        if side % multiple or not side:
+            below, above = side // multiple * multiple, (side // multiple + 1) * multiple
+            nearest = f"{below} or {above}" if below else str(above)
+            raise InputError(
+                f"The network input has {name} {side}, but both sides must be multiples of {multiple}: "
+                f"use {name} {nearest}."
+            )

@@ -1,0 +1,139 @@
+"""Predictor: pictures in, Poses out. Boxes -> crops -> network -> codec -> picture pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leanpose import geometry
+from leanpose.codecs import create_codec, fuse_flip
+from leanpose.errors import InputError
+from leanpose.pictures import Source, read_picture
+from leanpose.runtime import Engine, EngineName, load_engine
+from leanpose.structures import Poses
+from leanpose.weights import Weights
+
+DEFAULT_MODEL = "lpn50"
+
+
+class Predictor:
+    """Find the keypoints of persons in pictures.
+
+        poses = Predictor("lpn50")("photo.jpg", boxes=[[10, 20, 200, 400]])
+
+    Args:
+        model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine.
+        engine: "auto", "onnxruntime" or "torch".
+        flip_test: also run the mirrored crops and average; twice the time, a little more accurate.
+        threads: threads of the network; None lets the engine choose.
+        batch_size: most crops in one call of the network.
+        options: further arguments of the engine, for example `providers` of ONNX Runtime.
+
+    Attributes:
+        weights: the Weights record of the loaded file.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Engine = DEFAULT_MODEL,
+        engine: EngineName = "auto",
+        flip_test: bool = False,
+        threads: int | None = None,
+        batch_size: int = 16,
+        **options: Any,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        self._engine = load_engine(model, engine, threads, **options) if isinstance(model, (str, Path)) else model
+        self.weights = self._engine.weights
+        self.flip_test = flip_test
+        self.batch_size = batch_size
+        self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
+
+    def __call__(self, picture: Source, boxes: Any = None) -> Poses:
+        """Return the poses of all persons in one picture.
+
+        Args:
+            picture: path, URL, PIL picture or (H, W, 3) uint8 RGB array.
+            boxes: (N, 4) or (4,) person boxes xyxy in picture pixels. None: the whole picture is one person.
+
+        Raises:
+            InputError: the picture cannot be read, or a box has NaN, no area, or lies outside the picture.
+        """
+        array = read_picture(picture)
+        boxes_xyxy = check_boxes(boxes, array.shape[:2])
+        parts = [
+            self._decode(array, boxes_xyxy[i : i + self.batch_size])
+            for i in range(0, len(boxes_xyxy), self.batch_size)
+        ]
+        if not parts:
+            return Poses.empty(self.weights.keypoint_set)
+        keypoints, scores = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return Poses(keypoints, scores, boxes_xyxy, scores.mean(axis=1), self.weights.keypoint_set)
+
+    def _decode(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return keypoints (N, K, 2) in picture pixels and scores (N, K) of the persons in the boxes."""
+        w = self.weights
+        images, matrices = network_images(picture, boxes_xyxy, w)
+        heatmaps = self._engine(images)["heatmaps"]  # (N, K, h / s, w / s)
+        if self.flip_test:
+            mirrored = self._engine(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
+            heatmaps = fuse_flip(heatmaps, mirrored, w.keypoint_set.flip_index, w.flip_shift)
+        keypoints, scores = self._codec.decode(heatmaps)  # heat-map pixels
+        heatmap_size = (heatmaps.shape[2], heatmaps.shape[3])
+        keypoints = geometry.heatmap_to_input(keypoints, w.input_size, heatmap_size, w.convention)
+        return geometry.transform(keypoints, geometry.invert(matrices)).astype(np.float32), scores
+
+
+def network_images(picture: np.ndarray, boxes_xyxy: np.ndarray, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """Cut persons out of a picture and normalise them as a record says.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        boxes_xyxy: (N, 4) pixels, N at least 1.
+
+    Returns:
+        (N, 3, h, w) float32 network inputs, and the (N, 2, 3) matrices from picture to input pixels.
+    """
+    matrices = geometry.crop_matrices(boxes_xyxy, weights.input_size, weights.padding, weights.convention)
+    crops = np.stack([geometry.crop(picture, matrix, weights.input_size) for matrix in matrices])
+    if weights.channel_order == "bgr":
+        crops = crops[..., ::-1]
+    scale = 1 / np.array(weights.std, dtype=np.float32)
+    images = crops.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    images *= scale[:, None, None]
+    images -= (np.array(weights.mean, dtype=np.float32) * scale)[:, None, None]
+    return images, matrices
+
+
+def check_boxes(boxes: Any, picture_size: tuple[int, int]) -> np.ndarray:
+    """Return boxes as (N, 4) float32, or raise InputError for a box that no person can be in.
+
+    Args:
+        boxes: (N, 4) or (4,) xyxy in picture pixels; None stands for the whole picture.
+        picture_size: (height, width) in pixels.
+    """
+    height, width = picture_size
+    if boxes is None:
+        return np.array([[0, 0, width, height]], dtype=np.float32)
+    try:
+        array = np.asarray(boxes, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InputError("Boxes must be numbers: x1,y1,x2,y2 in pixels, one box a person.") from None
+    if array.size == 0:
+        return np.zeros((0, 4), dtype=np.float32)
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise InputError(f"Boxes must have the shape (N, 4): x1, y1, x2, y2 in pixels; this is {array.shape}.")
+    for i, (x1, y1, x2, y2) in enumerate(array):
+        box = f"Box {i} ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
+        if not np.isfinite([x1, y1, x2, y2]).all():
+            raise InputError(f"{box} has a coordinate that is not a number; give x1, y1, x2, y2 in pixels.")
+        if x2 <= x1 or y2 <= y1:
+            raise InputError(f"{box} has no area; give x1, y1, x2, y2 with x1 < x2 and y1 < y2.")
+        if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+            raise InputError(f"{box} lies outside the picture of {width} x {height} pixels.")
+    return array

@@ -1,0 +1,193 @@
+"""Recipes: one flat YAML file a training run, checked key by key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from leanpose.data.augment import Augmentation
+from leanpose.data.loader import DataSource
+from leanpose.errors import InputError, suggest
+from leanpose.geometry import Convention
+from leanpose.keypoint_sets import get_keypoint_set
+from leanpose.weights import Weights
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that defines a training run.
+
+    Attributes:
+        model: name of the network.
+        out: folder for checkpoints, logs and best.safetensors.
+        data_root: folder that the paths of train_data and val_data start from.
+        train_data: annotated sets to train on, with the share of each.
+        val_data: set whose AP chooses the best epoch; it must have the wanted keypoint set.
+        keypoint_set: "coco", "crowdpose", "mpii" or "lsp"; keypoints of other sets are carried over by name.
+        input_size: height and width of the network input in pixels.
+        padding: factor on the person box.
+        convention: "udp" or "classic", see leanpose.geometry.
+        codec, codec_options: heat-map representation and its parameters.
+        model_options: further constructor arguments of the network.
+        start: .safetensors file to start from; null trains from scratch.
+        stages: runs one after another, each starting from the best of the one before (LPN's iterative training).
+        epochs: of each stage.
+        samples_per_epoch: persons an epoch; null: as many as there are.
+        batch_size: persons a step, of all processes together.
+        optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
+        learning_rate: at the top of the schedule.
+        weight_decay: on matrices and kernels only.
+        schedule: "cosine" to zero, or "step": times 0.1 at each milestone.
+        milestones: epochs, for "step".
+        warmup_steps: steps from 0 to the full learning rate.
+        gradient_clip: largest norm of the gradient; null: none.
+        ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none.
+        foreground_weight: extra weight of the squared error on keypoints, see leanpose.losses.
+        freeze_batch_norm: keep normalisation statistics as they are in the start file.
+        precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed".
+        channels_last: memory layout of the network; faster on most CPUs and GPUs.
+        compile: use torch.compile.
+        augmentation: how strongly training views differ.
+        validate_every: epochs between evaluations.
+        flip_test: average with the mirrored crop when evaluating.
+        seed: of initialisation, order and augmentation.
+        accelerator: "auto", "cpu" or "cuda".
+        threads: pictures decoded at once when crops are made.
+        max_minutes: stop a stage after this time; null: no limit.
+        data, licence, note: words for the weights' record.
+    """
+
+    model: str
+    out: str
+    train_data: list[DataSource]
+    val_data: DataSource
+    data_root: str = "."
+    keypoint_set: str = "coco"
+    input_size: tuple[int, int] = (256, 192)
+    padding: float = 1.25
+    convention: Convention = "udp"
+    codec: str = "udp"
+    codec_options: dict[str, Any] = field(default_factory=dict)
+    model_options: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    stages: int = 1
+    epochs: int = 140
+    samples_per_epoch: int | None = None
+    batch_size: int = 32
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: list[int] = field(default_factory=list)
+    warmup_steps: int = 0
+    gradient_clip: float | None = None
+    ema_decay: float = 0.999
+    foreground_weight: float = 0.0
+    freeze_batch_norm: bool = False
+    precision: str = "32-true"
+    channels_last: bool = True
+    compile: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validate_every: int = 1
+    flip_test: bool = True
+    seed: int = 0
+    accelerator: str = "auto"
+    threads: int = 2
+    max_minutes: float | None = None
+    data: str = ""
+    licence: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("stages", "epochs", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.learning_rate <= 0:
+            raise InputError(f"learning_rate must be above 0, not {self.learning_rate}.")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
+        if self.schedule == "step" and not self.milestones:
+            raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
+
+    def sources(self) -> list[DataSource]:
+        """Return the training sets with paths that start from data_root."""
+        return [self._located(source) for source in self.train_data]
+
+    def validation(self) -> DataSource:
+        """Return the validation set with paths that start from data_root."""
+        return self._located(self.val_data)
+
+    def _located(self, source: DataSource) -> DataSource:
+        root = Path(self.data_root)
+        return DataSource(str(root / source.annotations), str(root / source.images), source.share)
+
+    def weights(self, metrics: Mapping[str, float] | None = None) -> Weights:
+        """Return the record of what this recipe trains."""
+        height, width = self.input_size
+        return Weights(
+            name=f"{self.model}.{self.keypoint_set}_{height}x{width}",
+            model=self.model,
+            input_size=self.input_size,
+            keypoint_set=get_keypoint_set(self.keypoint_set),
+            padding=self.padding,
+            convention=self.convention,
+            codec=self.codec,
+            codec_options=self.codec_options,
+            model_options=self.model_options,
+            licence=self.licence,
+            data=self.data,
+            recipe=f"leanpose train, seed {self.seed}, {self.epochs} epochs, {self.stages} stages",
+            metrics=metrics or {},
+            note=self.note,
+        )
+
+
+def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: YAML file whose keys are the attributes of Recipe.
+        changes: "key=value" words that replace keys of the file; a dot reaches into a key ("augmentation.flip=0").
+
+    Raises:
+        InputError: the file is missing or no YAML mapping, a key is unknown (the nearest is suggested), a needed key is
+            absent, or a value does not fit.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no recipe {path}; check the path.") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is no recipe: it must hold key: value lines.")
+    for change in changes:
+        _apply(values, change)
+    known = [f.name for f in dataclasses.fields(Recipe)]
+    for key in values:
+        if key not in known:
+            raise InputError(f"A recipe has no key '{key}'.{suggest(str(key), known)}")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe, "recipe")
+    try:
+        recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": values})).recipe
+    except ArgumentError as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+    return recipe
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Put one "key=value" into the mapping; the value is read as YAML."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise InputError(f"'{change}' must have the form key=value, for example epochs=10.")
+    *outer, last = key.split(".")
+    for name in outer:
+        values = values.setdefault(name, {})
+    values[last] = yaml.safe_load(text)

@@ -1,0 +1,123 @@
+"""Run a network file: one call, several engines. Every engine maps normalised pictures to named heat maps.
+
+`Engine.__call__((B, 3, h, w) float32) -> {"heatmaps": (B, K, h / s, w / s) float32, ...}`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from leanpose.errors import InputError, WeightsError, require, suggest
+from leanpose.weights import Weights, find_weights
+
+if TYPE_CHECKING:
+    import torch
+
+EngineName = Literal["auto", "onnxruntime", "torch"]
+
+
+class Engine(Protocol):
+    """A loaded network with its record."""
+
+    weights: Weights
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+class OnnxRuntimeEngine:
+    """An ONNX file on ONNX Runtime.
+
+    Args:
+        path: file with a leanpose record in its metadata.
+        threads: threads of the network; None lets ONNX Runtime choose.
+        providers: ONNX Runtime execution providers, first choice first.
+    """
+
+    def __init__(
+        self, path: Path, threads: int | None = None, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    ) -> None:
+        import onnxruntime
+
+        missing = set(providers) - set(onnxruntime.get_available_providers())
+        if missing:
+            raise InputError(
+                f"This ONNX Runtime has no {', '.join(sorted(missing))}."
+                f" It has: {', '.join(onnxruntime.get_available_providers())}."
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        except Exception as error:  # ONNX Runtime's own exception classes are not public
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{path.name} is not a usable ONNX file ({reason}).") from None
+        self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
+
+
+class TorchEngine:
+    """A network in torch, as used during training and for .safetensors files.
+
+    Args:
+        network: module whose forward returns a dict of tensors; it is run where its parameters are.
+        weights: its record.
+    """
+
+    def __init__(self, network: torch.nn.Module, weights: Weights) -> None:
+        self.network = network
+        self.weights = weights
+
+    @staticmethod
+    def from_file(path: Path, threads: int | None = None) -> TorchEngine:
+        """Build the network that a .safetensors file names and load it."""
+        torch = require("torch", "train")
+        from leanpose.checkpoints import load_network
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return TorchEngine(*load_network(path))
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        import torch
+
+        was_training = self.network.training
+        self.network.eval()
+        with torch.inference_mode():
+            device = next(self.network.parameters()).device
+            outputs = self.network(torch.from_numpy(images).to(device))
+        self.network.train(was_training)
+        return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
+
+
+def load_engine(
+    model: str | Path, engine: EngineName = "auto", threads: int | None = None, **options: Any
+) -> Engine:
+    """Load a network by name or file.
+
+    Args:
+        model: see `leanpose.weights.find_weights`.
+        engine: "auto" takes ONNX Runtime for .onnx and torch for .safetensors.
+        threads: threads of the network; None lets the engine choose.
+        options: further arguments of the engine, for example `providers` of ONNX Runtime.
+    """
+    path = find_weights(model)
+    needed = "torch" if path.suffix == ".safetensors" else "onnxruntime"
+    if engine not in ("auto", "onnxruntime", "torch"):
+        raise InputError(f"There is no engine '{engine}'.{suggest(engine, ('onnxruntime', 'torch'))}")
+    if engine not in ("auto", needed):
+        raise InputError(
+            f"The engine {engine} cannot run {path.suffix} files: use engine {needed}, or export the weights with "
+            "`leanpose export`."
+        )
+    if needed == "torch":
+        return TorchEngine.from_file(path, threads)
+    return OnnxRuntimeEngine(path, threads, **options)

@@ -1,0 +1,157 @@
+"""The values that travel between the parts: Poses (what prediction returns) and Sample (one annotated person).
+
+Both are frozen, check themselves when made and hold NumPy arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from leanpose.errors import InputError
+from leanpose.keypoint_sets import KeypointSet
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    if not isinstance(array, np.ndarray) or array.shape != shape:
+        found = array.shape if isinstance(array, np.ndarray) else type(array).__name__
+        raise InputError(f"{name} must be an array of shape {shape}, not {found}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """All persons found in one picture.
+
+    Attributes:
+        keypoints: (N, K, 2) float32 x, y in picture pixels; the centre of the top-left pixel is (0, 0);
+            NaN where a keypoint is absent.
+        scores: (N, K) float32, the codec's confidence of each keypoint, about 0 to 1.
+        boxes_xyxy: (N, 4) float32 left, top, right, bottom in picture pixels.
+        person_scores: (N,) float32 confidence of each person.
+        keypoint_set: names, edges and flip pairs of the K keypoints.
+        ids: (N,) int64 identity over time, given by tracking; None for single pictures.
+    """
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+    boxes_xyxy: np.ndarray
+    person_scores: np.ndarray
+    keypoint_set: KeypointSet
+    ids: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n, k = len(self.keypoints), len(self.keypoint_set)
+        _check("keypoints", self.keypoints, (n, k, 2))
+        _check("scores", self.scores, (n, k))
+        _check("boxes_xyxy", self.boxes_xyxy, (n, 4))
+        _check("person_scores", self.person_scores, (n,))
+        if self.ids is not None:
+            _check("ids", self.ids, (n,))
+
+    @staticmethod
+    def empty(keypoint_set: KeypointSet) -> Poses:
+        """Return Poses of no person."""
+        k = len(keypoint_set)
+        zeros = np.zeros
+        return Poses(
+            zeros((0, k, 2), np.float32),
+            zeros((0, k), np.float32),
+            zeros((0, 4), np.float32),
+            zeros(0, np.float32),
+            keypoint_set,
+        )
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> Poses:
+        """Select persons by position, slice, mask or index array; the result is Poses again."""
+        chosen = np.atleast_1d(np.arange(len(self))[index])
+        return replace(
+            self,
+            keypoints=self.keypoints[chosen],
+            scores=self.scores[chosen],
+            boxes_xyxy=self.boxes_xyxy[chosen],
+            person_scores=self.person_scores[chosen],
+            ids=None if self.ids is None else self.ids[chosen],
+        )
+
+    def __iter__(self) -> Iterator[Poses]:
+        """Iterate over persons, each as Poses of length one."""
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} person" + ("" if len(self) == 1 else "s")
+        return f"Poses({count}, {len(self.keypoint_set)} {self.keypoint_set.name} keypoints)"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one JSON-ready dict a person: score, box_xyxy, id (if tracked), keypoints by name.
+
+        Absent keypoints (NaN) are left out.
+        """
+        persons = []
+        for i in range(len(self)):
+            keypoints = {
+                name: {"x": _rounded(x, 2), "y": _rounded(y, 2), "score": _rounded(score, 4)}
+                for name, (x, y), score in zip(
+                    self.keypoint_set.keypoints, self.keypoints[i], self.scores[i], strict=True
+                )
+                if np.isfinite([x, y]).all()
+            }
+            identity = {} if self.ids is None else {"id": int(self.ids[i])}
+            persons.append(
+                identity
+                | {
+                    "score": _rounded(self.person_scores[i], 4),
+                    "box_xyxy": [_rounded(v, 2) for v in self.boxes_xyxy[i]],
+                    "keypoints": keypoints,
+                }
+            )
+        return persons
+
+    def to_coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
+        """Return one entry a person in the COCO results form (keypoints as x, y, score triples, bbox as xywh)."""
+        triples = np.concatenate([np.nan_to_num(self.keypoints), self.scores[..., None]], axis=-1)  # (N, K, 3)
+        sizes = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_id,
+                "keypoints": [_rounded(v, 4) for v in triples[i].ravel()],
+                "bbox": [_rounded(v, 2) for v in (*self.boxes_xyxy[i, :2], *sizes[i])],
+                "score": _rounded(self.person_scores[i], 6),
+            }
+            for i in range(len(self))
+        ]
+
+
+def _rounded(value: float, digits: int) -> float:
+    return round(float(value), digits)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One annotated person.
+
+    Attributes:
+        image_path: file of the picture.
+        image_id: id of the picture in its annotation file.
+        box_xyxy: (4,) float32 in picture pixels.
+        keypoints: (K, 2) float32 in picture pixels; NaN where unlabelled.
+        visibility: (K,) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
+    """
+
+    image_path: str
+    image_id: int | str
+    box_xyxy: np.ndarray
+    keypoints: np.ndarray
+    visibility: np.ndarray
+
+    def __post_init__(self) -> None:
+        k = len(self.visibility)
+        _check("box_xyxy", self.box_xyxy, (4,))
+        _check("keypoints", self.keypoints, (k, 2))
+        _check("visibility", self.visibility, (k,))

@@ -1,0 +1,150 @@
+"""The Weights record: everything that prediction, evaluation and export must know about one file of weights.
+
+The record travels inside the file (metadata of ONNX and of safetensors), so a file alone is a model. Names of
+bundled files are resolved here: `lpn50` means the first entry of BUNDLED that begins with "lpn50.".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from leanpose.errors import WeightsError, suggest
+from leanpose.geometry import CONVENTIONS, Convention
+from leanpose.keypoint_sets import COCO, KeypointSet
+
+METADATA_KEY = "leanpose"
+FORMAT = 1
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+
+# name -> (file for prediction, its SHA-256); the first of a model is its default
+BUNDLED: dict[str, tuple[str, str]] = {
+    "lpn50.coco_128x96": (
+        "lpn50.coco_128x96.onnx",
+        "bcf8526540bf824042c20c4e9b71445308816f4690fcbfe8db8f0a586858cfe3",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What belongs to one file of weights besides the numbers.
+
+    Attributes:
+        name: for example "lpn50.coco_256x192".
+        model: a name of leanpose.models, for example "lpn50".
+        input_size: (height, width) of the network input in pixels.
+        keypoint_set: names, edges and sigmas of the K keypoints.
+        mean, std: three numbers each, on pixel values 0..255, in the order of `channel_order`.
+        channel_order: "rgb", or "bgr" for networks trained on OpenCV's order.
+        padding: factor on the person box before cropping.
+        convention: how boxes, inputs and heat maps align, see leanpose.geometry.
+        codec, codec_options: a name of leanpose.codecs and its parameters.
+        flip_shift: in the flip test, move the mirrored heat map by one pixel (classic convention only).
+        model_options: constructor arguments of the network that differ from the defaults.
+        licence: of the weights.
+        data: what they were trained on, in words.
+        recipe: file or words that say how.
+        metrics: measured figures, each under a key that says on what.
+        note: what a user must know; for example that the network is a reconstruction.
+    """
+
+    name: str
+    model: str
+    input_size: tuple[int, int]
+    keypoint_set: KeypointSet = COCO
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    padding: float = 1.25
+    convention: Convention = "udp"
+    codec: str = "udp"
+    codec_options: Mapping[str, Any] = field(default_factory=dict)
+    flip_shift: bool = False
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    data: str = ""
+    recipe: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.input_size) != 2 or min(self.input_size) < 1:
+            raise WeightsError(f"input_size must be (height, width) in pixels, not {self.input_size}.")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise WeightsError("mean and std must hold three numbers each, std above 0.")
+        if self.channel_order not in ("rgb", "bgr"):
+            raise WeightsError(f"channel_order must be 'rgb' or 'bgr', not '{self.channel_order}'.")
+        if self.convention not in CONVENTIONS:
+            raise WeightsError(f"convention must be one of {CONVENTIONS}, not '{self.convention}'.")
+        if self.padding <= 0:
+            raise WeightsError(f"padding must be above 0, not {self.padding}.")
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the record as the one metadata entry that files carry."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["keypoint_set"] = self.keypoint_set.to_dict()
+        return {METADATA_KEY: json.dumps({"format": FORMAT} | values, default=dict)}
+
+    @staticmethod
+    def from_metadata(metadata: Mapping[str, str] | None, where: str) -> Weights:
+        """Read the record out of a file's metadata.
+
+        Args:
+            metadata: all entries of the file.
+            where: name of the file, for messages.
+        """
+        if not metadata or METADATA_KEY not in metadata:
+            raise WeightsError(
+                f"{where} carries no leanpose record; make one with `leanpose convert` (published checkpoints) "
+                "or `leanpose export`."
+            )
+        values = json.loads(metadata[METADATA_KEY])
+        if values.pop("format", None) != FORMAT:
+            raise WeightsError(f"{where} was written by a newer leanpose: pip install -U leanpose.")
+        values["keypoint_set"] = KeypointSet.from_dict(values["keypoint_set"])
+        for key in ("input_size", "mean", "std"):
+            values[key] = tuple(values[key])
+        return Weights(**values)
+
+
+def find_weights(model: str | Path) -> Path:
+    """Return the file that a model name or path stands for.
+
+    Args:
+        model: a path to a .onnx or .safetensors file, a bundled name ("lpn50.coco_128x96") or a model ("lpn50").
+
+    Raises:
+        WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
+    """
+    name = str(model)
+    if name in BUNDLED or any(known.startswith(name + ".") for known in BUNDLED):
+        entry = name if name in BUNDLED else next(k for k in BUNDLED if k.startswith(name + "."))
+        return _bundled_file(entry)
+    path = Path(model)
+    if path.suffix in (".pth", ".pt", ".ckpt", ".pkl", ".bin", ".tar"):
+        raise WeightsError(
+            f"{path.name} is a pickle, which may hold code: turn it into safetensors with "
+            f"`leanpose convert {path.name} --model NAME --out FILE.safetensors`."
+        )
+    if path.suffix in (".onnx", ".safetensors"):
+        if not path.is_file():
+            raise WeightsError(f"There is no file {path}; check the path.")
+        return path
+    models = {entry.split(".")[0] for entry in BUNDLED}
+    raise WeightsError(f"There are no weights '{name}'.{suggest(name, models | set(BUNDLED))}")
+
+
+def _bundled_file(name: str) -> Path:
+    file, sha256 = BUNDLED[name]
+    path = BUNDLED_FOLDER / file
+    if not path.is_file():
+        raise WeightsError(f"The bundled file {file} is missing: pip install --force-reinstall leanpose.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise WeightsError(f"The bundled file {file} is damaged: pip install --force-reinstall leanpose.")
+    return path
