@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,9 +19,11 @@ from leanpose.weights import Weights
 
 State = Mapping[str, torch.Tensor]
 
+KEYPOINT_SET_OF = {17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of heat maps
+
 # How the published networks want their pictures, by the first part of the model's name. Both code bases feed
 # OpenCV's BGR with statistics in RGB order, crop the classic way and move the mirrored heat map by one pixel.
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, Any]] = {
     "lpn": {
         "codec": "beta_soft_argmax",
         "codec_options": {"sigma": 2.0, "beta": 160.0},
@@ -118,7 +121,7 @@ def convert(
     state = _read_pickle(checkpoint)
     biases = [t for name, t in state.items() if name.removeprefix("module.") == "final_layer.bias"]
     num_keypoints = len(biases[0]) if biases else 17
-    named = {17: "coco", 16: "mpii", 14: "crowdpose"}.get(num_keypoints, "coco") if not keypoint_set else keypoint_set
+    named = keypoint_set or KEYPOINT_SET_OF.get(num_keypoints, "coco")
     if named not in KEYPOINT_SETS:
         raise InputError(f"There is no keypoint set '{named}'.{suggest(named, KEYPOINT_SETS)}")
     weights = Weights(
@@ -152,5 +155,3 @@ def _read_pickle(path: str) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise WeightsError(f"{path} holds no state dict: a mapping from names to tensors.")
     return content
-
-

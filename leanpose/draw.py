@@ -140,9 +140,7 @@ def _side_and_part(name: str) -> tuple[str, str]:
     return (side, part) if side in ("left", "right") else ("centre", name)
 
 
-def _draw_person(
-    canvas: np.ndarray, keypoints: np.ndarray, opacities: np.ndarray, look: _Look, width: float
-) -> None:
+def _draw_person(canvas: np.ndarray, keypoints: np.ndarray, opacities: np.ndarray, look: _Look, width: float) -> None:
     """Draw limbs, then keypoints (K, 2) into the canvas; the faint ones first, so that they hide nothing."""
     drawn = opacities > 0
     if not drawn.any():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -75,14 +75,18 @@ def detected_boxes(annotations: str | Path, images: str | Path, detections: str 
 def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
     """Return one picture's persons in the COCO results form, rescored and without duplicates.
 
-    As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above 0.2 (0 if
-    there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
+    As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above
+    0.2 (0 if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
     """
     poses = predictor(picture.path, picture.boxes_xyxy)
     confident = poses.scores > KEYPOINT_THRESHOLD
     means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
     poses = Poses(
-        poses.keypoints, poses.scores, poses.boxes_xyxy, (picture.scores * means).astype(np.float32), poses.keypoint_set
+        poses.keypoints,
+        poses.scores,
+        poses.boxes_xyxy,
+        (picture.scores * means).astype(np.float32),
+        poses.keypoint_set,
     )
     height, width = predictor.weights.input_size
     _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, predictor.weights.padding)

@@ -148,9 +148,7 @@ def _comparison_inputs(weights: Weights, data: str | None, images: str | None) -
     return np.concatenate(crops)
 
 
-def _compare(
-    network: torch.nn.Module, weights: Weights, file: Path, images: np.ndarray, name: str
-) -> ExportReport:
+def _compare(network: torch.nn.Module, weights: Weights, file: Path, images: np.ndarray, name: str) -> ExportReport:
     expected = TorchEngine(network, weights)(images)["heatmaps"]
     found = OnnxRuntimeEngine(file)(images)["heatmaps"]
     codec = create_codec(weights.codec, **weights.codec_options)

@@ -26,7 +26,9 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}); free space or choose another place.") from None
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}); free space or choose another place."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -161,7 +161,11 @@ def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
 
 
 def oks(
-    keypoints_a: np.ndarray, keypoints_b: np.ndarray, areas_a: np.ndarray, areas_b: np.ndarray, sigmas: np.ndarray
+    keypoints_a: np.ndarray,
+    keypoints_b: np.ndarray,
+    areas_a: np.ndarray,
+    areas_b: np.ndarray,
+    sigmas: np.ndarray,
 ) -> np.ndarray:
     """Return (N, M) object keypoint similarity between two groups of predicted persons.
 

@@ -153,7 +153,9 @@ def to_csv(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> str:
 
 def to_coco(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> dict[str, Any]:
     """Return a COCO-style annotation file of the found persons; keypoints below LABEL_SCORE count as unlabelled."""
-    images, annotations, categories = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    categories: list[dict[str, Any]] = []
     for image_id, (source, (height, width), poses) in enumerate(results, 1):
         images.append({"id": image_id, "file_name": source, "width": width, "height": height})
         if not categories:

@@ -65,8 +65,7 @@ class Predictor:
         array = read_picture(picture)
         boxes_xyxy = check_boxes(boxes, array.shape[:2])
         parts = [
-            self._decode(array, boxes_xyxy[i : i + self.batch_size])
-            for i in range(0, len(boxes_xyxy), self.batch_size)
+            self._decode(array, boxes_xyxy[i : i + self.batch_size]) for i in range(0, len(boxes_xyxy), self.batch_size)
         ]
         if not parts:
             return Poses.empty(self.weights.keypoint_set)

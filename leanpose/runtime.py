@@ -98,9 +98,7 @@ class TorchEngine:
         return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
 
 
-def load_engine(
-    model: str | Path, engine: EngineName = "auto", threads: int | None = None, **options: Any
-) -> Engine:
+def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | None = None, **options: Any) -> Engine:
     """Load a network by name or file.
 
     Args:

@@ -51,12 +51,18 @@ class PoseTraining(LightningModule):
     """
 
     def __init__(
-        self, recipe: Recipe, network: torch.nn.Module, total_steps: int, pictures: Sequence[PictureBoxes] = ()
+        self,
+        recipe: Recipe,
+        network: torch.nn.Module,
+        total_steps: int,
+        pictures: Sequence[PictureBoxes] = (),
     ) -> None:
         super().__init__()
         self.recipe = recipe
         self.pictures = pictures
-        self.network = network.to(memory_format=torch.channels_last) if recipe.channels_last else network
+        if recipe.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
         self.total_steps = total_steps
         self.record = recipe.weights()
         self.codec = create_codec(recipe.codec, **recipe.codec_options)
@@ -119,7 +125,10 @@ class PoseTraining(LightningModule):
         recipe = self.recipe
         kernels = [p for p in self.network.parameters() if p.ndim > 1]
         vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": kernels, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        groups = [
+            {"params": kernels, "weight_decay": recipe.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
         if recipe.optimizer == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9)
         else:
@@ -197,7 +206,10 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     validation = recipe.validation()
     pictures = annotated_boxes(validation.annotations, validation.images)
     samples = [sample for samples in sets for sample in samples]
-    write_text(out / "recipe.yaml", yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe))), sort_keys=False))
+    write_text(
+        out / "recipe.yaml",
+        yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe))), sort_keys=False),
+    )
     crops = CropSet(samples, recipe.input_size, recipe.padding, recipe.convention, threads=recipe.threads)
     best = Path(recipe.start) if recipe.start else None
     for stage in range(recipe.stages):
@@ -250,7 +262,7 @@ def _run_stage(
         processes,
     )
     loader = DataLoader(crops, recipe.batch_size // processes, sampler=sampler, collate_fn=_as_it_is)
-    validation = DataLoader(range(len(pictures)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
+    validation: DataLoader[int] = DataLoader(range(len(pictures)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
 
     network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
     if start is not None:
@@ -272,7 +284,10 @@ def _run_stage(
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         callbacks=_callbacks(recipe, folder),
-        logger=[CSVLogger(folder, name=None, version="csv"), TensorBoardLogger(folder, name=None, version="tensorboard")],
+        logger=[
+            CSVLogger(folder, name=None, version="csv"),
+            TensorBoardLogger(folder, name=None, version="tensorboard"),
+        ],
     )
     last = folder / "last.ckpt"
     trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None)
@@ -289,5 +304,3 @@ def _callbacks(recipe: Recipe, folder: Path) -> list[Callback]:
 def _as_it_is(batch: Any) -> Any:
     """Collate function for batches that the set has already put together."""
     return batch
-
-

@@ -202,9 +202,7 @@ def test_every_built_in_set_shows_all_colours(name: str) -> None:
     angle = 2 * np.pi * np.arange(k) / k
     keypoints = 110 + 90 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)[None]
     box = np.array([[20, 20, 200, 200]], np.float32)
-    poses = Poses(
-        keypoints.astype(np.float32), np.ones((1, k), np.float32), box, np.ones(1, np.float32), keypoint_set
-    )
+    poses = Poses(keypoints.astype(np.float32), np.ones((1, k), np.float32), box, np.ones(1, np.float32), keypoint_set)
     picture = draw_poses(grey(), poses)
     for colour in PALETTE.values():
         assert (picture == colour).all(axis=2).sum() > 20

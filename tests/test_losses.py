@@ -31,8 +31,7 @@ def test_golden() -> None:
 def test_is_the_mean_over_keypoints_of_half_the_mean_squared_error() -> None:
     predicted, target, weights = random_batch()
     per_keypoint = [
-        0.5 * torch.mean((weights[:, k, None, None] * (predicted[:, k] - target[:, k])) ** 2)
-        for k in range(3)
+        0.5 * torch.mean((weights[:, k, None, None] * (predicted[:, k] - target[:, k])) ** 2) for k in range(3)
     ]
     torch.testing.assert_close(heatmap_mse(predicted, target, weights), torch.stack(per_keypoint).mean())
 

@@ -50,9 +50,7 @@ class Dark:
 
         Arguments, results and errors are those of `gaussian_targets`.
         """
-        return gaussian_targets(
-            keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=False
-        )
+        return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=False)
 
     def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find one keypoint in each heat map.
@@ -138,9 +136,7 @@ def _mirror(index: np.ndarray, length: int) -> np.ndarray:
     return np.minimum(index, period - index)
 
 
-def newton_step(
-    dx: np.ndarray, dy: np.ndarray, dxx: np.ndarray, dyy: np.ndarray, dxy: np.ndarray
-) -> np.ndarray:
+def newton_step(dx: np.ndarray, dy: np.ndarray, dxx: np.ndarray, dyy: np.ndarray, dxy: np.ndarray) -> np.ndarray:
     """Compute the step from a pixel to the maximum of the parabola that has these derivatives there.
 
     Args:

@@ -10,7 +10,7 @@ from leanpose.errors import InputError
 
 
 def fuse_flip(
-    heatmaps: np.ndarray, heatmaps_of_mirrored: np.ndarray, flip_index: Sequence[int], shift: bool
+    heatmaps: np.ndarray, heatmaps_of_mirrored: np.ndarray, flip_index: Sequence[int] | np.ndarray, shift: bool
 ) -> np.ndarray:
     """Average the heat maps of a picture with those of its mirror image, mirrored back.
 

@@ -43,9 +43,7 @@ class Heatmap:
 
         Arguments, results and errors are those of `gaussian_targets`.
         """
-        return gaussian_targets(
-            keypoints, visibility, heatmap_size, self.sigma, quantized=True, windowed=True
-        )
+        return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=True, windowed=True)
 
     def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find one keypoint in each heat map.

@@ -50,9 +50,7 @@ class UDP:
 
         Arguments, results and errors are those of `gaussian_targets`.
         """
-        return gaussian_targets(
-            keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=True
-        )
+        return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=True)
 
     def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find one keypoint in each heat map.

@@ -132,7 +132,11 @@ def _views(
 
 
 def _half_bodies(
-    keypoints: torch.Tensor, visibility: torch.Tensor, which: torch.Tensor, aspect: float, keypoint_set: KeypointSet
+    keypoints: torch.Tensor,
+    visibility: torch.Tensor,
+    which: torch.Tensor,
+    aspect: float,
+    keypoint_set: KeypointSet,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return centre (B, 2) and height (B,) of one half of each person, and (B,) whether it has one.
 

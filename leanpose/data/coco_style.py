@@ -61,9 +61,7 @@ def _require_keys(entries: Iterable[dict[str, Any]], keys: tuple[str, ...], kind
             raise InputError(f"{path}: {kind} {i} lacks the key '{missing[0]}'.")
 
 
-def read_samples(
-    annotations: str | Path, images: str | Path, keypoint_set: KeypointSet | None = None
-) -> list[Sample]:
+def read_samples(annotations: str | Path, images: str | Path, keypoint_set: KeypointSet | None = None) -> list[Sample]:
     """Read every person with a box and at least one labelled keypoint.
 
     Args:

@@ -82,7 +82,8 @@ class CropSet(Dataset):
         by_picture = [
             (path, list(group))
             for path, group in groupby(
-                sorted(range(len(samples)), key=lambda i: samples[i].image_path), lambda i: samples[i].image_path
+                sorted(range(len(samples)), key=lambda i: samples[i].image_path),
+                lambda i: samples[i].image_path,
             )
         ]
 
@@ -115,7 +116,7 @@ class CropSet(Dataset):
 
 
 def _with_margin(side: int) -> int:
-    """Return the crop's side: a whole number of pixels more on both sides, so that the plain view needs no resampling."""
+    """Return the crop's side: whole pixels more on both sides, so that the plain view needs no resampling."""
     return side + 2 * round(side * (MARGIN - 1) / 2)
 
 

@@ -38,9 +38,7 @@ class LightweightBottleneck(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, kernel_size=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(
-            channels, channels, kernel_size=3, stride=stride, padding=1, groups=channels, bias=False
-        )
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=stride, padding=1, groups=channels, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
@@ -143,9 +141,7 @@ class LPN(nn.Module):
                 nn.init.normal_(module.weight, std=0.001)
 
 
-def _stage(
-    in_channels: int, channels: int, num_blocks: int, stride: int, attention: Attention
-) -> nn.Sequential:
+def _stage(in_channels: int, channels: int, num_blocks: int, stride: int, attention: Attention) -> nn.Sequential:
     """Chain bottlenecks, of which the first changes channels and size: (B, in_channels, H, W) to
     (B, channels, H / stride, W / stride)."""
     first = LightweightBottleneck(in_channels, channels, stride, attention)

@@ -56,9 +56,7 @@ def distances(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
         (BetaSoftArgmax(), 0.36, 0.17),
     ],
 )
-def test_exact_gaussians_are_found_to_the_precision_of_the_codec(
-    codec: Codec, largest: float, mean: float
-) -> None:
+def test_exact_gaussians_are_found_to_the_precision_of_the_codec(codec: Codec, largest: float, mean: float) -> None:
     places = random_places(margin=8)
     keypoints, scores = codec.decode(gaussian_maps(places))
     assert keypoints.dtype == scores.dtype == np.float32
@@ -204,9 +202,7 @@ def test_log_around_peaks_equals_the_logarithm_of_the_whole_map_blurred(
     blurred = cv2.GaussianBlur(padded, (blur, blur), 0)[pad : pad + SIZE[0], pad : pad + SIZE[1]]
     x, y = peak
     expected = np.log(np.maximum(blurred[y - 2 : y + 3, x - 2 : x + 3], 0.1))
-    found = log_around_peaks(
-        image[None, None], np.array([[peak]]), reach=2, blur=blur, reflect=reflect, floor=0.1
-    )
+    found = log_around_peaks(image[None, None], np.array([[peak]]), reach=2, blur=blur, reflect=reflect, floor=0.1)
     np.testing.assert_allclose(found[:, :, 0, 0], expected, atol=1e-5)
 
 
@@ -239,9 +235,7 @@ def test_newton_step_is_safe(derivatives: tuple[float, ...], expected: tuple[flo
 # ---- encode
 
 
-def encode(
-    codec: Codec, places: np.ndarray, visibility: np.ndarray | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(codec: Codec, places: np.ndarray, visibility: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     torch = pytest.importorskip("torch")
     if visibility is None:
         visibility = np.full(places.shape[:2], 2)
@@ -258,9 +252,7 @@ def test_round_trip_of_unquantized_codecs(codec: Codec, largest: float) -> None:
     assert distances(keypoints, places).max() < largest
 
 
-@pytest.mark.parametrize(
-    "codec", [Heatmap(), Heatmap(shift=False), BetaSoftArgmax(), BetaSoftArgmax(beta=40)]
-)
+@pytest.mark.parametrize("codec", [Heatmap(), Heatmap(shift=False), BetaSoftArgmax(), BetaSoftArgmax(beta=40)])
 def test_round_trip_of_quantized_codecs_gives_the_nearest_pixel(codec: Codec) -> None:
     places = random_places(margin=8)
     keypoints, _ = codec.decode(encode(codec, places)[0].numpy())
@@ -282,9 +274,7 @@ def test_udp_target_is_the_exact_gaussian_in_a_window_about_the_nearest_pixel() 
 
 @every_codec
 def test_which_keypoints_count(codec: Codec) -> None:
-    places = np.array(
-        [[[20, 30], [20, 30], [20, 30], [-8.6, 30], [-8.4, 30], [20, 69.6], [20, 69.4], [np.nan, 3]]]
-    )
+    places = np.array([[[20, 30], [20, 30], [20, 30], [-8.6, 30], [-8.4, 30], [20, 69.6], [20, 69.4], [np.nan, 3]]])
     visibility = np.array([[0, 1, 2, 2, 2, 2, 2, 2]])
     heatmaps, weights = encode(codec, places, visibility)
     assert weights.tolist() == [[0, 1, 1, 0, 1, 0, 1, 0]]

@@ -54,9 +54,7 @@ def test_official_lpn_decode(golden: dict[str, np.ndarray]) -> None:
         rtol=0,
         atol=1e-4,
     )
-    np.testing.assert_array_equal(
-        without_knife_edges(scores), without_knife_edges(golden["soft160.maxvals"][..., 0])
-    )
+    np.testing.assert_array_equal(without_knife_edges(scores), without_knife_edges(golden["soft160.maxvals"][..., 0]))
 
 
 @pytest.mark.parametrize(("shift", "name"), [(False, "flip.fused_noshift"), (True, "flip.fused_shift")])

@@ -38,9 +38,7 @@ def test_float64_output_equals_official(golden: dict[str, Tensor], golden_lpn50:
     torch.testing.assert_close(heatmaps, golden["golden.output_fp64"], atol=1e-9, rtol=0)
 
 
-def test_float32_output_and_backbone_equal_official(
-    golden: dict[str, Tensor], golden_lpn50: nn.Module
-) -> None:
+def test_float32_output_and_backbone_equal_official(golden: dict[str, Tensor], golden_lpn50: nn.Module) -> None:
     seen = {}
     golden_lpn50.layer4.register_forward_hook(lambda module, inputs, output: seen.update(layer4=output))
     with torch.no_grad():
@@ -89,9 +87,7 @@ STAGE_MEAN_STD = {  # lpn50 at 256x192
 
 
 @pytest.mark.parametrize(("name", "height", "width", "expected"), WEIGHT_FREE_GOLDENS)
-def test_float64_statistics_equal_official(
-    name: str, height: int, width: int, expected: tuple[float, ...]
-) -> None:
+def test_float64_statistics_equal_official(name: str, height: int, width: int, expected: tuple[float, ...]) -> None:
     with torch.no_grad():
         y = filled(name)(picture(height, width))["heatmaps"]
     actual = (y.mean(), y.std(), y.abs().max(), y[0, 0, 0, 0], y[0, 5, 20, 13], y[0, 16, -1, -1])

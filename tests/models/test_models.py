@@ -64,14 +64,10 @@ def test_forward_and_backward(name: str) -> None:
         both = network(images.double())["heatmaps"]
         first = network(images[:1].double())["heatmaps"]
     assert both.isfinite().all()
-    torch.testing.assert_close(
-        both[:1], first
-    )  # in eval mode, one picture does not change another's heatmaps
+    torch.testing.assert_close(both[:1], first)  # in eval mode, one picture does not change another's heatmaps
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "input_size", "parameters", "macs", "attention_macs"), COUNTS, ids=str
-)
+@pytest.mark.parametrize(("name", "options", "input_size", "parameters", "macs", "attention_macs"), COUNTS, ids=str)
 def test_counts(
     name: str, options: dict, input_size: tuple[int, int], parameters: int, macs: int, attention_macs: int
 ) -> None:
@@ -104,11 +100,7 @@ def test_every_constructor_is_in_the_table() -> None:
     for info in pkgutil.iter_modules(leanpose.models.__path__):
         module = importlib.import_module(f"leanpose.models.{info.name}")
         for name, function in inspect.getmembers(module, inspect.isfunction):
-            if (
-                function.__module__ == module.__name__
-                and not name.startswith("_")
-                and builds_a_network(function)
-            ):
+            if function.__module__ == module.__name__ and not name.startswith("_") and builds_a_network(function):
                 constructors[name] = function
     assert constructors == MODELS
 
@@ -130,7 +122,7 @@ def test_list_models() -> None:
 
 
 def test_unknown_model_is_refused() -> None:
-    with pytest.raises(WeightsError, match="Unknown model 'lpn-50'. Did you mean 'lpn50'?"):
+    with pytest.raises(WeightsError, match=r"Unknown model 'lpn-50'\. Did you mean 'lpn50'\?"):
         create_model("lpn-50")
 
 
