@@ -1,1 +1,59 @@
-"""leanpose: efficient 2D human pose estimation. `Predictor("lpn50")("photo.jpg")` returns Poses."""
+"""leanpose: efficient 2D human pose estimation.
+
+    from leanpose import Predictor
+    poses = Predictor("lpn50")("photo.jpg")
+
+Names are imported when they are first used, so `import leanpose` is quick and never brings torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leanpose.codecs import create_codec
+    from leanpose.draw import draw_poses
+    from leanpose.errors import InputError, LeanposeError, MissingPackageError, WeightsError
+    from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, MPII, KeypointSet, get_keypoint_set
+    from leanpose.models import create_model, list_models
+    from leanpose.pictures import read_picture
+    from leanpose.predict import Predictor
+    from leanpose.runtime import load_engine
+    from leanpose.structures import Poses, Sample
+    from leanpose.weights import Weights
+
+_HOME = {
+    "COCO": "keypoint_sets",
+    "CROWDPOSE": "keypoint_sets",
+    "LSP": "keypoint_sets",
+    "MPII": "keypoint_sets",
+    "InputError": "errors",
+    "KeypointSet": "keypoint_sets",
+    "LeanposeError": "errors",
+    "MissingPackageError": "errors",
+    "Poses": "structures",
+    "Predictor": "predict",
+    "Sample": "structures",
+    "Weights": "weights",
+    "WeightsError": "errors",
+    "create_codec": "codecs",
+    "create_model": "models",
+    "draw_poses": "draw",
+    "get_keypoint_set": "keypoint_sets",
+    "list_models": "models",
+    "load_engine": "runtime",
+    "read_picture": "pictures",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'leanpose' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"leanpose.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -64,3 +64,17 @@ def test_files_are_named_after_their_topic() -> None:
     vague = {"utils", "util", "core", "common", "helpers", "helper", "base", "misc"}
     names = [path.relative_to(PACKAGE) for path in FILES]
     assert not [name for name in names if vague & {part.removesuffix(".py") for part in name.parts}]
+
+
+PUBLIC_NAMES = {
+    *("COCO", "CROWDPOSE", "LSP", "MPII", "KeypointSet", "get_keypoint_set"),
+    *("LeanposeError", "InputError", "WeightsError", "MissingPackageError"),
+    *("Poses", "Sample", "Weights", "Predictor", "load_engine", "read_picture", "draw_poses"),
+    *("create_codec", "create_model", "list_models"),
+}
+
+
+def test_public_names_are_pinned_and_importable() -> None:
+    assert set(leanpose.__all__) == PUBLIC_NAMES
+    for name in PUBLIC_NAMES:
+        assert getattr(leanpose, name).__module__.startswith("leanpose") or name.isupper()
