@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
-from leanpose.errors import InputError, LeanposeError, suggest
+from leanpose.errors import InputError, LeanposeError, MissingPackageError, suggest
 
 COMMANDS = {
     "predict": "leanpose.outputs:predict_files",
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LeanposeError as error:
         print(f"leanpose: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("leanpose: stopped", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"leanpose: {str(error) or 'stopped'}", file=sys.stderr)
         return 130
 
 
@@ -57,7 +59,8 @@ def _run(arguments: list[str]) -> int:
     if verb not in COMMANDS:
         raise InputError(f"There is no command '{verb}'.{suggest(verb, COMMANDS)}")
     module, _, name = COMMANDS[verb].partition(":")
-    function = getattr(importlib.import_module(module), name)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with a picture, we say ourselves
+    function = getattr(_import(module), name)
     parsed = parse(verb, function, rest)
     if parsed is None:  # help was shown
         return 0
@@ -66,6 +69,16 @@ def _run(arguments: list[str]) -> int:
     if result is not None:
         print(result)
     return 0
+
+
+def _import(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "leanpose"):
+            raise
+        raise MissingPackageError(f'This needs the package {package}: pip install "leanpose[train]"') from None
 
 
 def _overview() -> str:
@@ -87,11 +100,11 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
         InputError: an option is unknown (the nearest is suggested), or a value does not fit its type.
     """
     from docstring_parser import parse as parse_docstring
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
 
     docstring = parse_docstring(inspect.getdoc(function) or "")
     texts = {entry.arg_name.lstrip("*"): entry.description for entry in docstring.params}
-    parser = ArgumentParser(prog=f"leanpose {verb}", description=docstring.short_description, exit_on_error=False)
+    parser = _parser(verb, docstring.description or "")
     types = typing.get_type_hints(function)
     parameters = inspect.signature(function).parameters.values()
     options = {}
@@ -105,17 +118,18 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
         else:
             name = options[parameter.name] = "--" + name.replace("_", "-")
             is_size = kind == tuple[int, int]
-            settings |= {"action": "store_true"} if kind is bool else {"type": _size if is_size else kind}
+            settings |= {"action": "store_true"} if kind is bool else {"type": str if is_size else kind}
             if parameter.default is parameter.empty:
                 settings["required"] = True
             else:
-                settings["default"] = parameter.default
+                default = parameter.default
+                settings["default"] = "x".join(map(str, default)) if is_size else default
         parser.add_argument(name, **settings)
     for word in words:
         if word.startswith("--") and (given := word.partition("=")[0]) not in (*options.values(), "--help"):
             raise InputError(f"leanpose {verb} has no option {given}.{suggest(given, options.values())}")
     try:
-        values = parser.parse_args(words)
+        values = parser.parse_args(_joined(words, options.values()))
     except ArgumentError as error:
         raise InputError(f"{_reason(str(error), options)}; see leanpose {verb} --help.") from None
     except SystemExit:
@@ -126,7 +140,35 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
             positional += values[parameter.name] or []
         elif parameter.name not in options:
             positional.append(values[parameter.name])
-    return positional, {name: values[name] for name in options}
+    named = {name: values[name] for name in options}
+    return positional, {
+        name: _size(options[name], value) if types[name] == tuple[int, int] else value for name, value in named.items()
+    }
+
+
+def _parser(verb: str, description: str) -> Any:
+    """Return an empty parser that shows its description with the line breaks that it has."""
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+        pass
+
+    return ArgumentParser(
+        prog=f"leanpose {verb}", description=description, formatter_class=Formatter, exit_on_error=False
+    )
+
+
+def _joined(words: list[str], options: Iterable[str]) -> list[str]:
+    """Join an option and a value that begins with a minus, as --boxes=-5,0,20,40; the parser asks for it."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in options and re.match(r"-[\d.]", word):
+            joined[-1] += "=" + word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _is_positional(parameter: inspect.Parameter) -> bool:
@@ -147,10 +189,12 @@ def _is_list(kind: Any) -> bool:
     return typing.get_origin(kind) is list
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(option: str, text: str) -> tuple[int, int]:
     """Read "256x192" as (height, width)."""
-    height, _, width = str(text).partition("x")
-    return int(height), int(width)
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
+        raise InputError(f"{option} must be height x width in pixels, such as 256x192, not '{text}'.")
+    height, width = map(int, text.split("x"))
+    return height, width
 
 
 if __name__ == "__main__":

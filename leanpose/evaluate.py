@@ -16,10 +16,11 @@ from leanpose import geometry
 from leanpose.data.coco_style import read_annotations, read_detections, read_samples
 from leanpose.errors import InputError
 from leanpose.files import write_text
+from leanpose.keypoint_sets import KeypointSet
 from leanpose.metrics import coco_keypoint_metrics
 from leanpose.predict import Predictor
 from leanpose.runtime import EngineName
-from leanpose.structures import Poses
+from leanpose.structures import Poses, Sample
 
 KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
 NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
@@ -34,28 +35,40 @@ class PictureBoxes:
         image_id: as the annotation file has it.
         boxes_xyxy: (N, 4) float32 picture pixels.
         scores: (N,) float32 confidence of the boxes; 1 for annotated ones.
+        category_id: of the persons in the annotation file.
     """
 
     path: str
     image_id: int | str
     boxes_xyxy: np.ndarray
     scores: np.ndarray
+    category_id: int = 1
 
 
 def annotated_boxes(annotations: str | Path, images: str | Path) -> list[PictureBoxes]:
     """Return the pictures of a COCO-style file with the boxes of all persons that have labelled keypoints."""
-    samples = sorted(read_samples(annotations, images), key=lambda s: s.image_path)
+    category = _person_category(read_annotations(annotations)[0])
+    samples = sorted(read_samples(annotations, images), key=_picture)
     pictures = []
-    for path, group in groupby(samples, key=lambda s: s.image_path):
+    for (path, _), group in groupby(samples, key=_picture):
         persons = list(group)
         boxes = np.stack([p.box_xyxy for p in persons])
-        pictures.append(PictureBoxes(path, persons[0].image_id, boxes, np.ones(len(boxes), np.float32)))
+        pictures.append(PictureBoxes(path, persons[0].image_id, boxes, np.ones(len(boxes), np.float32), category))
     return pictures
+
+
+def _picture(sample: Sample) -> tuple[str, str]:
+    return sample.image_path, str(sample.image_id)
+
+
+def _person_category(content: dict[str, Any]) -> int:
+    return next(category.get("id", 1) for category in content["categories"] if category.get("keypoints"))
 
 
 def detected_boxes(annotations: str | Path, images: str | Path, detections: str | Path) -> list[PictureBoxes]:
     """Return the pictures of a COCO-style file with the boxes of a person-detection file."""
     content, _ = read_annotations(annotations)
+    category = _person_category(content)
     by_picture: dict[Any, list[dict[str, Any]]] = {}
     for entry in read_detections(detections):
         by_picture.setdefault(entry["image_id"], []).append(entry)
@@ -66,10 +79,28 @@ def detected_boxes(annotations: str | Path, images: str | Path, detections: str 
             xywh = np.array([e["bbox"] for e in entries], dtype=np.float32)
             boxes = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
             scores = np.array([e["score"] for e in entries], dtype=np.float32)
-            pictures.append(PictureBoxes(str(Path(images) / image["file_name"]), image["id"], boxes, scores))
+            path = str(Path(images) / image["file_name"])
+            pictures.append(PictureBoxes(path, image["id"], boxes, scores, category))
     if not pictures:
         raise InputError(f"{detections} holds no box for any picture of {annotations}; is it the file of another set?")
     return pictures
+
+
+def check_truth(annotations: str | Path, keypoint_set: KeypointSet, model: str) -> None:
+    """Raise InputError where a COCO-style file cannot score a model.
+
+    That is where it has other keypoints, or lacks a key that only the metric needs.
+    """
+    content, file_set = read_annotations(annotations)
+    if file_set.keypoints != keypoint_set.keypoints:
+        raise InputError(
+            f"{annotations} has the keypoints '{file_set.name}', but {model} predicts '{keypoint_set.name}'; "
+            "use a set and a model of the same keypoints."
+        )
+    for i, annotation in enumerate(content["annotations"]):
+        for key in ("id", "category_id", "area", "iscrowd", "num_keypoints"):
+            if key not in annotation:
+                raise InputError(f"{annotations}: annotation {i} lacks the key '{key}', which the metric needs.")
 
 
 def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
@@ -93,7 +124,7 @@ def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[st
     kept = geometry.oks_nms(
         poses.keypoints, poses.person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, NMS_THRESHOLD
     )
-    return poses[kept].to_coco_results(picture.image_id)
+    return poses[kept].to_coco_results(picture.image_id, picture.category_id)
 
 
 class Metrics(dict[str, float]):
@@ -136,12 +167,7 @@ def evaluate(
         AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1.
     """
     predictor = Predictor(model, engine=engine, flip_test=flip_test, threads=threads)
-    _, file_set = read_annotations(data)
-    if file_set.keypoints != predictor.weights.keypoint_set.keypoints:
-        raise InputError(
-            f"{data} has the keypoints '{file_set.name}', but {model} predicts '{predictor.weights.keypoint_set.name}';"
-            " use a model of the same keypoint set."
-        )
+    check_truth(data, predictor.weights.keypoint_set, model)
     pictures = annotated_boxes(data, images) if boxes == "gt" else detected_boxes(data, images, boxes)
     results: list[dict[str, Any]] = []
     for picture in tqdm(pictures, "predicting", unit="picture", disable=None):

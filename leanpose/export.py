@@ -117,12 +117,21 @@ def to_onnx(
         )
     assert program is not None
     model = program.model_proto
+    _strip_traces(model)
     if storage == "float16":
         _store_half(model)
     for key, value in weights.to_metadata().items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
     return model
+
+
+def _strip_traces(model: onnx.ModelProto) -> None:
+    """Take out what the exporter notes about the Python source, such as paths of this machine."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def _store_half(model: onnx.ModelProto) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,8 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
             f"{path} cannot be written ({error.strerror or error}); free space or choose another place."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # never made, or moved to its place
+            temporary.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -139,7 +139,7 @@ def _averaged_down(
     needed = transform(corners, invert(matrix[None]))[0]
     limits = np.array([picture.shape[1], picture.shape[0]])
     start = np.clip(np.floor(needed.min(0)).astype(int) - factor, 0, limits)
-    stop = np.clip(np.ceil(needed.max(0)).astype(int) + factor, 0, limits)
+    stop = np.clip(np.ceil(needed.max(0)).astype(int) + 2 * factor, 0, limits)  # one block may be lost to rounding
     small_w, small_h = (stop - start) // factor
     if min(small_w, small_h) == 0:
         return picture, matrix

@@ -235,18 +235,26 @@ def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> Keyp
             "keep one category in 'categories' or add its list of keypoint names."
         )
     category = with_keypoints[0]
-    names = tuple(str(name) for name in category["keypoints"])
+    names, sigmas, skeleton = category["keypoints"], category.get("sigmas") or [], category.get("skeleton") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{where}: 'keypoints' of a category must be a list of names.")
     canonical = tuple(map(_canonical, names))
     for known in KEYPOINT_SETS.values():
         if canonical == tuple(map(_canonical, known.keypoints)):
             return known
-    skeleton = category.get("skeleton") or []
-    if any(len(edge) != 2 or not all(1 <= end <= len(names) for end in edge) for edge in skeleton):
+    numbers = range(1, len(names) + 1)
+    if not isinstance(skeleton, list) or not all(_is_edge(edge, numbers) for edge in skeleton):
         raise InputError(f"{where}: 'skeleton' must hold pairs of keypoint numbers from 1 to {len(names)}.")
+    if not isinstance(sigmas, list) or not all(isinstance(s, (int, float)) and s > 0 for s in sigmas):
+        raise InputError(f"{where}: 'sigmas' must be a list of numbers above 0, one a keypoint.")
     return KeypointSet(
         str(category.get("name", "custom")),
-        names,
+        tuple(names),
         tuple((names[a - 1], names[b - 1]) for a, b in skeleton),
         f"categories of {where}",
-        tuple(category.get("sigmas", ())),
+        tuple(sigmas),
     )
+
+
+def _is_edge(edge: Any, numbers: range) -> bool:
+    return isinstance(edge, list) and len(edge) == 2 and all(isinstance(end, int) and end in numbers for end in edge)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -56,9 +57,14 @@ def predict_files(
     """
     formats = _parse_formats(format)
     pictures = find_pictures(sources)
-    boxes_of = _read_boxes(boxes)
-    predictor = Predictor(model, engine=engine, flip_test=flip_test, threads=threads)
     names = _result_names(pictures)
+    places = [path for name in pictures for path in _places(name, Path(out) / names[name], formats).values()]
+    if "coco" in formats:
+        places.append(Path(out) / "coco.json")
+    _check_places([*pictures, *([boxes] if boxes else [])], places)
+    boxes_of = _read_boxes(boxes)
+    boxes_of.check_names(pictures)
+    predictor = Predictor(model, engine=engine, flip_test=flip_test, threads=threads)
     results: list[tuple[str, tuple[int, int], Poses]] = []
     faults = []
     for source in tqdm(pictures, "predicting", unit="picture", disable=True if len(pictures) == 1 else None):
@@ -93,34 +99,51 @@ def _parse_formats(text: str) -> set[str]:
 
 
 def _result_names(pictures: Iterable[str]) -> dict[str, str]:
-    """Return for each picture a file name without suffix, its own where no other picture has the same."""
+    """Return for each picture a file name without suffix, its own where no other result has the same."""
     names: dict[str, str] = {}
+    taken = {"coco", "poses"}  # coco.json and poses.csv hold all pictures
     for picture in pictures:
-        stem = name = Path(urlparse(picture).path if "://" in picture else picture).stem or "picture"
+        stem = name = _path_of(picture).stem or "picture"
         number = 1
-        while name in names.values():
+        while name in taken:
             number += 1
             name = f"{stem}-{number}"
         names[picture] = name
+        taken.add(name)
     return names
+
+
+def _path_of(picture: str) -> Path:
+    return Path(urlparse(picture).path if "://" in picture else picture)
+
+
+def _places(source: str, target: Path, formats: set[str]) -> dict[str, Path]:
+    """Return the files that belong to one picture: format -> path."""
+    suffix = _path_of(source).suffix.lower()
+    suffixes = {"json": ".json", "picture": suffix if suffix in DRAWN_SUFFIXES else ".png"}
+    return {form: target.with_name(target.name + suffixes[form]) for form in suffixes if form in formats}
+
+
+def _check_places(read: Iterable[str], written: Iterable[Path]) -> None:
+    """Raise InputError where a result would take the place of a file that is read."""
+    sources = {os.path.realpath(name) for name in read}
+    for path in written:
+        if os.path.realpath(path) in sources:
+            raise InputError(f"The results would overwrite {path}; choose another folder with --out.")
 
 
 def _write_one(
     picture: np.ndarray, poses: Poses, source: str, target: Path, formats: set[str], min_score: float
 ) -> list[Path]:
     """Write the files that belong to one picture; return their names."""
-    written = []
-    if "json" in formats:
-        written.append(target.with_name(target.name + ".json"))
-        write_text(written[-1], json.dumps(to_json(source, picture.shape[:2], poses), indent=1))
-    if "picture" in formats:
-        suffix = Path(urlparse(source).path).suffix.lower()
-        suffix = suffix if suffix in DRAWN_SUFFIXES else ".png"
+    places = _places(source, target, formats)
+    if "json" in places:
+        write_text(places["json"], json.dumps(to_json(source, picture.shape[:2], poses), indent=1))
+    if "picture" in places:
         drawn = draw_poses(picture, poses, min_score=min_score)
-        written.append(target.with_name(target.name + suffix))
-        encoded = cv2.imencode(suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1]
-        write_bytes(written[-1], encoded.tobytes())
-    return written
+        encoded = cv2.imencode(places["picture"].suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1]
+        write_bytes(places["picture"], encoded.tobytes())
+    return list(places.values())
 
 
 def to_json(source: str, size: tuple[int, int], poses: Poses) -> dict[str, Any]:
@@ -145,8 +168,9 @@ def to_csv(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> str:
             header = ["picture", "person", "score", "x1", "y1", "x2", "y2", *columns]
             writer.writerow(header)
         for i in range(len(poses)):
-            numbers = np.concatenate([poses.keypoints[i], poses.scores[i, :, None]], axis=1)
-            cells = [f"{v:.2f}" for v in poses.boxes_xyxy[i]] + [f"{v:.4g}" for v in numbers.ravel()]
+            cells = [f"{v:.2f}" for v in poses.boxes_xyxy[i]]
+            for (x, y), score in zip(poses.keypoints[i], poses.scores[i], strict=True):
+                cells += [f"{x:.2f}", f"{y:.2f}", f"{score:.4f}"]
             writer.writerow([source, i, f"{poses.person_scores[i]:.4f}", *cells])
     return text.getvalue()
 
@@ -162,9 +186,9 @@ def to_coco(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> dict[str, 
             edges = (poses.keypoint_set.edge_indices + 1).tolist()
             names = list(poses.keypoint_set.keypoints)
             categories.append({"id": 1, "name": "person", "keypoints": names, "skeleton": edges})
-        for entry, scores in zip(poses.to_coco_results(image_id), poses.scores, strict=True):
+        labelled = (poses.scores >= LABEL_SCORE) & np.isfinite(poses.keypoints).all(axis=2)
+        for entry, seen in zip(poses.to_coco_results(image_id), labelled, strict=True):
             triples = np.array(entry["keypoints"]).reshape(-1, 3)
-            seen = scores >= LABEL_SCORE
             triples = np.where(seen[:, None], np.column_stack([triples[:, :2], np.full(len(triples), 2)]), 0)
             entry |= {
                 "id": len(annotations) + 1,
@@ -180,36 +204,59 @@ def to_coco(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> dict[str, 
 class _Boxes:
     """Boxes for every picture: the same for all, by picture name, or none."""
 
-    def __init__(self, same: Any = None, by_name: Mapping[str, Any] | None = None) -> None:
-        self.same, self.by_name = same, by_name
+    def __init__(self, same: Any = None, by_name: Mapping[str, Any] | None = None, where: str = "") -> None:
+        self.same, self.by_name, self.where = same, by_name, where
 
     def __call__(self, source: str) -> Any:
         if self.by_name is None:
             return self.same
-        for key in (source, Path(source).name):
-            if key in self.by_name:
-                return self.by_name[key]
-        return []
+        return next((self.by_name[key] for key in _keys(source) if key in self.by_name), [])
+
+    def check_names(self, pictures: Iterable[str]) -> None:
+        """Raise InputError where a file has boxes, but for none of the pictures."""
+        if self.by_name is not None and not any(key in self.by_name for name in pictures for key in _keys(name)):
+            raise InputError(f"{self.where} names none of the pictures; its names must be theirs, such as photo.jpg.")
+
+
+def _keys(source: str) -> tuple[str, str]:
+    """Return the names under which a picture may stand in a boxes file."""
+    return source, Path(source).name
 
 
 def _read_boxes(text: str | None) -> _Boxes:
     if text is None:
         return _Boxes()
     if not text.lower().endswith(".json"):
+        boxes = text.split()
         try:
-            return _Boxes([[float(v) for v in box.split(",")] for box in text.split()])
+            if boxes and all(box.count(",") == 3 for box in boxes):
+                return _Boxes([[float(v) for v in box.split(",")] for box in boxes])
         except ValueError:
-            raise InputError(f"Boxes must be x1,y1,x2,y2 in pixels or a .json file, not '{text}'.") from None
+            pass
+        raise InputError(f"Boxes must be x1,y1,x2,y2 in pixels or a .json file, not '{text}'.")
     content = read_json(text)
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        return _Boxes(by_name=_annotated_boxes(content, text), where=text)
+    if isinstance(content, dict):
+        return _Boxes(by_name=content, where=text)
+    raise InputError(f"{text} must map picture names to lists of boxes, or be a COCO-style annotation file.")
+
+
+def _annotated_boxes(content: dict[str, Any], where: str) -> dict[str, list[np.ndarray]]:
+    """Return the boxes of a COCO-style file by picture name; it needs neither keypoints nor categories."""
+    try:
         pictures = {image["id"]: image for image in content["images"]}
-        by_name: dict[str, Any] = {image["file_name"]: [] for image in content["images"]}
+        by_name: dict[str, list[np.ndarray]] = {image["file_name"]: [] for image in content["images"]}
         for annotation in content["annotations"]:
             picture = pictures[annotation["image_id"]]
+            if not np.isfinite(annotation["bbox"]).all():
+                raise ValueError
             box = box_from_xywh(annotation["bbox"], picture)
             if box is not None and not annotation.get("iscrowd"):
                 by_name[picture["file_name"]].append(box)
-        return _Boxes(by_name=by_name)
-    if isinstance(content, dict):
-        return _Boxes(by_name=content)
-    raise InputError(f"{text} must map picture names to lists of boxes, or be a COCO-style annotation file.")
+        return by_name
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{where} is no COCO-style file: every image needs id and file_name, every annotation the image_id of one "
+            "of the images and a bbox of four numbers."
+        ) from None

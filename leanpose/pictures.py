@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
+import http.client
 import os
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,7 @@ def read_picture(source: Source) -> np.ndarray:
         name = os.fspath(source)
         return decode_picture(_read_bytes(str(name)), str(name))
     if hasattr(source, "getexif") and hasattr(source, "convert"):  # a PIL picture, without importing PIL
-        from PIL import ImageOps
-
-        return np.asarray(ImageOps.exif_transpose(source).convert("RGB"))
+        return _from_pil(source)
     raise InputError(f"A picture must be a path, URL, PIL picture or array, not {type(source).__name__}.")
 
 
@@ -48,8 +48,9 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a picture file to (H, W, 3) uint8 RGB; `name` is used in messages."""
     if not data:
         raise InputError(f"{name} is empty; give a picture file.")
-    if _is_cut_off(data):
-        raise InputError(f"{name} is cut off: its end is missing; copy or download it again.")
+    fault = _png_fault(data) if data.startswith(b"\x89PNG") else _jpeg_fault(data)
+    if fault:
+        raise InputError(f"{name} {fault}.")
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -60,26 +61,33 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
 
 
 def find_pictures(sources: Iterable[str]) -> list[str]:
-    """Expand files, folders (not their sub-folders), globs and URLs to a list of picture names.
+    """Expand files, folders (not their sub-folders), globs and URLs to a list of picture names, each once.
 
     Raises:
         InputError: nothing is found under one of the sources.
     """
     found: list[str] = []
     for source in sources:
-        path = Path(source)
-        if _is_url(source) or path.is_file():
+        if _is_url(source) or os.path.isfile(source):
             found.append(source)
-        elif path.is_dir():
-            inside = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        elif os.path.isdir(source):
+            inside = _pictures_in(source)
             if not inside:
                 raise InputError(f"The folder {source} holds no pictures ({', '.join(sorted(SUFFIXES))}).")
             found += inside
-        elif inside := sorted(glob.glob(source, recursive=True)):
+        elif inside := sorted(filter(os.path.isfile, glob.glob(source, recursive=True))):
             found += inside
         else:
             raise InputError(f"There is no picture {source}; check the path.")
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _pictures_in(folder: str) -> list[str]:
+    try:
+        paths = sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+    return [str(path) for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def _is_url(source: str) -> bool:
@@ -97,8 +105,11 @@ def _read_bytes(name: str) -> bytes:
         return Path(name).read_bytes()
     except FileNotFoundError:
         raise InputError(f"There is no picture {name}; check the path.") from None
-    except (OSError, ValueError) as error:  # includes urllib.error.URLError
-        raise InputError(f"{name} cannot be read ({getattr(error, 'reason', None) or error}).") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, http.client.HTTPException) as error:  # includes urllib.error.URLError
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        raise InputError(f"{name} cannot be read ({reason}).") from None
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:
@@ -115,16 +126,50 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array[:, :, :3])
 
 
-def _is_cut_off(data: bytes) -> bool:
-    """Tell whether a JPEG or PNG lacks its end mark. OpenCV would fill the rest with grey and say nothing."""
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data[-64:]
+def _from_pil(source: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    try:
+        upright = ImageOps.exif_transpose(source)
+        if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+            return _from_array(np.asarray(upright).astype(np.uint16))
+        return _from_array(np.asarray(upright if upright.mode == "F" else upright.convert("RGB")))
+    except OSError as error:
+        raise InputError(f"The PIL picture cannot be read ({error}).") from None
+
+
+_CUT_OFF = "is cut off: its end is missing; copy or download it again"
+
+
+def _png_fault(data: bytes) -> str:
+    """Tell what is wrong with a PNG, "" if nothing is. OpenCV would fill lost parts with grey and say nothing."""
+    position = 8
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind, end = data[position + 4 : position + 8], position + 8 + length
+        if end + 4 > len(data):
+            break
+        if kind == b"IHDR" and b"\0\0\0\0" in (data[position + 8 : position + 12], data[position + 12 : position + 16]):
+            return "has no pixels: its width or height is zero"
+        if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return "is damaged: a checksum in it is wrong; copy or download it again"
+        if kind == b"IEND":
+            return ""
+        position = end + 4
+    return _CUT_OFF
+
+
+def _jpeg_fault(data: bytes) -> str:
+    """Tell whether a JPEG lacks its end mark, "" if not. OpenCV would fill the rest with grey and say nothing."""
     if not data.startswith(b"\xff\xd8"):
-        return False
+        return ""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
         position += 2 + length
         if marker == 0xDA:  # start of the scan: the end mark must follow, thumbnails with their own lie before
-            return data.find(b"\xff\xd9", position) < 0
-    return True
+            return _CUT_OFF if data.find(b"\xff\xd9", position) < 0 else ""
+    return _CUT_OFF

@@ -16,6 +16,7 @@ from leanpose.structures import Poses
 from leanpose.weights import Weights
 
 DEFAULT_MODEL = "lpn50"
+FARTHEST = 1e6  # pixels; no box reaches farther
 
 
 class Predictor:
@@ -116,10 +117,10 @@ def check_boxes(boxes: Any, picture_size: tuple[int, int]) -> np.ndarray:
     """
     height, width = picture_size
     if boxes is None:
-        return np.array([[0, 0, width, height]], dtype=np.float32)
+        return np.array([[0, 0, max(width - 1, 1), max(height - 1, 1)]], dtype=np.float32)
     try:
-        array = np.asarray(boxes, dtype=np.float32)
-    except (TypeError, ValueError):
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise InputError("Boxes must be numbers: x1,y1,x2,y2 in pixels, one box a person.") from None
     if array.size == 0:
         return np.zeros((0, 4), dtype=np.float32)
@@ -129,10 +130,10 @@ def check_boxes(boxes: Any, picture_size: tuple[int, int]) -> np.ndarray:
         raise InputError(f"Boxes must have the shape (N, 4): x1, y1, x2, y2 in pixels; this is {array.shape}.")
     for i, (x1, y1, x2, y2) in enumerate(array):
         box = f"Box {i} ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
-        if not np.isfinite([x1, y1, x2, y2]).all():
-            raise InputError(f"{box} has a coordinate that is not a number; give x1, y1, x2, y2 in pixels.")
+        if not (np.abs(array[i]) < FARTHEST).all():  # NaN compares false
+            raise InputError(f"{box} has a coordinate that is not a number of pixels; give x1, y1, x2, y2.")
         if x2 <= x1 or y2 <= y1:
             raise InputError(f"{box} has no area; give x1, y1, x2, y2 with x1 < x2 and y1 < y2.")
         if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
             raise InputError(f"{box} lies outside the picture of {width} x {height} pixels.")
-    return array
+    return array.astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class Recipe:
         validate_every: epochs between evaluations.
         flip_test: average with the mirrored crop when evaluating.
         seed: of initialisation, order and augmentation.
-        accelerator: "auto", "cpu" or "cuda".
+        accelerator: "auto", "cpu", "cuda" or "mps".
         threads: pictures decoded at once when crops are made.
         max_minutes: stop a stage after this time; null: no limit.
         data, licence, note: words for the weights' record.
@@ -90,14 +91,14 @@ class Recipe:
     ema_decay: float = 0.999
     foreground_weight: float = 0.0
     freeze_batch_norm: bool = False
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = True
     compile: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
     validate_every: int = 1
     flip_test: bool = True
     seed: int = 0
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = 2
     max_minutes: float | None = None
     data: str = ""
@@ -105,11 +106,20 @@ class Recipe:
     note: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("stages", "epochs", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
+        for name in ("stages", "epochs", "batch_size", "validate_every", "threads", "samples_per_epoch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.learning_rate <= 0:
-            raise InputError(f"learning_rate must be above 0, not {self.learning_rate}.")
+        for name in ("seed", "warmup_steps", "weight_decay", "foreground_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        for name in ("learning_rate", "padding", "gradient_clip", "max_minutes"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if self.validate_every > self.epochs:
+            raise InputError(
+                f"validate_every must be at most the number of epochs, {self.epochs}, not {self.validate_every}: "
+                "the best epoch is chosen by validation."
+            )
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if self.schedule == "step" and not self.milestones:
@@ -163,23 +173,51 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no recipe {path}; check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}).") from None
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from None
+        raise InputError(f"{path} is not valid YAML ({_one_line(error)}).") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} is no recipe: it must hold key: value lines.")
     for change in changes:
         _apply(values, change)
-    known = [f.name for f in dataclasses.fields(Recipe)]
-    for key in values:
-        if key not in known:
-            raise InputError(f"A recipe has no key '{key}'.{suggest(str(key), known)}")
+    _check_keys(values, Recipe, "A recipe")
+    if isinstance(values.get("augmentation"), dict):
+        _check_keys(values["augmentation"], Augmentation, "The augmentation")
+    train_data = values.get("train_data")
+    for source in [*(train_data if isinstance(train_data, list) else []), values.get("val_data")]:
+        if isinstance(source, dict):
+            _check_keys(source, DataSource, "A data set")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe, "recipe")
     try:
         recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": values})).recipe
     except ArgumentError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: {_reason(error)}.") from None
     return recipe
+
+
+def _check_keys(values: dict[Any, Any], kind: type, name: str) -> None:
+    """Refuse keys that are no fields of a dataclass, and empty values where its field may not be None."""
+    known = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"{name} has no key '{key}'.{suggest(str(key), known)}")
+        if value is None and "None" not in known[key]:
+            raise InputError(f"{name} needs a value for '{key}', or no such line.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _reason(error: ArgumentError) -> str:
+    """Put an error of the parser into the words of a recipe."""
+    message = _one_line(error).replace("recipe.", "").replace("typing.", "").rstrip(".")
+    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    message = re.sub(r"Literal\[(.*?)\]", r"one of \1", message)
+    message = re.sub(r"the following arguments are required: (.*)", r"it lacks \1", message)
+    return re.sub(r'Parser key "([\w.]+)": Expected an? (.*)\. Got value: (.*)', r"\1 must be \2, not \3", message)
 
 
 def _apply(values: dict[str, Any], change: str) -> None:
@@ -190,4 +228,9 @@ def _apply(values: dict[str, Any], change: str) -> None:
     *outer, last = key.split(".")
     for name in outer:
         values = values.setdefault(name, {})
-    values[last] = yaml.safe_load(text)
+        if not isinstance(values, dict):
+            raise InputError(f"'{change}' does not fit the recipe: '{name}' holds no named values; give it as a whole.")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"'{change}' must have a value in YAML, for example milestones=[90,120].") from None

@@ -59,6 +59,14 @@ class OnnxRuntimeEngine:
         self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
+        if not self._fits_record():
+            raise WeightsError(f"{path.name} holds another network than its leanpose record says; export it again.")
+
+    def _fits_record(self) -> bool:
+        shapes = {value.name: value.shape for value in (*self._session.get_inputs(), *self._session.get_outputs())}
+        found = [*shapes[self._input][1:], *shapes.get("heatmaps", [])[1:2]]  # an axis of any length is a word
+        wanted = [3, *self.weights.input_size, len(self.weights.keypoint_set)]
+        return [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] == wanted
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
@@ -107,6 +115,8 @@ def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | N
         threads: threads of the network; None lets the engine choose.
         options: further arguments of the engine, for example `providers` of ONNX Runtime.
     """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}.")
     path = find_weights(model)
     needed = "torch" if path.suffix == ".safetensors" else "onnxruntime"
     if engine not in ("auto", "onnxruntime", "torch"):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import logging
 import math
 import os
-import shutil
+import signal
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +31,8 @@ from leanpose.codecs import create_codec
 from leanpose.data.augment import augment
 from leanpose.data.loader import CropSet, MixedSampler, read_sources
 from leanpose.errors import InputError
-from leanpose.evaluate import PictureBoxes, annotated_boxes, predict_picture, score
-from leanpose.files import write_text
+from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, predict_picture, score
+from leanpose.files import write_bytes, write_text
 from leanpose.geometry import input_to_heatmap
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.losses import heatmap_mse
@@ -38,6 +42,13 @@ from leanpose.recipe import Recipe, read_recipe
 from leanpose.runtime import TorchEngine
 
 Batch = dict[str, torch.Tensor]
+
+QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
+    "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed
+    ".* does not have many workers",  # crops are in memory
+    ".*LeafSpec.* is deprecated",
+    "It is recommended to use `self.log",  # every process scores all of the validation set
+)
 
 
 class PoseTraining(LightningModule):
@@ -68,7 +79,8 @@ class PoseTraining(LightningModule):
         self.codec = create_codec(recipe.codec, **recipe.codec_options)
         self.results: list[dict[str, Any]] = []
         self._losses: list[torch.Tensor] = []
-        self._forward = torch.compile(network) if recipe.compile else network
+        # a method, not a module: a module would stand in the checkpoint a second time
+        self._forward = torch.compile(network.__call__) if recipe.compile else network.__call__
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if self.recipe.freeze_batch_norm:
@@ -158,22 +170,34 @@ class KeepBest(Callback):
         self.best = -1.0
         self._began = time.monotonic()
 
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, PoseTraining)
+        recipe, (height, width) = module.recipe, module.record.input_size
+        steps, loader = module.total_steps, trainer.train_dataloader
+        done = f", going on after epoch {trainer.current_epoch}" if trainer.current_epoch else ""
+        parts = f" ({trainer.world_size} processes)" if trainer.world_size > 1 else ""
+        _say(
+            module,
+            f"{self.folder.name}: {recipe.model} at {height}x{width}, {len(loader.dataset)} persons, {recipe.epochs} "
+            f"epochs of {steps // recipe.epochs} steps on {trainer.strategy.root_device}{parts}{done}",
+        )
+
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, PoseTraining)
         recipe = module.recipe
         metrics = score(recipe.validation().annotations, module.results, module._predictor)
         module.log_dict(metrics)
-        if not trainer.is_global_zero:
-            return
+        loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60
         better = metrics["AP"] > self.best
-        print(
-            f"epoch {trainer.current_epoch + 1}/{recipe.epochs}  {minutes:.1f} min  loss {module.mean_loss():.6f}  "
+        _say(
+            module,
+            f"epoch {trainer.current_epoch + 1}/{recipe.epochs}  {minutes:.1f} min  loss {loss:.6f}  "
             f"AP {100 * metrics['AP']:.1f}  AP50 {100 * metrics['AP50']:.1f}{'  best' if better else ''}",
-            flush=True,
         )
         if better:
             self.best = metrics["AP"]
+        if better and trainer.is_global_zero:
             suffix = ", flip test" if recipe.flip_test else ""
             key = f"{Path(recipe.val_data.annotations).name}, annotated boxes{suffix}"
             record = recipe.weights({f"{name} ({key})": value for name, value in metrics.items()})
@@ -184,6 +208,12 @@ class KeepBest(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+def _say(module: LightningModule, line: str) -> None:
+    """Print one line on the first process, above the progress bar if there is one."""
+    module.print(line)
+    sys.stdout.flush()
 
 
 def train(recipe: Recipe, resume: bool = False) -> Path:
@@ -202,23 +232,52 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     out = Path(recipe.out)
     if not resume and any(out.glob("stage*/last.ckpt")):
         raise InputError(f"{out} holds a run already; add resume=true to go on with it, or choose another out.")
+    _check(recipe)
     sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set))
     validation = recipe.validation()
+    check_truth(validation.annotations, get_keypoint_set(recipe.keypoint_set), "the recipe")
     pictures = annotated_boxes(validation.annotations, validation.images)
+    for picture in pictures:
+        if not Path(picture.path).is_file():
+            raise InputError(f"There is no picture {picture.path}; check the images of val_data.")
     samples = [sample for samples in sets for sample in samples]
+    crops = CropSet(samples, recipe.input_size, recipe.padding, recipe.convention, threads=recipe.threads)
     write_text(
         out / "recipe.yaml",
         yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe))), sort_keys=False),
     )
-    crops = CropSet(samples, recipe.input_size, recipe.padding, recipe.convention, threads=recipe.threads)
     best = Path(recipe.start) if recipe.start else None
     for stage in range(recipe.stages):
         folder = out / f"stage{stage}"
-        _run_stage(recipe, stage, folder, best, crops, [len(s) for s in sets], pictures)
+        with _quiet():
+            _run_stage(recipe, stage, folder, best, crops, [len(s) for s in sets], pictures)
         best = folder / "best.safetensors"
+        if not best.is_file():
+            raise InputError(f"{folder} ended before its first validation: give it more max_minutes.")
     assert best is not None
-    shutil.copyfile(best, out / "best.safetensors")
+    if int(os.environ.get("RANK", 0)) == 0:
+        write_bytes(out / "best.safetensors", best.read_bytes())
     return out / "best.safetensors"
+
+
+def _check(recipe: Recipe) -> None:
+    """Raise InputError or WeightsError for what would fail only after the pictures were decoded."""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if recipe.batch_size % processes:
+        raise InputError(f"batch_size {recipe.batch_size} must be a multiple of the {processes} processes.")
+    if recipe.accelerator == "cuda" and not torch.cuda.is_available():
+        raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
+    create_codec(recipe.codec, **recipe.codec_options)
+    network = _network(recipe, Path(recipe.start) if recipe.start else None).eval()
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, *recipe.input_size))  # refuses sides that do not suit its strides
+
+
+def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:
+    network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
+    if start is not None:
+        load_state(network, read_state(start)[0], start.name)
+    return network
 
 
 def train_recipe(recipe: str, *changes: str) -> str:
@@ -229,9 +288,18 @@ def train_recipe(recipe: str, *changes: str) -> str:
         changes: key=value for keys of the recipe, such as epochs=10 or augmentation.flip=0; resume=true goes on
             with the run in the recipe's `out`.
     """
-    resume = "resume=true" in changes
-    best = train(read_recipe(recipe, [c for c in changes if not c.startswith("resume=")]), resume)
+    words = [change.removeprefix("resume=").lower() for change in changes if change.startswith("resume=")]
+    if not {"true", "false"}.issuperset(words):
+        raise InputError(f"resume must be true or false, not '{words[-1]}'.")
+    others = [change for change in changes if not change.startswith("resume=")]
+    best = train(read_recipe(recipe, others), resume=words[-1:] == ["true"])
     return f"The best weights are in {best}."
+
+
+_KEYS = inspect.cleandoc(inspect.getdoc(Recipe) or "").partition("Attributes:\n")[2]
+train_recipe.__doc__ = f"{train_recipe.__doc__}".replace(
+    "from a recipe.\n", f"from a recipe.\n\n    Keys of a recipe:\n\n{_KEYS}\n", 1
+)  # so that `leanpose train --help` lists them
 
 
 def _run_stage(
@@ -244,12 +312,8 @@ def _run_stage(
     pictures: list[PictureBoxes],
 ) -> None:
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if recipe.batch_size % processes:
-        raise InputError(f"batch_size {recipe.batch_size} must be a multiple of the {processes} processes.")
     seed = recipe.seed + stage
     seed_everything(seed, verbose=False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     crops.seed = seed
     wanted = recipe.samples_per_epoch or sum(lengths)
     steps_per_epoch = max(1, wanted // recipe.batch_size)
@@ -263,34 +327,54 @@ def _run_stage(
     )
     loader = DataLoader(crops, recipe.batch_size // processes, sampler=sampler, collate_fn=_as_it_is)
     validation: DataLoader[int] = DataLoader(range(len(pictures)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
+    module = PoseTraining(recipe, _network(recipe, start), recipe.epochs * steps_per_epoch, pictures)
+    last = folder / "last.ckpt"
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer = _trainer(recipe, folder, steps_per_epoch)
+        trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None)
+    except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, on_interrupt)
+        kept = "the last whole epoch is kept" if last.is_file() else "no epoch of this stage was complete"
+        raise KeyboardInterrupt(f"stopped; {kept}, add resume=true to the same command to go on") from None
 
-    network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
-    if start is not None:
-        load_state(network, read_state(start)[0], start.name)
-    module = PoseTraining(recipe, network, recipe.epochs * steps_per_epoch, pictures)
-    trainer = Trainer(
+
+def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int) -> Trainer:
+    processes, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return Trainer(
         accelerator=recipe.accelerator,
         devices=local,
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
-        precision=recipe.precision,  # type: ignore[arg-type]
+        precision=recipe.precision,
         max_epochs=recipe.epochs,
-        max_time={"seconds": round(recipe.max_minutes * 60)} if recipe.max_minutes else None,
+        max_time=timedelta(minutes=recipe.max_minutes) if recipe.max_minutes else None,
         gradient_clip_val=recipe.gradient_clip,
         check_val_every_n_epoch=recipe.validate_every,
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, steps_per_epoch),
         use_distributed_sampler=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
         callbacks=_callbacks(recipe, folder),
         logger=[
-            CSVLogger(folder, name=None, version="csv"),
+            CSVLogger(folder, name="csv"),  # a folder a run: a resumed one would delete what is there
             TensorBoardLogger(folder, name=None, version="tensorboard"),
         ],
     )
-    last = folder / "last.ckpt"
-    trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's tips and warnings off the terminal that say nothing about the user's recipe."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for words in QUIET:
+            warnings.filterwarnings("ignore", words)
+        yield
 
 
 def _callbacks(recipe: Recipe, folder: Path) -> list[Callback]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,13 +105,18 @@ class Weights:
                 f"{where} carries no leanpose record; make one with `leanpose convert` (published checkpoints) "
                 "or `leanpose export`."
             )
-        values = json.loads(metadata[METADATA_KEY])
-        if values.pop("format", None) != FORMAT:
-            raise WeightsError(f"{where} was written by a newer leanpose: pip install -U leanpose.")
-        values["keypoint_set"] = KeypointSet.from_dict(values["keypoint_set"])
-        for key in ("input_size", "mean", "std"):
-            values[key] = tuple(values[key])
-        return Weights(**values)
+        try:
+            values = dict(json.loads(metadata[METADATA_KEY]))
+            newer = values.pop("format") != FORMAT
+            if not newer:
+                values["keypoint_set"] = KeypointSet.from_dict(values["keypoint_set"])
+                for key in ("input_size", "mean", "std"):
+                    values[key] = tuple(values[key])
+                return Weights(**values)
+        except (KeyError, TypeError, ValueError) as error:  # WeightsError and InputError are ValueErrors
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+            raise WeightsError(f"The leanpose record of {where} is damaged ({reason}); write the file again.") from None
+        raise WeightsError(f"{where} was written by a newer leanpose: pip install -U leanpose.")
 
 
 def find_weights(model: str | Path) -> Path:
@@ -133,7 +139,7 @@ def find_weights(model: str | Path) -> Path:
             f"`leanpose convert {path.name} --model NAME --out FILE.safetensors`."
         )
     if path.suffix in (".onnx", ".safetensors"):
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise WeightsError(f"There is no file {path}; check the path.")
         return path
     models = {entry.split(".")[0] for entry in BUNDLED}

@@ -28,7 +28,9 @@ MakePeople = Callable[..., tuple[Path, Path]]
 def people(tmp_path: Path) -> MakePeople:
     """Return a function that writes pictures with one person each and returns annotation file and picture folder."""
 
-    def make(name: str = "people", count: int = 4, keypoint_set: KeypointSet = COCO, seed: int = 0) -> tuple[Path, Path]:
+    def make(
+        name: str = "people", count: int = 4, keypoint_set: KeypointSet = COCO, seed: int = 0
+    ) -> tuple[Path, Path]:
         folder = tmp_path / name
         images = folder / "images"
         images.mkdir(parents=True)

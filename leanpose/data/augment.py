@@ -48,7 +48,7 @@ class Augmentation:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be between 0 and 1, not {getattr(self, name)}.")
         for name in ("scale", "rotation", "shift"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if self.scale >= 1:
             raise InputError(f"scale must be below 1, not {self.scale}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,41 +24,63 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path} cannot be read ({error}).") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON ({error.msg} in line {error.lineno}).") from None
+    except RecursionError:
+        raise InputError(f"{path} is not valid JSON (too many brackets inside one another).") from None
 
 
 def read_annotations(path: str | Path) -> tuple[dict[str, Any], KeypointSet]:
     """Read an annotation file and its keypoint set.
 
     Returns:
-        The file's content, checked: keys images, annotations, categories; every annotation has image_id, bbox and 3 K
-        keypoint numbers, and its picture is listed.
+        The file's content, checked: keys images, annotations, categories; every annotation has image_id, bbox of four
+        numbers and 3 K keypoint numbers, and its picture is listed.
 
     Raises:
-        InputError: broken JSON, a missing key, or a keypoint count that does not match the categories.
+        InputError: broken JSON, a missing key, a value that is no number, or a keypoint count that does not match the
+            categories.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
-        raise InputError(f"{path} is no COCO-style file: it needs the keys images, annotations and categories.")
+    keys = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
+        raise InputError(f"{path} is no COCO-style file: it needs the lists images, annotations and categories.")
     keypoint_set = keypoint_set_from_coco(content["categories"], Path(path).name)
     _require_keys(content["images"], ("id", "file_name"), "image", path)
     _require_keys(content["annotations"], ("image_id", "bbox", "keypoints"), "annotation", path)
+    for i, image in enumerate(content["images"]):
+        if not isinstance(image["id"], (int, str)) or not isinstance(image["file_name"], str):
+            raise InputError(f"{path}: image {i} needs a number or a word as 'id' and a word as 'file_name'.")
     known = {image["id"] for image in content["images"]}
     for i, annotation in enumerate(content["annotations"]):
+        _require_numbers(annotation, "keypoints", f"{path}: annotation {i}")
+        _require_numbers(annotation, "bbox", f"{path}: annotation {i}", count=4)
         if len(annotation["keypoints"]) != 3 * len(keypoint_set):
             raise InputError(
                 f"{path}: annotation {i} has {len(annotation['keypoints'])} keypoint numbers, but the category names "
                 f"{len(keypoint_set)} keypoints, which makes {3 * len(keypoint_set)}."
             )
-        if annotation["image_id"] not in known:
+        if not isinstance(annotation["image_id"], (int, str)) or annotation["image_id"] not in known:
             raise InputError(f"{path}: annotation {i} belongs to image {annotation['image_id']}, not in 'images'.")
     return content, keypoint_set
 
 
-def _require_keys(entries: Iterable[dict[str, Any]], keys: tuple[str, ...], kind: str, path: str | Path) -> None:
+def _require_keys(entries: list[Any], keys: tuple[str, ...], kind: str, path: str | Path) -> None:
     for i, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: {kind} {i} must be a mapping of keys to values, not {json.dumps(entry)[:40]}.")
         missing = [key for key in keys if key not in entry]
         if missing:
             raise InputError(f"{path}: {kind} {i} lacks the key '{missing[0]}'.")
+
+
+def _require_numbers(entry: dict[str, Any], key: str, where: str, count: int | None = None) -> None:
+    values = entry[key]
+    wanted = "numbers" if count is None else f"{count} numbers"
+    if not isinstance(values, list) or count not in (None, len(values)) or not all(map(_is_number, values)):
+        raise InputError(f"{where}: '{key}' must be a list of {wanted}, without NaN.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def read_samples(annotations: str | Path, images: str | Path, keypoint_set: KeypointSet | None = None) -> list[Sample]:
@@ -123,4 +145,10 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
     if not isinstance(content, list):
         raise InputError(f"{path} is no detection file: it must hold a list of boxes.")
     _require_keys(content, ("image_id", "bbox", "score"), "detection", path)
+    for i, entry in enumerate(content):
+        _require_numbers(entry, "bbox", f"{path}: detection {i}", count=4)
+        if not _is_number(entry["score"]):
+            raise InputError(f"{path}: detection {i}: 'score' must be a number, without NaN.")
+        if not isinstance(entry["image_id"], (int, str)):
+            raise InputError(f"{path}: detection {i}: 'image_id' must be a number or a word.")
     return [entry for entry in content if entry.get("category_id", 1) == 1]

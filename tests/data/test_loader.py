@@ -1,0 +1,205 @@
+"""Crops in memory and the order in which persons are drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from leanpose import geometry  # noqa: E402
+from leanpose.data.augment import NOISE  # noqa: E402
+from leanpose.data.coco_style import read_samples  # noqa: E402
+from leanpose.data.loader import CropSet, DataSource, MixedSampler, draw_noise, read_sources  # noqa: E402
+from leanpose.errors import InputError  # noqa: E402
+from leanpose.geometry import CONVENTIONS, Convention  # noqa: E402
+from leanpose.keypoint_sets import COCO, LSP  # noqa: E402
+from leanpose.pictures import read_picture  # noqa: E402
+from leanpose.structures import Sample  # noqa: E402
+
+INPUT = (64, 48)
+MakePeople = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    """Three persons on two smooth pictures, with the last keypoint unlabelled."""
+    y, x = np.mgrid[0:150, 0:200]
+    for name, phase in (("a.png", 0.0), ("b.png", 1.0)):
+        waves = [np.sin(x / 23 + phase), np.cos(y / 19 + phase), np.sin((x + y) / 31)]
+        cv2.imwrite(str(tmp_path / name), (127 + 100 * np.stack(waves, -1)).astype(np.uint8))
+    random = np.random.default_rng(0)
+    boxes = np.array([[40, 30, 90, 120], [100, 20, 170, 140], [20.5, 40.25, 60, 110.5]], np.float32)
+    persons = []
+    for name, box in zip(("a.png", "b.png", "a.png"), boxes, strict=True):
+        keypoints = random.uniform(box[:2], box[2:], (17, 2)).astype(np.float32)
+        keypoints[-1] = np.nan
+        visibility = np.array([2] * 16 + [0], np.int8)
+        persons.append(Sample(str(tmp_path / name), name, box, keypoints, visibility))
+    return persons
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_middle_of_a_crop_is_the_view_of_the_network(samples: list[Sample], convention: Convention) -> None:
+    crops = CropSet(samples, INPUT, padding=1.2, convention=convention)
+    batch = crops.__getitems__([(0, 0), (1, 1), (2, 2)])
+    assert batch["crops"].dtype == torch.uint8
+    assert batch["crops"].shape == (3, 96, 72, 3)
+    for i, sample in enumerate(samples):
+        (matrix,) = geometry.crop_matrices(sample.box_xyxy[None], INPUT, 1.2, convention)
+        view = geometry.crop(read_picture(sample.image_path), matrix, INPUT)
+        middle = batch["crops"][i, 16:-16, 12:-12].numpy()
+        assert np.abs(middle.astype(int) - view).max() <= 2
+        expected = geometry.transform(sample.keypoints[None], matrix[None])[0] + [12, 16]
+        np.testing.assert_allclose(batch["keypoints"][i, :16].numpy(), expected[:16], atol=1e-3)
+        assert torch.isnan(batch["keypoints"][i, 16]).all()
+        assert batch["visibility"][i].tolist() == sample.visibility.tolist()
+
+
+def test_a_large_person_is_averaged_down_as_prediction_does(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:800, 0:700]
+    picture = (127 + 100 * np.stack([np.sin(x / 90), np.cos(y / 80), np.sin((x + y) / 120)], -1)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    box = np.array([100, 50, 600, 750], np.float32)
+    sample = Sample(str(tmp_path / "a.png"), 1, box, np.zeros((17, 2), np.float32), np.full(17, 2, np.int8))
+    (matrix,) = geometry.crop_matrices(box[None], INPUT)
+    view = geometry.crop(read_picture(sample.image_path), matrix, INPUT)
+    middle = CropSet([sample], INPUT).crops[0, 16:-16, 12:-12]
+    assert np.abs(middle.astype(int) - view).max() <= 8  # the blocks that are averaged begin elsewhere
+
+
+def test_one_item_is_a_batch_of_one(samples: list[Sample]) -> None:
+    crops = CropSet(samples, INPUT)
+    one, many = crops[(1, 5)], crops.__getitems__([(0, 4), (1, 5)])
+    assert len(crops) == 3
+    assert one.keys() == many.keys() == {"crops", "keypoints", "visibility", "noise"}
+    for name in ("crops", "noise", "visibility"):
+        assert torch.equal(one[name], many[name][1])
+
+
+def test_noise_depends_on_seed_and_draw_only(samples: list[Sample]) -> None:
+    crops = CropSet(samples, INPUT, seed=3)
+    first = crops.__getitems__([(0, 10), (1, 11)])["noise"]
+    again = crops.__getitems__([(2, 11), (2, 7), (2, 10)])["noise"]
+    assert torch.equal(first[0], again[2])
+    assert torch.equal(first[1], again[0])
+    assert not torch.equal(again[0], again[1])
+    crops.seed = 4
+    assert not torch.equal(crops.__getitems__([(0, 10)])["noise"][0], first[0])
+
+
+def test_noise_is_uniform_and_independent() -> None:
+    noise = np.stack([draw_noise(0, draw) for draw in range(2000)])
+    assert noise.shape == (2000, NOISE)
+    assert noise.dtype == np.float32
+    assert 0 <= noise.min() < noise.max() < 1
+    np.testing.assert_allclose(noise.mean(0), 0.5, atol=0.03)
+    np.testing.assert_allclose(noise.std(0), 12**-0.5, atol=0.02)
+    np.testing.assert_allclose(np.corrcoef(noise.T), np.eye(NOISE), atol=0.1)
+    np.testing.assert_allclose(np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1], 0, atol=0.1)
+
+
+def test_a_missing_picture_is_named(samples: list[Sample]) -> None:
+    lost = Sample("absent.png", 1, samples[0].box_xyxy, samples[0].keypoints, samples[0].visibility)
+    with pytest.raises(InputError, match=r"absent\.png"):
+        CropSet([*samples, lost], INPUT)
+
+
+def positions(sampler: MixedSampler, epoch: int = 0) -> list[int]:
+    sampler.set_epoch(epoch)
+    return [position for position, _ in sampler]
+
+
+def test_shares_are_respected_in_each_epoch() -> None:
+    sampler = MixedSampler([10, 1000, 5], [0.5, 0.3, 0.2], 200, seed=1)
+    for epoch in range(3):
+        drawn = np.array(positions(sampler, epoch))
+        counts = [int(((drawn >= low) & (drawn < high)).sum()) for low, high in ((0, 10), (10, 1010), (1010, 1015))]
+        assert counts == [100, 60, 40]
+
+
+@pytest.mark.parametrize(("shares", "number"), [([1, 1, 1], 100), ([0.7, 0.2, 0.1], 33), ([1, 0, 2], 7)])
+def test_an_epoch_has_exactly_the_wanted_number(shares: list[float], number: int) -> None:
+    sampler = MixedSampler([4, 5, 6], shares, number)
+    drawn = positions(sampler)
+    assert len(drawn) == len(sampler) == number
+    assert all(0 <= position < 15 for position in drawn)
+    if not shares[1]:
+        assert not any(4 <= position < 9 for position in drawn)
+
+
+def test_every_person_of_a_set_once_before_any_twice() -> None:
+    sampler = MixedSampler([7, 11], [0.5, 0.5], 20, seed=2)  # 10 of each an epoch
+    first: list[int] = []
+    second: list[int] = []
+    for epoch in range(11):
+        drawn = positions(sampler, epoch)
+        first += [p for p in drawn if p < 7]
+        second += [p for p in drawn if p >= 7]
+    # 110 draws of each set: 15 whole rounds and 5 of 7, 10 whole rounds of 11
+    assert set(Counter(first).values()) == {15, 16}
+    assert set(Counter(second).values()) == {10}
+    small = MixedSampler([7], [1], 3)
+    assert len({p for epoch in range(2) for p in positions(small, epoch)}) == 6  # rounds go on across epochs
+
+
+def test_the_order_is_mixed() -> None:
+    drawn = positions(MixedSampler([50, 50], [1, 1], 100))
+    assert sorted(drawn) == list(range(100))
+    assert len({p < 50 for p in drawn[:10]}) == 2
+    assert drawn != sorted(drawn)
+
+
+def test_epochs_differ_and_a_seed_repeats() -> None:
+    sampler = MixedSampler([30], [1.0], 30, seed=5)
+    one, two = positions(sampler, 0), positions(sampler, 1)
+    assert one != two
+    again = MixedSampler([30], [1.0], 30, seed=5)
+    assert positions(again, 1) == two  # a resumed run begins with set_epoch
+    assert positions(again, 0) == one
+    assert positions(MixedSampler([30], [1.0], 30, seed=6), 0) != one
+
+
+def test_draw_numbers_never_repeat() -> None:
+    sampler = MixedSampler([3], [1.0], 8)
+    numbers = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        numbers += [draw for _, draw in sampler]
+    assert numbers == list(range(24))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_one_sequence(processes: int) -> None:
+    whole = MixedSampler([20, 9], [2, 1], 24, seed=3)
+    whole.set_epoch(4)
+    parts = [MixedSampler([20, 9], [2, 1], 24, 3, rank, processes) for rank in range(processes)]
+    for part in parts:
+        part.set_epoch(4)
+    assert [len(part) for part in parts] == [24 // processes] * processes
+    interleaved = [draw for draws in zip(*parts, strict=True) for draw in draws]
+    assert interleaved == list(whole)
+
+
+@pytest.mark.parametrize("shares", [[0, 0], [1, -1]])
+def test_impossible_shares(shares: list[float]) -> None:
+    with pytest.raises(InputError, match="shares"):
+        MixedSampler([3, 3], shares, 10)
+
+
+def test_sources_become_one_keypoint_set(people: MakePeople) -> None:
+    coco, coco_images = people("coco", count=2)
+    lsp, lsp_images = people("lsp", count=3, keypoint_set=LSP)
+    sets = read_sources([DataSource(str(coco), str(coco_images)), DataSource(str(lsp), str(lsp_images))], COCO)
+    assert [len(samples) for samples in sets] == [2, 3]
+    assert all(len(sample.visibility) == 17 for samples in sets for sample in samples)
+    own = read_samples(lsp, lsp_images)[0]
+    ankle = COCO.keypoints.index("right_ankle")
+    np.testing.assert_array_equal(sets[1][0].keypoints[ankle], own.keypoints[0])
+    with pytest.raises(InputError, match="no data"):
+        read_sources([], COCO)

@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from leanpose import cli
+from leanpose.cli import COMMANDS, main, parse
+from leanpose.errors import InputError, LeanposeError
+
+REPOSITORY = Path(__file__).parents[1]
+ASTRONAUT = REPOSITORY / "docs" / "assets" / "astronaut.png"
+
+
+def run(*words: str | Path, code: str | None = None, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, so that what C libraries print is seen too."""
+    start = ["-m", "leanpose"] if code is None else ["-c", code]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        [sys.executable, *start, *map(str, words)], capture_output=True, text=True, cwd=folder, env=environment
+    )
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.touch, (self.trace,))
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """A folder with every kind of file that cannot be used, and one good picture, 40 x 60 pixels."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "good.png"), picture)
+    cv2.imwrite(str(folder / "whole.jpg"), picture)
+    jpeg, png = (folder / "whole.jpg").read_bytes(), (folder / "good.png").read_bytes()
+    (folder / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "cut.png").write_bytes(png[: len(png) // 2])
+    (folder / "damaged.png").write_bytes(png[:200] + bytes([png[200] ^ 255]) + png[201:])
+    (folder / "empty.png").touch()
+    (folder / "text.jpg").write_text("This is not a picture.")
+    (folder / "nothing.bmp").write_bytes(b"BM" + bytes(52))
+    (folder / "folder.jpg").mkdir()
+    (folder / "no_pictures").mkdir()
+    (folder / "broken.json").write_text("{")
+    (folder / "list.json").write_text("[[0, 0, 10, 10]]")
+    (folder / "nan.json").write_text('{"good.png": [[NaN, 0, 10, 10]]}')
+    (folder / "words.json").write_text('{"good.png": [["a", 0, 10, 10]]}')
+    (folder / "coco.json").write_text('{"images": [{"id": 1}], "annotations": []}')
+    (folder / "stranger.json").write_text(
+        '{"images": [{"id": 1, "file_name": "good.png"}], "annotations": [{"image_id": 2, "bbox": [0, 0, 9, 9]}]}'
+    )
+    for name in ("pickle.onnx", "pickle.safetensors", "pickle.pth"):
+        (folder / name).write_bytes(pickle.dumps(Harmful(tmp_path / "trace")))
+    (folder / "zeros.onnx").write_bytes(bytes(1000))
+    return folder
+
+
+# words after `leanpose predict`, {} standing for the folder; part of the one line on stderr
+BAD_INPUT = {
+    "missing file": (["{}/none.png"], "There is no picture {}/none.png"),
+    "glob without result": (["{}/*.webp"], "There is no picture {}/*.webp"),
+    "long name": (["x" * 300 + ".png"], "There is no picture xxx"),
+    "not a picture": (["{}/text.jpg"], "{}/text.jpg is not a picture"),
+    "header only": (["{}/nothing.bmp"], "{}/nothing.bmp is not a picture"),
+    "cut JPEG": (["{}/cut.jpg"], "{}/cut.jpg is cut off"),
+    "cut PNG": (["{}/cut.png"], "{}/cut.png is cut off"),
+    "damaged PNG": (["{}/damaged.png"], "{}/damaged.png is damaged"),
+    "empty file": (["{}/empty.png"], "{}/empty.png is empty"),
+    "folder without pictures": (["{}/no_pictures"], "The folder {}/no_pictures holds no pictures"),
+    "folder named like a picture": (["{}/folder.jpg"], "The folder {}/folder.jpg holds no pictures"),
+    "nobody at the URL": (["http://127.0.0.1:9/a.png"], "http://127.0.0.1:9/a.png cannot be read"),
+    "no URL": (["http://a b/c.png"], "http://a b/c.png cannot be read"),
+    "box outside": (["{}/good.png", "--boxes", "50,0,90,30"], "lies outside the picture of 40 x 60 pixels"),
+    "box without area": (["{}/good.png", "--boxes", "5,5,5,30"], "has no area"),
+    "box upside down": (["{}/good.png", "--boxes", "5,30,25,5"], "has no area"),
+    "NaN box": (["{}/good.png", "--boxes", "nan,0,9,9"], "Box 0 (nan, 0, 9, 9) has a coordinate that is not a number"),
+    "infinite box": (["{}/good.png", "--boxes", "0,0,inf,9"], "has a coordinate that is not a number"),
+    "three numbers": (["{}/good.png", "--boxes", "0,0,9"], "Boxes must be x1,y1,x2,y2 in pixels"),
+    "no numbers": (["{}/good.png", "--boxes", "a,b,c,d"], "Boxes must be x1,y1,x2,y2 in pixels"),
+    "empty boxes": (["{}/good.png", "--boxes", ""], "Boxes must be x1,y1,x2,y2 in pixels"),
+    "missing boxes file": (["{}/good.png", "--boxes", "{}/none.json"], "There is no file {}/none.json"),
+    "broken JSON": (["{}/good.png", "--boxes", "{}/broken.json"], "{}/broken.json is not valid JSON"),
+    "JSON list": (["{}/good.png", "--boxes", "{}/list.json"], "{}/list.json must map picture names to lists of boxes"),
+    "NaN in JSON": (["{}/good.png", "--boxes", "{}/nan.json"], "has a coordinate that is not a number"),
+    "words in JSON": (["{}/good.png", "--boxes", "{}/words.json"], "Boxes must be numbers"),
+    "missing keys": (["{}/good.png", "--boxes", "{}/coco.json"], "{}/coco.json is no COCO-style file"),
+    "box of no image": (["{}/good.png", "--boxes", "{}/stranger.json"], "{}/stranger.json is no COCO-style file"),
+    "unknown model": (["{}/good.png", "--model", "lpn5"], "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
+    "missing weights": (["{}/good.png", "--model", "{}/none.onnx"], "There is no file {}/none.onnx"),
+    "long weights": (["{}/good.png", "--model", "y" * 300 + ".onnx"], "There is no file yyy"),
+    "pickle": (["{}/good.png", "--model", "{}/pickle.pth"], "pickle.pth is a pickle, which may hold code"),
+    "pickle as ONNX": (["{}/good.png", "--model", "{}/pickle.onnx"], "pickle.onnx is not a usable ONNX file"),
+    "zeros as ONNX": (["{}/good.png", "--model", "{}/zeros.onnx"], "zeros.onnx"),
+    "wrong engine": (["{}/good.png", "--engine", "torch"], "The engine torch cannot run .onnx files"),
+    "no threads": (["{}/good.png", "--threads", "0"], "threads must be at least 1, not 0"),
+    "unknown format": (["{}/good.png", "--format", "jsn"], "There is no format 'jsn'. Did you mean 'json'?"),
+    "no format": (["{}/good.png", "--format", ""], "There is no format ''"),
+    "result over source": (["{}/good.png", "--out", "{}"], "The results would overwrite {}/good.png"),
+    "out is a file": (["{}/good.png", "--out", "{}/text.jpg"], "{}/text.jpg/good.json cannot be written"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD_INPUT.keys() - {"header only"}))
+def test_bad_input_is_one_line_and_leaves_nothing(
+    case: str, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words, message = BAD_INPUT[case]
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["predict", *(word.replace("{}", str(bad)) for word in words)]) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("leanpose: ") and printed.err.count("\n") == 1
+    assert message.replace("{}", str(bad)) in printed.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_pickle_named_safetensors_is_refused(
+    bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["predict", str(bad / "good.png"), "--model", str(bad / "pickle.safetensors")]) == 2
+    printed = capfd.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert "pickle.safetensors is not a usable safetensors file" in printed.err
+    assert sorted(tmp_path.rglob("*")) == before  # above all no "trace"
+
+
+@pytest.mark.parametrize("case", ["cut JPEG", "damaged PNG", "header only", "pickle as ONNX", "broken JSON"])
+def test_a_whole_process_prints_one_line_too(case: str, bad: Path, tmp_path: Path) -> None:
+    words, message = BAD_INPUT[case]
+    before = sorted(tmp_path.rglob("*"))
+    result = run("predict", *(word.replace("{}", str(bad)) for word in words), folder=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    assert message.replace("{}", str(bad)) in result.stderr
+    assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+ODD_BUT_GOOD = {
+    "grey.png": np.full((60, 40), 90, np.uint8),
+    "rgba.png": np.full((60, 40, 4), 90, np.uint8),
+    "deep.png": np.full((60, 40, 3), 30000, np.uint16),
+}
+
+
+def test_odd_pictures_are_handled(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, picture in ODD_BUT_GOOD.items():
+        cv2.imwrite(str(tmp_path / name), picture)
+    image = pytest.importorskip("PIL.Image")
+    turned = image.Exif()
+    turned[0x0112] = 6  # the camera was turned: 90 degrees clockwise to see it upright
+    image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=turned)
+    out = tmp_path / "out"
+    assert main(["predict", str(tmp_path), "--out", str(out)]) == 0
+    assert capfd.readouterr().err == ""
+    for name in (*ODD_BUT_GOOD, "turned.jpg"):
+        result = json.loads((out / name).with_suffix(".json").read_text())
+        assert (result["width"], result["height"]) == (40, 60)
+        assert len(result["persons"]) == 1
+
+
+def test_a_box_may_begin_left_of_the_picture(bad: Path, tmp_path: Path) -> None:
+    for words in (["--boxes", "-5,-3,30,50"], ["--boxes=-5,-3,30,50"]):
+        out = tmp_path / "out"
+        assert main(["predict", str(bad / "good.png"), *words, "--out", str(out), "--format", "json"]) == 0
+        assert json.loads((out / "good.json").read_text())["persons"][0]["box_xyxy"] == [-5, -3, 30, 50]
+
+
+WRONG_WORDS = {
+    "unknown command": (["predikt"], "There is no command 'predikt'. Did you mean 'predict'?"),
+    "far from every command": (["zzz"], "There is no command 'zzz'. Known: convert, evaluate, export, predict, train."),
+    "option before the command": (["--model", "lpn50"], "There is no command '--model'."),
+    "no sources": (["predict"], "sources"),
+    "option without value": (["predict", "a.png", "--out"], "--out"),
+    "unknown option": (["predict", "a.png", "--modle", "x"], "predict has no option --modle. Did you mean '--model'?"),
+    "unknown option with =": (["predict", "a.png", "--modle=x"], "has no option --modle. Did you mean '--model'?"),
+    "shortened option": (["predict", "a.png", "--form", "csv"], "has no option --form. Did you mean '--format'?"),
+    "unknown letter": (["predict", "a.png", "-q"], "-q"),
+    "word for a number": (["predict", "a.png", "--threads", "two"], "--threads cannot be 'two'"),
+    "fraction for a whole number": (["predict", "a.png", "--threads", "1.5"], "--threads cannot be '1.5'"),
+    "unknown choice": (["predict", "a.png", "--engine", "tensorrt"], "--engine cannot be 'tensorrt'"),
+    "value for a switch": (["predict", "a.png", "--flip-test=yes"], "--flip-test"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_WORDS)
+def test_wrong_words(case: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words, message = WRONG_WORDS[case]
+    assert main(words) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("leanpose: ") and printed.err.count("\n") == 1
+    assert message in printed.err
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_overview_names_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert cli.SUMMARIES.keys() == COMMANDS.keys()
+    for verb, summary in cli.SUMMARIES.items():
+        assert f"  {verb} " in printed and summary in printed
+
+
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"1.2.3 of {name}")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "leanpose 1.2.3 of leanpose\n"
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_help_of_every_command_lists_its_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if verb in ("train", "export", "convert"):
+        pytest.importorskip("lightning")
+    assert main([verb, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: leanpose {verb}")
+    module, _, name = COMMANDS[verb].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    for parameter in function.__annotations__.keys() - {"return"}:
+        assert parameter in printed or "--" + parameter.replace("_", "-") in printed
+
+
+def sample(
+    first: str,
+    rest: list[int],
+    *,
+    must: float,
+    size: tuple[int, int] = (256, 192),
+    name: str | None = None,
+    fast_one: bool = False,
+) -> None:
+    """Show all kinds of parameters.
+
+    Args:
+        first: a word.
+        must: a number that must be given.
+    """
+
+
+PARSED = {
+    "least": (["a", "1", "--must", "2"], ["a", [1]], {"must": 2.0}),
+    "several": (["a", "1", "2", "3", "--must=2.5"], ["a", [1, 2, 3]], {"must": 2.5}),
+    "size": (["a", "1", "--must", "2", "--size", "128x96"], ["a", [1]], {"must": 2.0, "size": (128, 96)}),
+    "switch": (["a", "1", "--must", "2", "--fast-one"], ["a", [1]], {"must": 2.0, "fast_one": True}),
+    "digits stay a word": (["7", "1", "--must", "2", "--name", "8"], ["7", [1]], {"must": 2.0, "name": "8"}),
+    "negative number": (["a", "1", "--must", "-2"], ["a", [1]], {"must": -2.0}),
+}
+
+
+@pytest.mark.parametrize("case", PARSED)
+def test_parse(case: str) -> None:
+    words, positional, named = PARSED[case]
+    defaults = {"size": (256, 192), "name": None, "fast_one": False}
+    assert parse("sample", sample, words) == (positional, defaults | named)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "1"], "must"),
+        (["a", "--must", "2"], "rest"),
+        (["a", "x", "--must", "2"], "rest cannot be 'x'"),
+        (["a", "1", "--must", "2", "--size", "256"], "--size must be height x width in pixels"),
+        (["a", "1", "--must", "2", "--size", "0x192"], "--size must be height x width in pixels"),
+        (["a", "1", "--must", "2", "--fastone"], "Did you mean '--fast-one'?"),
+    ],
+)
+def test_parse_refuses(words: list[str], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse("sample", sample, words)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_words_for_a_starred_parameter() -> None:
+    def starred(recipe: str, *changes: str) -> None:
+        """Take changes.
+
+        Args:
+            recipe: a file.
+            changes: key=value.
+        """
+
+    assert parse("starred", starred, ["r.yaml"]) == (["r.yaml"], {})
+    assert parse("starred", starred, ["r.yaml", "a=1", "b=2"]) == (["r.yaml", "a=1", "b=2"], {})
+
+
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(outcome: str) -> str:
+        """Do what is asked.
+
+        Args:
+            outcome: what shall happen.
+        """
+        if outcome == "refused":
+            raise LeanposeError("Not like this.")
+        if outcome == "stopped":
+            raise KeyboardInterrupt
+        return "The result."
+
+    monkeypatch.setitem(COMMANDS, "sample", f"{__name__}:command")
+    module = type(sys)(__name__)
+    module.command = command  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, __name__, module)
+    assert main(["sample", "fine"]) == 0
+    assert capsys.readouterr().out == "The result.\n"
+    assert main(["sample", "refused"]) == 2
+    assert capsys.readouterr().err == "leanpose: Not like this.\n"
+    assert main(["sample", "stopped"]) == 130
+    assert capsys.readouterr().err == "leanpose: stopped\n"
+
+
+LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+
+
+def test_import_and_a_whole_predict_are_without_torch(tmp_path: Path) -> None:
+    result = run(code=f"import leanpose; {LOADED}")
+    assert result.returncode == 0 and "torch" not in result.stdout.split() and "leanpose" in result.stdout.split()
+    words = ["predict", str(ASTRONAUT), "--out", str(tmp_path), "--format", "json,csv,coco,picture"]
+    result = run(code=f"from leanpose.cli import main; assert main({words!r}) == 0; {LOADED}")
+    assert result.returncode == 0, result.stderr
+    loaded = result.stdout.splitlines()[-1].split()
+    assert {"leanpose", "onnxruntime", "cv2"} <= set(loaded)
+    assert not {"torch", "lightning", "onnx", "safetensors"} & set(loaded)
+    assert {path.name for path in tmp_path.iterdir()} == {"astronaut.json", "astronaut.png", "coco.json", "poses.csv"}
+
+
+# `leanpose train` and its like in the base install
+WITHOUT = """
+import sys
+sys.modules["torch"] = sys.modules["lightning"] = sys.modules["safetensors"] = None
+from leanpose.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "recipe.yaml"],
+        ["export", "a.safetensors", "--out", "a.onnx"],
+        ["convert", "a.pth", "--model", "lpn50", "--out", "a.safetensors"],
+        ["predict", str(ASTRONAUT), "--model", "a.safetensors"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_without_the_extra_the_line_to_type_is_shown(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").touch()
+    result = run(*words, code=WITHOUT, folder=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    assert 'pip install "leanpose[train]"' in result.stderr
+    assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
+
+
+def test_reading_a_file_does_not_need_pillow() -> None:
+    result = run(code=f"import leanpose; leanpose.read_picture({str(ASTRONAUT)!r}); {LOADED}")
+    assert result.returncode == 0 and "PIL" not in result.stdout.split() and "cv2" in result.stdout.split()

@@ -1,0 +1,315 @@
+"""Evaluation: the official numbers, the rescoring rule, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("faster_coco_eval")
+
+import leanpose.evaluate as evaluation  # noqa: E402
+from leanpose.data.coco_style import read_samples  # noqa: E402
+from leanpose.errors import InputError  # noqa: E402
+from leanpose.evaluate import (  # noqa: E402
+    Metrics,
+    PictureBoxes,
+    annotated_boxes,
+    detected_boxes,
+    evaluate,
+    predict_picture,
+)
+from leanpose.keypoint_sets import COCO, LSP, KeypointSet  # noqa: E402
+from leanpose.metrics import COCO_KEYS, coco_keypoint_metrics  # noqa: E402
+from leanpose.structures import Poses  # noqa: E402
+from leanpose.weights import Weights  # noqa: E402
+
+OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "eval" / "coco_val2014_100"
+TRUTH = OFFICIAL / "person_keypoints_val2014_100.json"
+FAKE = OFFICIAL / "person_keypoints_val2014_fakekeypoints100_results.json"
+needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="shared/data/eval is not on this machine")
+
+MakePeople = Callable[..., tuple[Path, Path]]
+
+
+class Oracle:
+    """A predictor that finds the annotated persons of a file, moved by `error` pixels.
+
+    Args:
+        scores: (K,) of every person.
+    """
+
+    def __init__(
+        self, annotations: Path, images: Path, keypoint_set: KeypointSet = COCO, error: float = 0, scores: float = 0.9
+    ) -> None:
+        self.weights = Weights("oracle", "lpn50", (64, 48), keypoint_set)
+        self.samples = read_samples(annotations, images)
+        self.error = error
+        self.scores = np.full(len(keypoint_set), scores, np.float32)
+
+    def __call__(self, picture: str, boxes: np.ndarray) -> Poses:
+        persons = [s for s in self.samples if s.image_path == picture]
+        nearest = [min(persons, key=lambda s: float(np.abs(s.box_xyxy - box).sum())) for box in boxes]
+        keypoints = np.stack([np.nan_to_num(s.keypoints) + self.error for s in nearest]).astype(np.float32)
+        scores = np.tile(self.scores, (len(boxes), 1))
+        return Poses(keypoints, scores, boxes, scores.mean(1), self.weights.keypoint_set)
+
+
+@pytest.fixture
+def use_oracle(monkeypatch: pytest.MonkeyPatch) -> Callable[[Oracle], None]:
+    """Return a function that lets `evaluate` load an oracle instead of a file."""
+    return lambda oracle: monkeypatch.setattr(evaluation, "Predictor", lambda *_, **__: oracle)
+
+
+def change(file: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+
+
+@needs_official
+def test_the_published_figures_of_the_fake_results() -> None:
+    metrics = coco_keypoint_metrics(TRUTH, json.loads(FAKE.read_text()), COCO)
+    expected = (0.372, 0.636, 0.348, 0.384, 0.386, 0.514, 0.734, 0.504, 0.508, 0.522)
+    assert tuple(metrics) == COCO_KEYS
+    assert tuple(round(value, 3) for value in metrics.values()) == expected
+
+
+@needs_official
+def test_equals_pycocotools() -> None:
+    coco = pytest.importorskip("pycocotools.coco").COCO
+    cocoeval = pytest.importorskip("pycocotools.cocoeval").COCOeval
+    results = json.loads(FAKE.read_text())
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco(str(TRUTH))
+        official = cocoeval(truth, truth.loadRes(str(FAKE)), "keypoints")
+        official.evaluate()
+        official.accumulate()
+        official.summarize()
+    metrics = coco_keypoint_metrics(TRUTH, results, COCO)
+    np.testing.assert_allclose(list(metrics.values()), official.stats, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("boxes", ["gt", "detections"])
+def test_an_oracle_is_perfect(
+    boxes: str, people: MakePeople, use_oracle: Callable[[Oracle], None], tmp_path: Path
+) -> None:
+    annotations, images = people(count=5)
+    use_oracle(Oracle(annotations, images))
+    if boxes == "detections":
+        entries = json.loads(annotations.read_text())["annotations"]
+        found = [{"image_id": e["image_id"], "bbox": e["bbox"], "score": 0.5, "category_id": 1} for e in entries]
+        boxes = str(tmp_path / "detections.json")
+        Path(boxes).write_text(json.dumps(found))
+    out = tmp_path / "new" / "out"
+    metrics = evaluate("oracle", data=str(annotations), images=str(images), boxes=boxes, out=str(out))
+    assert metrics["AP"] == metrics["AR"] == pytest.approx(1)
+
+    assert sorted(file.name for file in out.iterdir()) == ["metrics.json", "results.json"]
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert tuple(metrics) == COCO_KEYS
+    results = json.loads((out / "results.json").read_text())
+    assert len(results) == 5
+    assert all(r.keys() == {"image_id", "category_id", "keypoints", "bbox", "score"} for r in results)
+    assert all(len(r["keypoints"]) == 51 for r in results)
+    assert {r["score"] for r in results} == {0.45 if boxes != "gt" else 0.9}
+    assert coco_keypoint_metrics(annotations, results, COCO) == metrics  # the file can be scored again
+
+
+def test_errors_of_the_keypoints_cost_ap(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=5)
+    figures = []
+    for error in (0, 2, 4, 30):
+        use_oracle(Oracle(annotations, images, error=error))
+        figures.append(evaluate("oracle", data=str(annotations), images=str(images))["AP"])
+    assert figures == sorted(figures, reverse=True)
+    assert len(set(figures)) == 4
+    assert figures[-1] == 0
+
+
+def test_the_category_of_the_file_is_used(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=3)
+
+    def edit(content: dict[str, Any]) -> None:
+        content["categories"].insert(0, {"id": 1, "name": "dog"})
+        content["categories"][1]["id"] = 7
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 7
+
+    change(annotations, edit)
+    use_oracle(Oracle(annotations, images))
+    assert evaluate("oracle", data=str(annotations), images=str(images))["AP"] == pytest.approx(1)
+
+
+def test_another_keypoint_set_with_its_own_model(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=3, keypoint_set=LSP)
+    use_oracle(Oracle(annotations, images, LSP))
+    assert evaluate("oracle", data=str(annotations), images=str(images))["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("keypoint_scores", "expected"),
+    [
+        ([0.9] * 17, 0.5 * 0.9),
+        ([0.8] * 8 + [0.1] * 9, 0.5 * 0.8),  # those not above 0.2 do not count
+        ([0.8] * 2 + [0.6] * 2 + [0.2] * 13, 0.5 * 0.7),
+        ([0.1] * 17, 0.0),
+    ],
+)
+def test_rescoring(keypoint_scores: list[float], expected: float, people: MakePeople) -> None:
+    annotations, images = people(count=1)
+    oracle = Oracle(annotations, images)
+    oracle.scores = np.array(keypoint_scores, np.float32)
+    (picture,) = annotated_boxes(annotations, images)
+    picture = replace(picture, scores=np.array([0.5], np.float32))
+    (result,) = predict_picture(oracle, picture)  # type: ignore[arg-type]
+    assert result["score"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_duplicates_are_removed_and_the_better_box_stays(people: MakePeople) -> None:
+    annotations, images = people(count=1)
+    (picture,) = annotated_boxes(annotations, images)
+    boxes = np.concatenate([picture.boxes_xyxy, picture.boxes_xyxy + 1, picture.boxes_xyxy + 2]).astype(np.float32)
+    crowded = replace(picture, boxes_xyxy=boxes, scores=np.array([0.5, 0.8, 0.6], np.float32))
+    (result,) = predict_picture(Oracle(annotations, images), crowded)  # type: ignore[arg-type]
+    assert result["bbox"][0] == pytest.approx(boxes[1, 0], abs=0.01)
+    assert result["score"] == pytest.approx(0.8 * 0.9, abs=1e-6)
+
+
+def test_persons_apart_are_both_kept(people: MakePeople) -> None:
+    annotations, images = people(count=1)
+    (picture,) = annotated_boxes(annotations, images)
+    two = replace(
+        picture, boxes_xyxy=np.tile(picture.boxes_xyxy, (2, 1)), scores=np.array([0.5, 0.8], dtype=np.float32)
+    )
+    oracle = Oracle(annotations, images)
+
+    def apart(path: str, boxes: np.ndarray) -> Poses:
+        poses = oracle(path, boxes)
+        return replace(poses, keypoints=poses.keypoints + np.array([0, 40], np.float32)[:, None, None])
+
+    apart.weights = oracle.weights  # type: ignore[attr-defined]
+    results = predict_picture(apart, two)  # type: ignore[arg-type]
+    assert [r["score"] for r in results] == pytest.approx([0.72, 0.45], abs=1e-6)  # best first
+
+
+def test_annotated_boxes_by_picture(people: MakePeople) -> None:
+    annotations, images = people(count=3)
+
+    def edit(content: dict[str, Any]) -> None:
+        first = content["annotations"][0]
+        content["annotations"].append(first | {"id": 9, "bbox": [1, 2, 30, 40]})
+        content["annotations"].append(first | {"id": 10, "image_id": 2, "keypoints": [0] * 51})
+        content["annotations"].append(first | {"id": 11, "image_id": 3, "iscrowd": 1})
+
+    change(annotations, edit)
+    pictures = annotated_boxes(annotations, images)
+    assert [(p.image_id, len(p.boxes_xyxy)) for p in pictures] == [(1, 2), (2, 1), (3, 1)]
+    assert pictures[0].path == str(images / "1.png")
+    assert pictures[0].boxes_xyxy[1].tolist() == [1, 2, 30, 41]
+    assert pictures[0].scores.tolist() == [1, 1]
+
+
+def test_two_entries_of_one_file_stay_two_pictures(people: MakePeople) -> None:
+    annotations, images = people(count=2)
+    change(annotations, lambda content: content["images"][1].update(file_name="1.png"))
+    assert [p.image_id for p in annotated_boxes(annotations, images)] == [1, 2]
+
+
+def test_detected_boxes(people: MakePeople, tmp_path: Path) -> None:
+    annotations, images = people(count=3)
+    file = tmp_path / "boxes.json"
+    entries = [
+        {"image_id": 2, "bbox": [1, 2, 30, 40], "score": 0.25},
+        {"image_id": 2, "bbox": [5, 6, 0, 40], "score": 0.5},  # no area
+        {"image_id": 2, "bbox": [-3, 2.5, 30, 40], "score": 0.75, "category_id": 1},
+        {"image_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5, "category_id": 2},
+        {"image_id": 99, "bbox": [1, 2, 30, 40], "score": 0.5},
+    ]
+    file.write_text(json.dumps(entries))
+    (picture,) = detected_boxes(annotations, images, file)
+    assert (picture.image_id, picture.path) == (2, str(images / "2.png"))
+    assert picture.boxes_xyxy.tolist() == [[1, 2, 31, 42], [-3, 2.5, 27, 42.5]]
+    assert picture.scores.tolist() == [0.25, 0.75]
+    file.write_text(json.dumps(entries[3:]))
+    with pytest.raises(InputError, match="holds no box for any picture of .*; is it the file of another set"):
+        detected_boxes(annotations, images, file)
+
+
+def test_a_model_of_another_set_is_refused(
+    people: MakePeople, use_oracle: Callable[[Oracle], None], tmp_path: Path
+) -> None:
+    annotations, images = people(count=2, keypoint_set=LSP)
+    use_oracle(Oracle(annotations, images, COCO))
+    with pytest.raises(InputError, match=r"people\.json has the keypoints 'lsp', but oracle predicts 'coco'"):
+        evaluate("oracle", data=str(annotations), images=str(images), out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["id", "category_id", "area", "iscrowd", "num_keypoints"])
+def test_keys_that_only_the_metric_needs(key: str, people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=2)
+    change(annotations, lambda content: content["annotations"][1].pop(key))
+    use_oracle(Oracle(annotations, images))
+    with pytest.raises(InputError, match=f"annotation 1 lacks the key '{key}', which the metric needs"):
+        evaluate("oracle", data=str(annotations), images=str(images))
+
+
+def test_nothing_is_written_when_a_picture_is_missing(people: MakePeople, tmp_path: Path) -> None:
+    annotations, images = people(count=2)
+    (images / "2.png").unlink()
+    with pytest.raises(InputError, match=r"2\.png"):
+        evaluate("lpn50", data=str(annotations), images=str(images), out=str(tmp_path / "out"), threads=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_bundled_model_runs_through(people: MakePeople, tmp_path: Path) -> None:
+    annotations, images = people(count=2)
+    metrics = evaluate("lpn50", data=str(annotations), images=str(images), flip_test=True, out=str(tmp_path), threads=1)
+    assert 0 <= metrics["AP"] <= metrics["AP50"] <= 1
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [r["image_id"] for r in results] == [1, 2]
+    unflipped = predict_picture(evaluation.Predictor("lpn50", threads=1), annotated_boxes(annotations, images)[0])
+    assert unflipped[0]["keypoints"] != results[0]["keypoints"]
+
+
+def test_no_results_score_zero(people: MakePeople) -> None:
+    annotations, _ = people(count=2)
+    assert coco_keypoint_metrics(annotations, [], COCO) == dict.fromkeys(COCO_KEYS, 0.0)
+
+
+def test_results_of_unknown_pictures_are_refused(people: MakePeople) -> None:
+    annotations, _ = people(count=2)
+    result = {"image_id": 77, "category_id": 1, "keypoints": [1.0] * 51, "score": 1.0}
+    with pytest.raises(InputError, match="name 1 pictures that .* does not have, such as 77"):
+        coco_keypoint_metrics(annotations, [result], COCO)
+
+
+def test_sizes_without_persons_are_minus_one(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=2)
+    for entry_area, absent in ((50 * 50, "APL"), (200 * 200, "APM")):
+        change(annotations, lambda content, area=entry_area: [a.update(area=area) for a in content["annotations"]])
+        use_oracle(Oracle(annotations, images))
+        metrics = evaluate("oracle", data=str(annotations), images=str(images))
+        assert metrics[absent] == -1
+        assert metrics["AP"] == pytest.approx(1)
+
+
+def test_metrics_print_as_a_table() -> None:
+    lines = str(Metrics({"AP": 0.3724, "AP50": 1.0, "APM": -1.0})).splitlines()
+    assert [line.split() for line in lines] == [["AP", "AP50", "APM"], ["37.2", "100.0", "-"]]
+    assert len(lines[0]) == len(lines[1])
+
+
+def test_empty_boxes_give_no_results(people: MakePeople, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
+    nobody = PictureBoxes(str(tmp_path / "a.png"), 1, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    assert predict_picture(evaluation.Predictor("lpn50", threads=1), nobody) == []

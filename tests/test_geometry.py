@@ -1,0 +1,309 @@
+"""Coordinates: conventions, crops, and the official picture coordinates of LPN (shared/goldens)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from leanpose.codecs import BetaSoftArgmax, Codec, Heatmap
+from leanpose.geometry import (
+    CONVENTIONS,
+    Convention,
+    Size,
+    crop,
+    crop_matrices,
+    grid_centre,
+    heatmap_to_input,
+    input_to_heatmap,
+    invert,
+    iou,
+    oks,
+    oks_nms,
+    padded_boxes,
+    transform,
+)
+from leanpose.keypoint_sets import COCO
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "goldens" / "lpn_decode.safetensors"
+INPUT, HEATMAP = (256, 192), (64, 48)  # height, width
+# Item 2, keypoints whose soft position ends on .5: which way it is rounded depends on the platform.
+KNIFE_EDGES = [0, 8, 10]
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    if not GOLDEN.exists():
+        pytest.skip("shared/goldens/lpn_decode.safetensors is not on this machine")
+    return pytest.importorskip("safetensors.numpy").load_file(GOLDEN)
+
+
+def box_around(centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The (N, 4) box of the published code's centre and scale, the latter in units of 200 pixels."""
+    return np.concatenate([centre - 100 * scale, centre + 100 * scale], axis=-1).reshape(-1, 4)
+
+
+def to_picture(keypoints: np.ndarray, golden: dict[str, np.ndarray]) -> np.ndarray:
+    """Carry (3, 17, 2) heat-map pixels to the pictures as leanpose does."""
+    boxes = box_around(golden["center"], golden["scale"])
+    matrices = crop_matrices(boxes, INPUT, padding=1.0, convention="classic")
+    return transform(heatmap_to_input(keypoints, INPUT, HEATMAP, "classic"), invert(matrices))
+
+
+@pytest.mark.parametrize(
+    ("name", "centre", "scale", "degrees"),
+    [("affine.rot0", (320, 240), (1.2, 1.6), 0), ("affine.rot33", (101.5, 333.25), (0.6225, 0.83), 33)],
+)
+def test_official_matrices(
+    golden: dict[str, np.ndarray],
+    name: str,
+    centre: tuple[float, float],
+    scale: tuple[float, float],
+    degrees: float,
+) -> None:
+    boxes = box_around(np.array(centre), np.array(scale))
+    matrix = crop_matrices(boxes, INPUT, padding=1.0, convention="classic", degrees=degrees)[0]
+    np.testing.assert_allclose(matrix, golden[name], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [
+        (Heatmap(shift=False), "argmax"),
+        (Heatmap(), "quarter"),
+        (BetaSoftArgmax(shift=False), "soft160"),
+        (BetaSoftArgmax(), "soft160_quarter"),
+    ],
+)
+def test_official_picture_coordinates(golden: dict[str, np.ndarray], codec: Codec, name: str) -> None:
+    keep = np.ones((3, 17), dtype=bool)
+    keep[2, KNIFE_EDGES] = name != "soft160_quarter"
+    found = to_picture(codec.decode(golden["heatmaps"])[0], golden)
+    np.testing.assert_allclose(found[keep], golden[f"{name}.preds_image"][keep], rtol=0, atol=1e-3)
+
+
+def test_official_chain_after_the_network(golden: dict[str, np.ndarray]) -> None:
+    keypoints, _ = BetaSoftArgmax().decode(golden["flip.fused_shift"])
+    wanted = golden["flip.fused_shift.soft160_quarter.preds_image"]
+    np.testing.assert_allclose(to_picture(keypoints, golden), wanted, rtol=0, atol=1e-3)
+
+
+def test_official_oks(golden: dict[str, np.ndarray]) -> None:
+    keypoints, areas, scores = golden["oks.keypoints"][..., :2], golden["oks.area"], golden["oks.score"]
+    similarity = oks(keypoints, keypoints, areas, areas, COCO.oks_sigmas)
+    np.testing.assert_allclose(similarity, golden["oks.matrix"], rtol=0, atol=1e-12)
+    for threshold in (0.9, 0.5):
+        kept = oks_nms(keypoints, scores, areas, COCO.oks_sigmas, threshold)
+        assert kept.tolist() == golden[f"oks.keep_thr{threshold}"].tolist()
+
+
+BOXES = np.array([[10, 20, 110, 220], [-30, 5, 400, 90], [3.5, 2.25, 5, 9]], np.float32)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("degrees", [0, 33, -120])
+def test_to_the_heat_map_and_back(convention: Convention, degrees: float) -> None:
+    points = np.random.default_rng(0).uniform(-50, 500, (3, 17, 2))
+    matrices = crop_matrices(BOXES, INPUT, 1.25, convention, degrees)
+    there = input_to_heatmap(transform(points, matrices), INPUT, HEATMAP, convention)
+    back = transform(heatmap_to_input(there, INPUT, HEATMAP, convention), invert(matrices))
+    np.testing.assert_allclose(back, points, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("convention", "corner"),
+    [("udp", (191, 255)), ("classic", (192, 256))],  # where the lower right corner of the padded box falls
+)
+def test_the_padded_box_fills_the_input(convention: Convention, corner: tuple[float, float]) -> None:
+    centres, sizes = padded_boxes(BOXES, 192 / 256, 1.25)
+    corners = np.stack([centres - sizes / 2, centres, centres + sizes / 2], axis=1)
+    found = transform(corners, crop_matrices(BOXES, INPUT, 1.25, convention))
+    middle = grid_centre(INPUT, convention)
+    # The one scale of both axes is taken from the height, so in udp the width is met to a third of a pixel only.
+    np.testing.assert_allclose(found[:, :, 1], [[0, middle[1], corner[1]]] * 3, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found[:, :, 0], [[0, middle[0], corner[0]]] * 3, rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ((0, 0, 100, 200), (150, 200)),  # too narrow: widened
+        ((0, 0, 300, 100), (300, 400)),  # too flat: heightened
+        ((5, 5, 155, 205), (150, 200)),  # fits
+    ],
+)
+def test_padded_boxes_extend_and_never_cut(box: tuple[float, ...], size: tuple[float, float]) -> None:
+    centres, sizes = padded_boxes(np.array([box]), 0.75, 1.5)
+    np.testing.assert_allclose(centres[0], [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+    np.testing.assert_allclose(sizes[0], np.array(size) * 1.5)
+
+
+@pytest.mark.parametrize(
+    ("convention", "difference"),
+    [("udp", 0.0), ("classic", 0.75)],  # the latter is why published networks move the mirrored map by a pixel
+)
+def test_mirroring_a_crop_mirrors_its_heat_map(convention: Convention, difference: float) -> None:
+    points = np.random.default_rng(0).uniform(0, 190, (50, 2))
+    mirrored = points * (-1, 1) + (INPUT[1] - 1, 0)
+    there = input_to_heatmap(points, INPUT, HEATMAP, convention) * (-1, 1) + (HEATMAP[1] - 1, 0)
+    found = input_to_heatmap(mirrored, INPUT, HEATMAP, convention)
+    np.testing.assert_allclose(found - there, [[difference, 0]] * 50, rtol=0, atol=1e-12)
+
+
+def test_mirroring_the_picture_mirrors_the_crop() -> None:
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (120, 90, 3), np.uint8)
+    box = np.array([[11, 7, 60, 95.5]])
+    mirrored_box = np.array([[89 - 60, 7, 89 - 11, 95.5]])
+    ours, theirs = (
+        crop(image, crop_matrices(b, (64, 48))[0], (64, 48)).astype(int)
+        for image, b in ((picture, box), (picture[:, ::-1].copy(), mirrored_box))
+    )
+    # OpenCV places samples on a grid of 1/32 pixel, which in noise is worth up to 8 levels an axis.
+    assert np.abs(ours - theirs[:, ::-1]).max() <= 16
+    assert np.abs(ours - theirs).max() > 100
+
+
+def test_positive_degrees_turn_the_content_counter_clockwise() -> None:
+    matrix = crop_matrices(np.array([[0, 0, 100, 100]]), (101, 101), 1.0, degrees=90)
+    right_of_the_middle = transform(np.array([[[75.0, 50.0]]]), matrix)[0, 0]
+    np.testing.assert_allclose(right_of_the_middle, [50, 25], atol=1e-9)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_torch_tensors_are_carried_too(convention: Convention) -> None:
+    torch = pytest.importorskip("torch")
+    points = np.random.default_rng(0).uniform(0, 190, (4, 17, 2)).astype(np.float32)
+    found = input_to_heatmap(torch.from_numpy(points), INPUT, HEATMAP, convention)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), input_to_heatmap(points, INPUT, HEATMAP, convention), rtol=1e-6)
+
+
+def test_transform_of_one_matrix_by_hand() -> None:
+    matrix = np.array([[[2.0, 1.0, 10.0], [0.0, 3.0, -5.0]]])
+    np.testing.assert_allclose(transform(np.array([[[1.0, 2.0], [0.0, 0.0]]]), matrix), [[[14, 1], [10, -5]]])
+    np.testing.assert_allclose(transform(np.array([[[14.0, 1.0]]]), invert(matrix)), [[[1, 2]]], atol=1e-12)
+
+
+def ramp(height: int, width: int) -> np.ndarray:
+    """A picture whose red grows with x and whose green grows with y, from 2 to 252; blue is full.
+
+    Values between two levels are dithered, so that rounding has no preference anywhere.
+    """
+    red = np.linspace(2, 252, width)
+    green = np.linspace(2, 252, height)
+    picture = np.stack(np.broadcast_arrays(red, green[:, None], 255.0), axis=2)
+    return np.floor(picture + np.random.default_rng(0).uniform(0, 1, picture.shape)).clip(0, 255).astype(np.uint8)
+
+
+def misplacement(picture: np.ndarray, matrix: np.ndarray, size: Size, margin: float) -> np.ndarray:
+    """By how many crop pixels a crop of `ramp` is misplaced: on average in x and y, at most in x and y.
+
+    Looks at pixels only that lie at least `margin` picture pixels inside the picture.
+    """
+    height, width = picture.shape[:2]
+    result = crop(picture, matrix, size).astype(float)
+    y, x = np.mgrid[: size[0], : size[1]]
+    places = transform(np.stack([x, y], axis=2).reshape(1, -1, 2), invert(matrix[None]))[0]
+    inside = ((places >= margin) & (places <= np.array([width, height]) - 1 - margin)).all(axis=1)
+    assert inside.mean() > 0.3
+    slopes = 250 / np.array([width - 1, height - 1])  # levels per picture pixel
+    errors = result.reshape(-1, 3)[inside, :2] - (2 + slopes * places[inside])
+    scale = np.sqrt(np.linalg.det(matrix[:, :2]))
+    return np.append(errors.mean(axis=0), np.abs(errors).max(axis=0)) / np.tile(slopes / scale, 2)
+
+
+@pytest.mark.parametrize("factor", [0.4, 1, 1.9, *range(2, 21), 2.5, 7.3])
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (0.37, 0.81), (5.0, 3.0)])
+def test_crop_of_a_ramp_is_in_place(factor: float, offset: tuple[float, float]) -> None:
+    """An offset between the picture and its averaged copy shows as a quarter crop pixel or more."""
+    size = (32, 24)
+    x, y = offset
+    box = np.array([[x, y, x + 23 * factor, y + 31 * factor]])
+    matrix = crop_matrices(box, size, 1.0)[0]
+    picture = ramp(int(y + 31 * factor) + 23, int(x + 23 * factor) + 17)
+    found = misplacement(picture, matrix, size, margin=1.5 * factor)
+    assert np.abs(found[:2]).max() < 0.1, found
+    assert np.abs(found[2:]).max() < 0.5, found  # pixel by pixel, rounding to 8 bits included
+
+
+@pytest.mark.parametrize("degrees", [33, -90, 180])
+@pytest.mark.parametrize("factor", [1, 3, 8])
+def test_turned_crop_of_a_ramp_is_in_place(degrees: float, factor: int) -> None:
+    picture = ramp(40 * factor, 50 * factor)
+    box = np.array([[4.3, 5.7, 4.3 + 24 * factor, 5.7 + 30 * factor]])
+    matrix = crop_matrices(box, (32, 24), 1.0, degrees=degrees)[0]
+    assert np.abs(misplacement(picture, matrix, (32, 24), margin=1.5 * factor)[:2]).max() < 0.1
+
+
+@pytest.mark.parametrize("factor", range(1, 21))
+@pytest.mark.parametrize("odd", [0, 1, 7])
+def test_crop_at_the_borders(factor: int, odd: int) -> None:
+    """Full inside the picture and black outside; what lies nearer than 1.6 crop pixels to the border may be mixed."""
+    height, width = 31 * factor + odd, 23 * factor + odd
+    white = np.full((height, width, 3), 255, np.uint8)
+    matrix = crop_matrices(np.array([[0, 0, width, height]]), (64, 48), 1.6)[0] / [[2], [2]]
+    size = (32, 24)
+    result = crop(white, matrix, size)[..., 0]
+    y, x = np.mgrid[: size[0], : size[1]]
+    places = transform(np.stack([x, y], axis=2).reshape(1, -1, 2), invert(matrix[None]))[0].reshape(*size, 2)
+    depth = np.minimum(places + 0.5, np.array([width, height]) - 0.5 - places).min(axis=2)  # px inside the border
+    depth *= np.sqrt(np.linalg.det(matrix[:, :2]))  # crop pixels
+    assert (result[depth > 1.6] == 255).all() and (depth > 1.6).any()
+    assert (result[depth < -1.6] == 0).all() and (depth < -1.6).any()
+
+
+def test_large_pictures_do_not_alias() -> None:
+    """One-pixel stripes become an even grey, not stripes of another width."""
+    stripes = np.zeros((600, 600, 3), np.uint8)
+    stripes[:, ::2] = 255
+    result = crop(stripes, crop_matrices(np.array([[50, 50, 549, 549]]), (50, 50), 1.0)[0], (50, 50))
+    assert np.abs(result.astype(float) - 127.5).max() < 2
+
+
+@pytest.mark.parametrize("factor", [1, 12])
+def test_crop_beside_the_picture_is_black(factor: int) -> None:
+    white = np.full((40, 40, 3), 255, np.uint8)
+    box = np.array([[5000, 5000, 5000 + 20 * factor, 5000 + 30 * factor]])
+    assert not crop(white, crop_matrices(box, (32, 24))[0], (32, 24)).any()
+
+
+def test_crop_without_change() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
+    matrix = np.array([[1.0, 0, -3], [0, 1, -4]])
+    np.testing.assert_array_equal(crop(picture, matrix, (10, 8)), picture[4:14, 3:11])
+
+
+def test_iou() -> None:
+    a = np.array([[0, 0, 10, 10], [100, 100, 120, 110]], np.float32)
+    b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4], [3, 3, 3, 3]], np.float32)
+    np.testing.assert_allclose(iou(a, b), [[1, 1 / 3, 0, 0.04, 0], [0, 0, 0, 0, 0]], atol=1e-6)
+    assert iou(a, b[:0]).shape == (2, 0)
+
+
+def test_oks_by_hand() -> None:
+    """One keypoint of sigma 0.1 that is 20 px off in an area of 10000: exp(-400 / (2 * 10000 * 0.04))."""
+    a, b = np.array([[[0.0, 0.0], [5.0, 5.0]]]), np.array([[[20.0, 0.0], [5.0, 5.0]]])
+    found = oks(a, b, np.array([8000.0]), np.array([12000.0]), np.array([0.1, 0.1]))
+    np.testing.assert_allclose(found, [[(np.exp(-0.5) + 1) / 2]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold", "kept"),
+    [
+        ([0.1, 0.9, 0.5], 0.9, [1, 2]),  # 0 lies on 2, which is better
+        ([0.5, 0.9, 0.1], 0.9, [1, 0]),
+        ([0.5, 0.5, 0.5], 0.9, [0, 1]),  # the first of equals stays
+        ([0.5, 0.9, 0.1], 1.0, [1, 0, 2]),  # at the threshold is not above it
+    ],
+)
+def test_oks_nms_keeps_the_better_and_sorts(scores: list[float], threshold: float, kept: list[int]) -> None:
+    persons = np.zeros((3, 17, 2))
+    persons[1] += 500
+    found = oks_nms(persons, np.array(scores), np.full(3, 5000.0), COCO.oks_sigmas, threshold)
+    assert found.tolist() == kept
+
+
+def test_oks_nms_of_nobody() -> None:
+    assert oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), COCO.oks_sigmas).tolist() == []

@@ -1,0 +1,264 @@
+"""Keypoint sets: official orders, sides, sigmas, joining by name, custom sets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leanpose.errors import InputError
+from leanpose.keypoint_sets import (
+    COCO,
+    CROWDPOSE,
+    KEYPOINT_SETS,
+    LSP,
+    MPII,
+    KeypointSet,
+    convert,
+    get_keypoint_set,
+    keypoint_set_from_coco,
+    mapping,
+)
+
+ALL = list(KEYPOINT_SETS.values())
+
+# The category of the COCO annotation files, as person_keypoints_val2017.json has it.
+COCO_CATEGORY = {
+    "supercategory": "person",
+    "id": 1,
+    "name": "person",
+    "keypoints": [
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ],
+    "skeleton": [
+        [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9],
+        [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
+    ],
+}  # fmt: skip
+
+# The category of the CrowdPose files: the top of the head is called "head" there.
+CROWDPOSE_NAMES = [
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+    "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck",
+]  # fmt: skip
+
+# The order of the readme files of MPII (human-pose.mpi-inf.mpg.de) and LSP.
+MPII_README = (
+    "r ankle, r knee, r hip, l hip, l knee, l ankle, pelvis, thorax, upper neck, head top, "
+    "r wrist, r elbow, r shoulder, l shoulder, l elbow, l wrist"
+)
+LSP_README = (
+    "Right ankle, Right knee, Right hip, Left hip, Left knee, Left ankle, Right wrist, Right elbow, Right shoulder, "
+    "Left shoulder, Left elbow, Left wrist, Neck, Head top"
+)
+
+
+def from_readme(text: str) -> list[str]:
+    words = {"r": "right", "l": "left"}
+    return ["_".join(words.get(w, w) for w in name.lower().split()) for name in text.split(", ")]
+
+
+@pytest.mark.parametrize(
+    ("keypoint_set", "count", "edges"), [(COCO, 17, 19), (CROWDPOSE, 14, 15), (MPII, 16, 15), (LSP, 14, 15)]
+)
+def test_counts(keypoint_set: KeypointSet, count: int, edges: int) -> None:
+    assert len(keypoint_set) == len(keypoint_set.keypoints) == len(keypoint_set.oks_sigmas) == count
+    assert keypoint_set.edge_indices.shape == (edges, 2)
+
+
+def test_coco_is_the_official_category() -> None:
+    assert list(COCO.keypoints) == COCO_CATEGORY["keypoints"]
+    ours = {frozenset(edge) for edge in (COCO.edge_indices + 1).tolist()}
+    assert ours == {frozenset(edge) for edge in COCO_CATEGORY["skeleton"]}  # type: ignore[call-overload]
+
+
+def test_crowdpose_order() -> None:
+    assert [name.replace("top_head", "head") for name in CROWDPOSE.keypoints] == CROWDPOSE_NAMES
+
+
+def test_mpii_and_lsp_orders() -> None:
+    assert list(MPII.keypoints) == from_readme(MPII_README)
+    assert [name.replace("top_head", "head_top") for name in LSP.keypoints] == from_readme(LSP_README)
+
+
+@pytest.mark.parametrize("keypoint_set", ALL, ids=lambda s: s.name)
+def test_every_keypoint_is_on_an_edge(keypoint_set: KeypointSet) -> None:
+    assert {end for edge in keypoint_set.edges for end in edge} == set(keypoint_set.keypoints)
+    pairs = [frozenset(edge) for edge in keypoint_set.edges]
+    assert len(set(pairs)) == len(pairs)
+
+
+@pytest.mark.parametrize("keypoint_set", ALL, ids=lambda s: s.name)
+def test_flip_index_swaps_the_sides_and_is_its_own_inverse(keypoint_set: KeypointSet) -> None:
+    flip = keypoint_set.flip_index
+    np.testing.assert_array_equal(flip[flip], np.arange(len(keypoint_set)))
+    for name, i in zip(keypoint_set.keypoints, flip, strict=True):
+        other = keypoint_set.keypoints[i]
+        assert other == name.replace("left_", "?").replace("right_", "left_").replace("?", "right_")
+
+
+def test_flip_index_of_coco_as_published() -> None:
+    pairs = [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)]
+    assert COCO.flip_index[0] == 0
+    assert [(int(COCO.flip_index[b]), int(COCO.flip_index[a])) for a, b in pairs] == pairs
+
+
+def test_flip_index_of_mpii_as_published() -> None:
+    for a, b in [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)]:
+        assert (MPII.flip_index[a], MPII.flip_index[b]) == (b, a)
+
+
+def test_a_side_without_partner_stays() -> None:
+    lonely = KeypointSet("lonely", ("left_hand", "nose"), (), "test")
+    assert lonely.flip_index.tolist() == [0, 1]
+
+
+# cocodataset.org/#keypoints-eval gives k_i = 2 sigma_i; CrowdPose's toolkit gives ten times sigma.
+COCO_K = [
+    0.052, 0.050, 0.050, 0.070, 0.070, 0.158, 0.158, 0.144, 0.144, 0.124, 0.124, 0.214, 0.214,
+    0.174, 0.174, 0.178, 0.178,
+]  # fmt: skip
+CROWDPOSE_SIGMAS_X10 = [0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89, 0.79, 0.79]
+
+
+def test_sigmas() -> None:
+    np.testing.assert_allclose(COCO.oks_sigmas, np.array(COCO_K) / 2, rtol=1e-12)
+    np.testing.assert_allclose(CROWDPOSE.oks_sigmas, np.array(CROWDPOSE_SIGMAS_X10) / 10, rtol=1e-12)
+    assert MPII.oks_sigmas[MPII.keypoints.index("pelvis")] == 0.079
+
+
+def test_lsp_to_coco_and_back() -> None:
+    """The twelve limb keypoints come back unchanged; neck and head, which COCO lacks, come back absent."""
+    random = np.random.default_rng(0)
+    keypoints = random.uniform(0, 500, (3, 14, 2)).astype(np.float32)
+    visibility = random.integers(1, 3, (3, 14)).astype(np.int8)
+    there, seen_there = convert(keypoints, visibility, LSP, COCO)
+    assert there.shape == (3, 17, 2) and there.dtype == np.float32 and seen_there.dtype == np.int8
+    for name in ("left_knee", "right_wrist"):
+        np.testing.assert_array_equal(there[:, COCO.keypoints.index(name)], keypoints[:, LSP.keypoints.index(name)])
+    assert np.isnan(there[:, :5]).all() and not seen_there[:, :5].any()  # the face
+    back, seen_back = convert(there, seen_there, COCO, LSP)
+    np.testing.assert_array_equal(back[:, :12], keypoints[:, :12])
+    np.testing.assert_array_equal(seen_back[:, :12], visibility[:, :12])
+    assert np.isnan(back[:, 12:]).all() and not seen_back[:, 12:].any()
+
+
+@pytest.mark.parametrize("source", ALL, ids=lambda s: s.name)
+@pytest.mark.parametrize("target", ALL, ids=lambda s: s.name)
+def test_mapping_joins_the_same_names_only(source: KeypointSet, target: KeypointSet) -> None:
+    aliases = {"head_top": "top_head", "upper_neck": "neck"}
+    for name, i in zip(target.keypoints, mapping(source, target), strict=True):
+        canonical = [aliases.get(n, n) for n in source.keypoints]
+        wanted = aliases.get(name, name)
+        assert i == (canonical.index(wanted) if wanted in canonical else -1)
+
+
+def test_head_and_neck_of_mpii_are_those_of_lsp() -> None:
+    index = mapping(MPII, LSP)
+    assert [MPII.keypoints[i] for i in index[-2:]] == ["upper_neck", "head_top"]
+    assert mapping(MPII, CROWDPOSE)[-2:].tolist() == [9, 8]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (COCO_CATEGORY["keypoints"], COCO),
+        (CROWDPOSE_NAMES, CROWDPOSE),
+        ([*CROWDPOSE_NAMES[:12], "top_head", "neck"], CROWDPOSE),
+        (from_readme(MPII_README), MPII),
+        (from_readme(LSP_README), LSP),
+    ],
+)
+def test_official_categories_give_the_built_in_sets(names: list[str], expected: KeypointSet) -> None:
+    found = keypoint_set_from_coco([{"id": 7, "name": "dog"}, {"id": 1, "keypoints": names}], "x.json")
+    assert found is expected
+
+
+def test_the_skeleton_of_the_crowdpose_files_is_no_fault() -> None:
+    """Those files carry COCO's skeleton, whose numbers go beyond their own 14 keypoints."""
+    category = {"keypoints": CROWDPOSE_NAMES, "skeleton": COCO_CATEGORY["skeleton"]}
+    assert keypoint_set_from_coco([category], "crowdpose_val.json") is CROWDPOSE
+
+
+def test_custom_set() -> None:
+    category = {
+        "name": "hand",
+        "keypoints": ["wrist", "left_tip", "right_tip"],
+        "skeleton": [[1, 2], [1, 3]],
+        "sigmas": [0.1, 0.2, 0.3],
+    }
+    found = keypoint_set_from_coco([category], "hands.json")
+    assert (found.name, found.keypoints) == ("hand", ("wrist", "left_tip", "right_tip"))
+    assert found.edges == (("wrist", "left_tip"), ("wrist", "right_tip"))
+    assert found.oks_sigmas.tolist() == [0.1, 0.2, 0.3]
+    assert found.flip_index.tolist() == [0, 2, 1]
+    assert "hands.json" in found.source
+
+
+def test_custom_set_without_skeleton_and_sigmas() -> None:
+    found = keypoint_set_from_coco([{"keypoints": ["left_knee", "tail"], "skeleton": None, "sigmas": None}], "x.json")
+    assert found.edge_indices.shape == (0, 2)
+    assert found.oks_sigmas.tolist() == [0.087, 0.079]
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([], "found 0"),
+        ([{"name": "person"}], "found 0"),
+        ([{"keypoints": []}], "found 0"),
+        (["person", None, 3], "found 0"),
+        ([{"keypoints": ["a"]}, {"keypoints": ["b"]}], "found 2"),
+        ([{"keypoints": 17}], "list of names"),
+        ([{"keypoints": "nose"}], "list of names"),
+        ([{"keypoints": ["a", "b", "a"]}], "no name twice"),
+        ([{"keypoints": ["a", "b"], "skeleton": [[0, 1]]}], "from 1 to 2"),
+        ([{"keypoints": ["a", "b"], "skeleton": [[1, 3]]}], "from 1 to 2"),
+        ([{"keypoints": ["a", "b"], "skeleton": [[1, 2, 1]]}], "from 1 to 2"),
+        ([{"keypoints": ["a", "b"], "skeleton": [["a", "b"]]}], "from 1 to 2"),
+        ([{"keypoints": ["a", "b"], "skeleton": [[1, 1.5]]}], "from 1 to 2"),
+        ([{"keypoints": ["a", "b"], "skeleton": [1, 2]}], "from 1 to 2"),
+        ([{"keypoints": ["a", "b"], "skeleton": 3}], "from 1 to 2"),
+        ([{"keypoints": ["a", "b"], "sigmas": [0.1]}], "1 sigmas for 2 keypoints"),
+        ([{"keypoints": ["a"], "sigmas": ["wide"]}], "list of numbers"),
+        ([{"keypoints": ["a"], "sigmas": 3}], "list of numbers"),
+    ],
+)
+def test_unusable_categories(categories: list[Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        keypoint_set_from_coco(categories, "x.json")
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "edges", "sigmas", "message"),
+    [
+        ((), (), (), "at least one keypoint"),
+        (("a", "a"), (), (), "no name twice"),
+        (("a", "b"), (("a", "c"),), (), r"unknown keypoints: \['c'\]"),
+        (("a", "b"), (), (0.1,), "1 sigmas for 2 keypoints"),
+    ],
+)
+def test_unusable_sets(
+    keypoints: tuple[str, ...], edges: tuple[tuple[str, str], ...], sigmas: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        KeypointSet("test", keypoints, edges, "test", sigmas)
+
+
+@pytest.mark.parametrize("keypoint_set", ALL, ids=lambda s: s.name)
+def test_survives_json(keypoint_set: KeypointSet) -> None:
+    again = KeypointSet.from_dict(json.loads(json.dumps(keypoint_set.to_dict())))
+    for field in ("name", "keypoints", "edges", "source"):
+        assert getattr(again, field) == getattr(keypoint_set, field)
+    np.testing.assert_array_equal(again.oks_sigmas, keypoint_set.oks_sigmas)
+    assert again.to_dict() == keypoint_set.to_dict()
+
+
+def test_get_keypoint_set() -> None:
+    assert get_keypoint_set("lsp") is LSP
+    with pytest.raises(InputError, match=r"There is no keypoint set 'cocoo'\. Did you mean 'coco'\?"):
+        get_keypoint_set("cocoo")

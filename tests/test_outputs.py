@@ -1,0 +1,364 @@
+"""`leanpose predict`: result files in every format, boxes from every source, nothing half-written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from leanpose.data.coco_style import read_samples
+from leanpose.errors import InputError
+from leanpose.keypoint_sets import COCO
+from leanpose.outputs import predict_files, to_coco, to_csv
+from leanpose.pictures import read_picture
+from leanpose.predict import Predictor
+from leanpose.structures import Poses
+
+ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two pictures of one name in two folders, made current: one/her.png (256 x 256) and two/her.jpg (128 x 120)."""
+    half = cv2.resize(cv2.imread(str(ASTRONAUT)), (256, 256), interpolation=cv2.INTER_AREA)
+    for name, picture in (("one/her.png", half), ("two/her.jpg", half[:120, 30:158])):
+        (tmp_path / name).parent.mkdir()
+        cv2.imwrite(str(tmp_path / name), picture)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files_in(path: Path) -> list[str]:
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+def persons(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text())["persons"]
+
+
+def test_all_formats_of_two_pictures_of_one_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict_files(["one", "two"], out="out", format="json,csv,coco, picture", threads=1)
+    out = folder / "out"
+    assert files_in(out) == ["coco.json", "her-2.jpg", "her-2.json", "her.json", "her.png", "poses.csv"]
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.splitlines() == [
+        f"{Path('one/her.png')}: 1 person, {Path('out/her.json')}, {Path('out/her.png')}",
+        f"{Path('two/her.jpg')}: 1 person, {Path('out/her-2.json')}, {Path('out/her-2.jpg')}",
+    ]
+
+    result = json.loads((out / "her-2.json").read_text())
+    assert (result["picture"], result["width"], result["height"]) == (str(Path("two/her.jpg")), 128, 120)
+    assert result["keypoint_set"] == "coco"
+    assert list(result["persons"][0]["keypoints"]) == list(COCO.keypoints)
+    expected = Predictor("lpn50", threads=1)("two/her.jpg").to_dicts()
+    assert result["persons"] == expected
+
+    drawn, plain = read_picture(out / "her.png"), read_picture("one/her.png")
+    assert drawn.shape == plain.shape
+    assert 0.005 < (drawn != plain).any(axis=2).mean() < 0.5
+
+
+def test_csv(folder: Path) -> None:
+    predict_files(["one", "two"], out="out", format="csv", boxes="10,10,100,110 30,5,90,115", threads=1)
+    assert files_in(folder / "out") == ["poses.csv"]
+    with open("out/poses.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["picture"], row["person"]) for row in rows] == [
+        (str(Path(name)), str(i)) for name in ("one/her.png", "two/her.jpg") for i in range(2)
+    ]
+    assert [float(rows[1][key]) for key in ("x1", "y1", "x2", "y2")] == [30, 5, 90, 115]
+    poses = Predictor("lpn50", threads=1)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    found = [[float(rows[3][f"{name}_{part}"]) for part in ("x", "y")] for name in COCO.keypoints]
+    np.testing.assert_allclose(found, poses.keypoints[1], atol=0.0051)
+    assert float(rows[3]["nose_score"]) == pytest.approx(poses.scores[1, 0], abs=0.0001)
+    assert float(rows[3]["score"]) == pytest.approx(poses.person_scores[1], abs=0.0001)
+
+
+def test_boxes_of_other_pictures_only(folder: Path) -> None:
+    Path("boxes.json").write_text(json.dumps({"his.png": [BOX]}))
+    with pytest.raises(InputError, match=r"boxes\.json names none of the pictures"):
+        predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
+
+
+def made_up(scores: np.ndarray, x: float) -> Poses:
+    n = len(scores)
+    keypoints = np.full((n, 17, 2), x, np.float32)
+    boxes = np.tile(np.array([x, x, x + 10, x + 20], np.float32), (n, 1))
+    return Poses(keypoints, scores.astype(np.float32), boxes, np.ones(n, np.float32), COCO)
+
+
+def test_csv_keeps_the_places_in_very_large_pictures() -> None:
+    text = to_csv([("a.tif", (20000, 20000), made_up(np.ones((1, 17)), 12345.678))])
+    assert "12345.68" in text.splitlines()[1].split(",")[7:9] and "e+" not in text
+
+
+def test_csv_without_persons_has_its_header() -> None:
+    text = to_csv([("a.jpg", (10, 10), Poses.empty(COCO))])
+    assert text.startswith("picture,person,score,x1,y1,x2,y2,nose_x,nose_y,nose_score,") and text.count("\n") == 1
+
+
+def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
+    predict_files(["one", "two"], out="out", format="coco", boxes="10,10,100,110 30,5,90,115", threads=1)
+    samples = read_samples(folder / "out" / "coco.json", folder)
+    assert [Path(s.image_path) for s in samples] == [folder / "one/her.png"] * 2 + [folder / "two/her.jpg"] * 2
+    poses = Predictor("lpn50", threads=1)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    for i, sample in enumerate(samples[2:]):
+        labelled = poses.scores[i] >= 0.2
+        np.testing.assert_array_equal(sample.visibility > 0, labelled)
+        np.testing.assert_allclose(sample.keypoints[labelled], poses.keypoints[i, labelled], atol=1e-3)
+        np.testing.assert_allclose(sample.box_xyxy, poses.boxes_xyxy[i] - (0, 0, 1, 1), atol=0.01)
+    content = json.loads((folder / "out" / "coco.json").read_text())
+    assert [a["id"] for a in content["annotations"]] == [1, 2, 3, 4]
+    assert content["images"][0] == {"id": 1, "file_name": str(Path("one/her.png")), "width": 256, "height": 256}
+
+
+def test_coco_file_marks_weak_and_absent_keypoints_as_unlabelled() -> None:
+    scores = np.full((1, 17), 0.9)
+    scores[0, 3] = 0.1
+    poses = made_up(scores, 5)
+    poses.keypoints[0, 4] = np.nan
+    annotation = to_coco([("a.jpg", (50, 40), poses)])["annotations"][0]
+    assert annotation["keypoints"][:9] == [5, 5, 2] * 3 and annotation["keypoints"][9:15] == [0] * 6
+    assert (annotation["num_keypoints"], annotation["area"], annotation["bbox"]) == (15, 200, [5, 5, 10, 20])
+
+
+BOX = [10.0, 10.0, 100.0, 110.0]
+
+
+def coco_boxes() -> dict[str, Any]:
+    return {
+        "images": [{"id": 5, "file_name": "her.jpg", "width": 128, "height": 120}, {"id": 6, "file_name": "x.jpg"}],
+        "annotations": [
+            {"image_id": 5, "bbox": [10, 10, 91, 101]},
+            {"image_id": 6, "bbox": [0, 0, 5, 5]},
+            {"image_id": 5, "bbox": [0, 0, 50, 50], "iscrowd": 1},
+            {"image_id": 5, "bbox": [0, 0, 0, 0]},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        "10,10,100,110",
+        "1e1,10.0,100,110",
+        {"her.jpg": [BOX]},
+        {"her.jpg": BOX},
+        {"two/her.jpg": [BOX], "her.jpg": [[0, 0, 5, 5]]},  # the whole name before the last part
+        coco_boxes(),
+    ],
+)
+def test_boxes(folder: Path, boxes: str | dict[str, Any]) -> None:
+    if isinstance(boxes, dict):
+        Path("boxes.json").write_text(json.dumps(boxes))
+        boxes = "boxes.json"
+    predict_files(["two/her.jpg"], boxes=boxes, out="out", format="json", threads=1)
+    assert persons(folder / "out" / "her.json") == Predictor("lpn50", threads=1)("two/her.jpg", BOX).to_dicts()
+
+
+def test_boxes_reach_beyond_the_picture(folder: Path) -> None:
+    predict_files(["two/her.jpg"], boxes="-20,-5,100,300", out="out", format="json", threads=1)
+    assert persons(folder / "out" / "her.json")[0]["box_xyxy"] == [-20, -5, 100, 300]
+
+
+def test_a_picture_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("boxes.json").write_text(json.dumps({"her.png": [BOX]}))
+    predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
+    assert [len(persons(folder / "out" / name)) for name in ("her.json", "her-2.json")] == [1, 0]
+    assert "0 persons" in capsys.readouterr().out
+    np.testing.assert_allclose(read_picture("out/her-2.jpg").astype(int), read_picture("two/her.jpg"), atol=40)
+
+
+@pytest.mark.parametrize("form", ["json", "coco"])
+def test_the_boxes_file_is_never_overwritten(folder: Path, form: str) -> None:
+    boxes = folder / "out" / {"json": "her.json", "coco": "coco.json"}[form]
+    boxes.parent.mkdir()
+    boxes.write_text(json.dumps({"her.png": [BOX]}))
+    with pytest.raises(InputError, match="would overwrite"):
+        predict_files(["one/her.png"], boxes=str(boxes), out="out", format=form, threads=1)
+    assert json.loads(boxes.read_text()) == {"her.png": [BOX]}
+
+
+def annotated(**changes: Any) -> dict[str, Any]:
+    """A COCO-style file with one person of picture her.jpg, some values of the person replaced or taken out (...)."""
+    person = {"image_id": 5, "bbox": [10, 10, 91, 101]} | changes
+    person = {key: value for key, value in person.items() if value is not ...}
+    return {"images": [{"id": 5, "file_name": "her.jpg"}], "annotations": [person]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "boxes.json is not valid JSON"),
+        (json.dumps([[0, 0, 1, 1]]), "must map picture names to lists of boxes"),
+        (json.dumps({"her.jpg": "all"}), "Boxes must be numbers"),
+        (json.dumps({"her.jpg": [[0, 0, 1]]}), r"shape \(N, 4\)"),
+        ('{"her.jpg": [[0, 0, NaN, 5]]}', "not a number"),
+        (json.dumps({"images": 3, "annotations": []}), "no COCO-style file"),
+        (json.dumps({"images": [3], "annotations": []}), "no COCO-style file"),
+        (json.dumps({"images": [{"id": 1}], "annotations": []}), "no COCO-style file"),
+        (json.dumps({"images": [{"id": [1], "file_name": "a"}], "annotations": []}), "no COCO-style file"),
+        *(
+            (json.dumps(annotated(**changes)), "no COCO-style file")
+            for changes in (
+                {"bbox": ...},
+                {"image_id": ...},
+                {"image_id": 7},
+                {"bbox": [1, 2, 3]},
+                {"bbox": [1, 2, 3, "4"]},
+                {"bbox": [1, 2, 3, None]},
+                {"bbox": [1, 2, 3, float("nan")]},
+                {"bbox": [1, 2, 3, 10**400]},
+                {"bbox": 5},
+            )
+        ),
+    ],
+)
+def test_unusable_box_files(folder: Path, content: str, message: str) -> None:
+    Path("boxes.json").write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        predict_files(["two/her.jpg"], boxes="boxes.json", out="out", threads=1)
+    assert "\n" not in str(caught.value)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("boxes", ["", " ", "all", "1,2,3", "1,2,3,4,5", "1,2,3,x", "1, 2, 3, 4", "1,2,3,4 5,6"])
+def test_unusable_box_texts(folder: Path, boxes: str) -> None:
+    with pytest.raises(InputError, match=r"Boxes must be x1,y1,x2,y2 in pixels or a \.json file"):
+        predict_files(["two/her.jpg"], boxes=boxes, out="out", threads=1)
+    assert not Path("out").exists()
+
+
+def test_one_bad_picture_among_three(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("cut.jpg").write_bytes(Path("two/her.jpg").read_bytes()[:500])
+    with pytest.raises(InputError, match="1 of 3 pictures could not be used; they are named above"):
+        predict_files(["one/her.png", "cut.jpg", "two/her.jpg"], out="out", format="json,csv,coco", threads=1)
+    assert capsys.readouterr().err == "leanpose: cut.jpg is cut off: its end is missing; copy or download it again.\n"
+    assert files_in(folder / "out") == ["coco.json", "her-2.json", "her.json", "poses.csv"]
+    names = [image["file_name"] for image in json.loads(Path("out/coco.json").read_text())["images"]]
+    assert names == ["one/her.png", "two/her.jpg"]
+
+
+def test_a_box_that_fits_one_picture_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="1 of 2 pictures"):
+        predict_files(["one", "two"], out="out", format="json", boxes="150,150,250,250", threads=1)
+    assert "lies outside the picture of 128 x 120 pixels" in capsys.readouterr().err
+    assert files_in(folder / "out") == ["her.json"]
+
+
+def test_all_pictures_bad(folder: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        Path(name).write_text("no picture")
+    with pytest.raises(InputError, match="2 of 2 pictures"):
+        predict_files(["a.jpg", "b.jpg"], out="out", format="json,csv,coco,picture", threads=1)
+    assert not Path("out").exists()
+
+
+def test_a_picture_given_twice_is_written_once(folder: Path) -> None:
+    predict_files(["one/her.png", "one", "one/*.png"], out="out", format="json,coco", threads=1)
+    assert files_in(folder / "out") == ["coco.json", "her.json"]
+    assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 1
+
+
+def test_pictures_named_as_the_common_files(folder: Path) -> None:
+    for name in ("coco.png", "poses.png"):
+        Path(name).write_bytes(Path("one/her.png").read_bytes())
+    predict_files(["coco.png", "poses.png"], out="out", format="json,csv,coco", threads=1)
+    assert files_in(folder / "out") == ["coco-2.json", "coco.json", "poses-2.json", "poses.csv"]
+    assert len(persons(folder / "out" / "coco-2.json")) == 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "out"),
+    [(["one/her.png"], "one"), (["one/her.png"], "two/../one"), (["two/her.png", "one/her.png"], "one")],
+)
+def test_pictures_are_never_overwritten(folder: Path, sources: list[str], out: str) -> None:
+    Path("two/her.png").write_bytes(Path("one/her.png").read_bytes())
+    before = {name: (folder / name).read_bytes() for name in files_in(folder)}
+    with pytest.raises(InputError, match=r"would overwrite .*her\.png; choose another folder with --out"):
+        predict_files(sources, out=out, threads=1)
+    assert {name: (folder / name).read_bytes() for name in files_in(folder)} == before
+    predict_files(["one/her.png"], out="one", format="json", threads=1)  # a JSON file beside the picture is fine
+    assert files_in(folder / "one") == ["her.json", "her.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("a.bmp", "a.png"),
+        ("a.tiff", "a.png"),
+        ("a.JPEG", "a.jpeg"),
+        ("a.webp", "a.webp"),
+        ("a#1.jpg", "a#1.jpg"),
+        ("a?x.jpg", "a?x.jpg"),
+        ("noextension", "noextension.png"),
+        (".hidden.png", ".hidden.png"),
+    ],
+)
+def test_kind_of_the_drawn_picture(folder: Path, name: str, drawn: str) -> None:
+    suffix = Path(name).suffix or ".png"
+    Path(name).write_bytes(cv2.imencode(suffix.lower(), cv2.imread("one/her.png"))[1].tobytes())
+    predict_files([name], out="out", format="picture", threads=1)
+    assert files_in(folder / "out") == [drawn]
+    assert read_picture(folder / "out" / drawn).shape == (256, 256, 3)
+
+
+def test_old_results_are_replaced(folder: Path) -> None:
+    for boxes in ("10,10,100,110", "10,10,100,110 20,20,90,90"):
+        predict_files(["one/her.png"], out="out", format="json", boxes=boxes, threads=1)
+    assert files_in(folder / "out") == ["her.json"] and len(persons(folder / "out" / "her.json")) == 2
+
+
+@pytest.mark.parametrize("text", ["jsn", "", "json,", "json;csv"])
+def test_unknown_formats(folder: Path, text: str) -> None:
+    with pytest.raises(InputError, match="There is no format"):
+        predict_files(["one/her.png"], out="out", format=text)
+    assert not Path("out").exists()
+
+
+# Makes every file larger than some bytes fail as on a full disk.
+FULL_DISK = """
+import resource, signal, sys
+from leanpose.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def run_on_a_full_disk(largest: int, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", FULL_DISK, str(largest), *words, "--threads", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ASTRONAUT.parents[2])}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of the file size exist on Unix only")
+@pytest.mark.parametrize("form", ["json", "csv", "coco", "picture"])
+def test_full_disk(folder: Path, form: str) -> None:
+    out = folder / "out"
+    run = run_on_a_full_disk(300, "predict", "one/her.png", "--out", str(out), "--format", form)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.startswith("leanpose: ") and run.stderr.count("\n") == 1
+    assert "cannot be written (File too large); free space" in run.stderr
+    assert files_in(out) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of the file size exist on Unix only")
+def test_full_disk_keeps_older_results_whole(folder: Path) -> None:
+    predict_files(["one/her.png"], out="out", threads=1)
+    before = {name: (folder / "out" / name).read_bytes() for name in files_in(folder / "out")}
+    run = run_on_a_full_disk(5000, "predict", "one/her.png", "--out", "out", "--boxes", "10,10,100,110")
+    assert run.returncode == 2, run.stderr
+    after = {name: (folder / "out" / name).read_bytes() for name in files_in(folder / "out")}
+    assert after.keys() == before.keys()
+    assert after["her.png"] == before["her.png"]
+    assert len(persons(folder / "out" / "her.json")) == 1

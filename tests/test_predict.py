@@ -1,0 +1,271 @@
+"""Predictor: the bundled network on a real photograph, and the way of coordinates with a network that finds dots."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leanpose.errors import InputError
+from leanpose.geometry import Convention, heatmap_to_input
+from leanpose.keypoint_sets import COCO
+from leanpose.pictures import read_picture
+from leanpose.predict import Predictor, check_boxes, network_images
+from leanpose.structures import Poses
+from leanpose.weights import Weights
+
+ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
+BOXES = np.array([[60, 0, 400, 512], [80, 10, 380, 460], [-50, -20, 300, 700], [100, 100, 300, 400]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor("lpn50", threads=1)
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> np.ndarray:
+    return read_picture(ASTRONAUT)
+
+
+def assert_same(a: Poses, b: Poses, atol: float = 1e-3) -> None:
+    for name in ("keypoints", "scores", "boxes_xyxy", "person_scores"):
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=atol, err_msg=name)
+
+
+def test_whole_picture_is_one_person(predictor: Predictor, astronaut: np.ndarray) -> None:
+    poses = predictor(ASTRONAUT)
+    assert poses.keypoints.shape == (1, 17, 2) and poses.keypoints.dtype == np.float32
+    assert poses.scores.shape == (1, 17) and poses.keypoint_set.keypoints == COCO.keypoints
+    assert poses.boxes_xyxy.tolist() == [[0, 0, 511, 511]]  # from the first pixel's centre to the last one's
+    np.testing.assert_allclose(poses.person_scores, poses.scores.mean(axis=1))
+    assert_same(poses, predictor(astronaut, boxes=[0, 0, 511, 511]), atol=0)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("boxes", [None, [60, 0, 400, 512]])
+def test_astronaut(flip_test: bool, boxes: list[int] | None) -> None:
+    """Her face and shoulders are where they are; she looks at us, so her left is at the right."""
+    poses = Predictor("lpn50", flip_test=flip_test, threads=1)(ASTRONAUT, boxes)
+    at = dict(zip(COCO.keypoints, poses.keypoints[0], strict=True))
+    for name, place in {
+        "nose": (223, 127),
+        "left_eye": (244, 105),
+        "right_eye": (202, 105),
+        "left_shoulder": (305, 225),
+        "right_shoulder": (130, 205),
+    }.items():
+        distance = np.hypot(*(at[name] - place))
+        assert distance < (15 if name in ("nose", "left_eye", "right_eye") else 45), (name, at[name])
+    assert at["right_eye"][0] < at["nose"][0] < at["left_eye"][0]
+    assert at["right_ear"][0] < at["right_eye"][0] and at["left_eye"][0] < at["left_ear"][0]
+    assert at["nose"][1] + 40 < min(at["left_shoulder"][1], at["right_shoulder"][1])
+    assert poses.scores[0, :5].min() > 0.5
+
+
+def test_several_boxes_equal_single_calls(predictor: Predictor, astronaut: np.ndarray) -> None:
+    together = predictor(astronaut, BOXES)
+    np.testing.assert_array_equal(together.boxes_xyxy, BOXES)
+    for i, box in enumerate(BOXES):
+        assert_same(together[i], predictor(astronaut, box))
+    assert np.abs(together.keypoints[0] - together.keypoints[3]).max() > 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_batch_size_does_not_matter(predictor: Predictor, astronaut: np.ndarray, batch_size: int) -> None:
+    other = Predictor("lpn50", threads=1, batch_size=batch_size)
+    assert_same(other(astronaut, BOXES), predictor(astronaut, BOXES))
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_cutting_the_picture_moves_the_keypoints(astronaut: np.ndarray, flip_test: bool) -> None:
+    """The padded box lies inside the cut, so the network sees the same pixels."""
+    predictor = Predictor("lpn50", flip_test=flip_test, threads=1)
+    box = np.array([130, 60, 290, 273], np.float32)
+    left, top = 61, 20
+    cut = predictor(astronaut[top:400, left:420], box - (left, top, left, top))
+    np.testing.assert_allclose(cut.keypoints + (left, top), predictor(astronaut, box).keypoints, rtol=0, atol=1e-2)
+
+
+def test_twice_the_picture_gives_twice_the_coordinates(predictor: Predictor, astronaut: np.ndarray) -> None:
+    """Pixel (x, y) becomes a block whose centre is (2 x + 0.5, 2 y + 0.5)."""
+    large = astronaut.repeat(2, axis=0).repeat(2, axis=1)
+    box = np.array([60, 0, 400, 512], np.float32)
+    small, double = predictor(astronaut, box), predictor(large, box * 2 + 0.5)
+    np.testing.assert_allclose(double.keypoints[0, :3], small.keypoints[0, :3] * 2 + 0.5, rtol=0, atol=6)
+
+
+def test_flip_test_changes_a_little(predictor: Predictor, astronaut: np.ndarray) -> None:
+    plain, flipped = predictor(astronaut), Predictor("lpn50", flip_test=True, threads=1)(astronaut)
+    distances = np.linalg.norm(plain.keypoints[0, :5] - flipped.keypoints[0, :5], axis=1)
+    assert 0 < distances.max() < 15
+
+
+def test_grey_picture(predictor: Predictor, astronaut: np.ndarray) -> None:
+    grey = astronaut.mean(axis=2).astype(np.uint8)
+    assert_same(predictor(grey), predictor(grey[..., None].repeat(3, axis=2)), atol=0)
+    assert np.hypot(*(predictor(grey).keypoints[0, 0] - (223, 127))) < 25
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 1), (1, 500), (500, 2)])
+def test_small_pictures(predictor: Predictor, shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    poses = predictor(picture)
+    assert np.isfinite(poses.keypoints).all() and np.isfinite(poses.scores).all()
+    reach = 1.25 * max(shape[0], shape[1] * 4 / 3, shape[0] * 4 / 3)
+    assert np.abs(poses.keypoints).max() <= max(shape) + reach
+
+
+def test_huge_picture(predictor: Predictor, astronaut: np.ndarray) -> None:
+    """A 24-megapixel photograph with the astronaut enlarged in it."""
+    picture = np.zeros((4000, 6000, 3), np.uint8)
+    picture[: 512 * 7, 1000 : 1000 + 512 * 7] = astronaut.repeat(7, axis=0).repeat(7, axis=1)
+    poses = predictor(picture, [1000 + 60 * 7, 0, 1000 + 400 * 7, 512 * 7])
+    x, y = poses.keypoints[0, 0]
+    assert np.hypot(x - 1000 - 223 * 7, y - 127 * 7) < 15 * 7
+    assert np.isfinite(predictor(picture).keypoints).all()
+
+
+def test_results_are_ready_for_json(predictor: Predictor, astronaut: np.ndarray) -> None:
+    for boxes in (None, BOXES, [[0, 0, 1e-6, 1e-6]], [[-9e5, -9e5, 9e5, 9e5]], [[0, 0, 5e5, 1]]):
+        persons = json.loads(json.dumps(predictor(astronaut, boxes).to_dicts(), allow_nan=False))
+        assert all(len(person["keypoints"]) == 17 for person in persons)
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), ()])
+def test_no_boxes_no_persons(predictor: Predictor, astronaut: np.ndarray, boxes: Any) -> None:
+    poses = predictor(astronaut, boxes)
+    assert len(poses) == 0 and poses.keypoints.shape == (0, 17, 2)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([np.nan, 0, 10, 10], r"Box 0 \(nan, 0, 10, 10\) has a coordinate that is not a number"),
+        ([[0, 0, 10, 10], [0, 0, np.inf, 10]], r"Box 1 \(0, 0, inf, 10\) has a coordinate that is not a number"),
+        ([0, 0, 1e30, 1e30], "not a number of pixels"),
+        ([0, 0, 10**400, 1], "Boxes must be numbers"),
+        ([0, 0, None, 1], "not a number of pixels"),
+        ([10, 10, 10, 20], r"Box 0 \(10, 10, 10, 20\) has no area"),
+        ([10, 10, 5, 20], "has no area"),
+        ([10, 20, 20, 10], "has no area"),
+        ([512, 0, 600, 10], r"Box 0 \(512, 0, 600, 10\) lies outside the picture of 512 x 512 pixels"),
+        ([-20, 0, 0, 10], "lies outside"),
+        ([0, -20, 10, -1], "lies outside"),
+        ([0, 600, 10, 700], "lies outside"),
+        ([0, 0, 10], r"shape \(N, 4\): .*this is \(1, 3\)"),
+        (np.zeros((1, 1, 4)), r"shape \(N, 4\)"),
+        (np.zeros((2, 5)), r"shape \(N, 4\)"),
+        (5, r"shape \(N, 4\)"),
+        ([[0, 0, 1, 1], [0, 0]], "Boxes must be numbers"),
+        ("0,0,1,1", "Boxes must be numbers"),
+        ({"x": 1}, "Boxes must be numbers"),
+    ],
+)
+def test_unusable_boxes(predictor: Predictor, astronaut: np.ndarray, boxes: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        predictor(astronaut, boxes)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "found"),
+    [
+        (None, [[0, 0, 29, 19]]),
+        ([1, 2, 3, 4], [[1, 2, 3, 4]]),
+        (((1, 2, 3, 4), (-5, 0, 1, 9)), [[1, 2, 3, 4], [-5, 0, 1, 9]]),
+        (np.array([[1, 2, 3, 4]], np.int64), [[1, 2, 3, 4]]),
+    ],
+)
+def test_check_boxes(boxes: Any, found: list[list[float]]) -> None:
+    result = check_boxes(boxes, (20, 30))
+    assert result.dtype == np.float32 and result.tolist() == found
+
+
+def test_unusable_options() -> None:
+    with pytest.raises(InputError, match="batch_size must be at least 1, not 0"):
+        Predictor("lpn50", batch_size=0)
+
+
+class DotFinder:
+    """A network whose heat maps are the red of its input, read where the record says that heat-map pixels lie."""
+
+    def __init__(self, weights: Weights, heatmap_size: tuple[int, int] = (32, 24)) -> None:
+        self.weights = weights
+        height, width = heatmap_size
+        grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=2).astype(float)
+        self._places = heatmap_to_input(grid, weights.input_size, heatmap_size, weights.convention)
+        self.calls: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.calls.append(len(images))
+        red = images[:, 0] * self.weights.std[0] / 255 + self.weights.mean[0] / 255  # (B, h, w), 0 to 1
+        x, y = self._places[..., 0], self._places[..., 1]
+        left, top = (np.floor(v).astype(int).clip(0, n - 2) for v, n in ((x, red.shape[2]), (y, red.shape[1])))
+        right_part, lower_part = x - left, y - top
+        upper = red[:, top, left] * (1 - right_part) + red[:, top, left + 1] * right_part
+        lower = red[:, top + 1, left] * (1 - right_part) + red[:, top + 1, left + 1] * right_part
+        maps = upper * (1 - lower_part) + lower * lower_part
+        return {"heatmaps": maps[:, None].repeat(len(self.weights.keypoint_set), 1).astype(np.float32)}
+
+
+def dot(x: float, y: float, size: tuple[int, int], spread: float) -> np.ndarray:
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    red = 250 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * spread**2))
+    return np.dstack([red, np.zeros_like(red), np.zeros_like(red)]).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("convention", ["udp", "classic"])
+@pytest.mark.parametrize("scale", [1, 2, 9])
+@pytest.mark.parametrize("place", [(61.0, 83.5), (44.4, 100.2)])
+def test_a_dot_is_found_in_place(convention: Convention, scale: int, place: tuple[float, float]) -> None:
+    """To a fifth of a heat-map pixel, through cropping, averaging, decoding and the way back."""
+    record = Weights("dot", "dot", (128, 96), codec="dark", codec_options={"sigma": 2.0}, convention=convention)
+    x, y = place[0] * scale, place[1] * scale
+    picture = dot(x, y, (160 * scale, 120 * scale), 8 * scale)
+    poses = Predictor(DotFinder(record))(picture, [10.3 * scale, 20.7 * scale, 100 * scale, 140.2 * scale])
+    heatmap_pixel = 119.5 * scale * 1.25 / 32
+    np.testing.assert_allclose(poses.keypoints[0], [[x, y]] * 17, rtol=0, atol=0.2 * heatmap_pixel)
+    assert poses.scores.min() > 0.9
+
+
+@pytest.mark.parametrize(("convention", "shift"), [("udp", False), ("classic", True)])
+def test_the_flip_test_leaves_a_dot_in_place(convention: Convention, shift: bool) -> None:
+    record = Weights(
+        "dot", "dot", (128, 96), codec="dark", codec_options={"sigma": 2.0}, convention=convention, flip_shift=shift
+    )
+    engine = DotFinder(record)
+    picture = dot(61, 83.5, (160, 120), 8)
+    one, two = (Predictor(engine, flip_test=flip)(picture, [10, 20, 100, 140]) for flip in (False, True))
+    np.testing.assert_allclose(two.keypoints, one.keypoints, rtol=0, atol=0.75)
+    assert engine.calls == [1, 1, 1]
+
+
+def test_persons_are_batched() -> None:
+    engine = DotFinder(Weights("dot", "dot", (128, 96), codec="heatmap"))
+    Predictor(engine, batch_size=4)(np.zeros((50, 50, 3), np.uint8), [[0, 0, 20, 30]] * 10)
+    assert engine.calls == [4, 4, 2]
+
+
+@pytest.mark.parametrize(("order", "channels"), [("rgb", (200, 100, 50)), ("bgr", (50, 100, 200))])
+def test_normalisation_follows_the_record(order: Any, channels: tuple[int, int, int]) -> None:
+    record = Weights("x", "x", (32, 24), mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 8.0), channel_order=order, padding=1.0)
+    picture = np.full((64, 48, 3), (200, 100, 50), np.uint8)
+    images, matrices = network_images(picture, np.array([[8, 8, 32, 40], [10, 10, 34, 42]], np.float32), record)
+    assert images.shape == (2, 3, 32, 24) and images.dtype == np.float32 and images.flags.c_contiguous
+    assert matrices.shape == (2, 2, 3)
+    expected = [(channels[i] - (i + 1.0)) / (4.0, 5.0, 8.0)[i] for i in range(3)]
+    np.testing.assert_allclose(images, np.broadcast_to(np.reshape(expected, (1, 3, 1, 1)), images.shape), rtol=1e-5)
+
+
+def test_the_padding_of_the_record_is_used() -> None:
+    """A wider record sees more of the picture: the white frame around the box comes into the crop."""
+    picture = np.full((100, 100, 3), 255, np.uint8)
+    picture[30:70, 35:65] = 0
+    record = Weights("x", "x", (32, 24), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), padding=1.0)
+    box = np.array([[36, 31, 63, 68]], np.float32)
+    tight, wide = (network_images(picture, box, dataclasses.replace(record, padding=p))[0] for p in (1.0, 1.5))
+    assert tight.max() < 1 and wide[..., 0].min() == 255

@@ -1,0 +1,198 @@
+"""Recipes: every shipped one loads, and a wrong one is refused with the line to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+yaml = pytest.importorskip("yaml")
+
+from leanpose.codecs import create_codec  # noqa: E402
+from leanpose.data.augment import Augmentation  # noqa: E402
+from leanpose.data.loader import DataSource  # noqa: E402
+from leanpose.errors import InputError  # noqa: E402
+from leanpose.models import create_model  # noqa: E402
+from leanpose.recipe import Recipe, read_recipe  # noqa: E402
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+NEEDED = """\
+model: lpn50
+out: runs/test
+train_data: [{annotations: train.json, images: pictures}]
+val_data: {annotations: val.json, images: pictures}
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(NEEDED)
+    return file
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_shipped_recipes_load(file: Path) -> None:
+    recipe = read_recipe(file)
+    assert recipe.weights().input_size == recipe.input_size
+    create_codec(recipe.codec, **recipe.codec_options)
+    create_model(recipe.model, 17, **recipe.model_options)
+    assert f"leanpose train recipes/{file.name}" in file.read_text()  # its head says how it is run
+
+
+def test_defaults(recipe_file: Path) -> None:
+    data = DataSource("train.json", "pictures")
+    assert read_recipe(recipe_file) == Recipe(
+        model="lpn50", out="runs/test", train_data=[data], val_data=DataSource("val.json", "pictures")
+    )
+
+
+def test_values_get_their_types(recipe_file: Path) -> None:
+    more = "input_size: [128, 96]\nlearning_rate: 1\nsamples_per_epoch: 10\naugmentation: {flip: 0, rotation: 30}\n"
+    recipe_file.write_text(NEEDED + more)
+    recipe = read_recipe(recipe_file)
+    assert recipe.input_size == (128, 96)
+    assert (recipe.learning_rate, type(recipe.learning_rate)) == (1.0, float)
+    assert recipe.samples_per_epoch == 10
+    assert recipe.augmentation == Augmentation(flip=0.0, rotation=30.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "value"),
+    [
+        ("epochs=3", "epochs", 3),
+        ("learning_rate=1e-4", "learning_rate", 1e-4),
+        ("input_size=[64, 48]", "input_size", (64, 48)),
+        ("start=null", "start", None),
+        ("start=runs/a=b.safetensors", "start", "runs/a=b.safetensors"),
+        ("augmentation.flip=0.25", "augmentation", Augmentation(flip=0.25)),
+        ("codec_options.sigma=3", "codec_options", {"sigma": 3}),
+        ("val_data.images=other", "val_data", DataSource("val.json", "other")),
+        ("train_data=[{annotations: b, images: c, share: 2}]", "train_data", [DataSource("b", "c", 2.0)]),
+        ("channels_last=false", "channels_last", False),
+        ("milestones=[1,2]", "milestones", [1, 2]),
+    ],
+)
+def test_changes(recipe_file: Path, change: str, key: str, value: object) -> None:
+    assert getattr(read_recipe(recipe_file, [change]), key) == value
+
+
+def test_the_last_change_counts(recipe_file: Path) -> None:
+    assert read_recipe(recipe_file, ["epochs=3", "epochs=4"]).epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("epoch: 3", "no key 'epoch'. Did you mean 'epochs'?"),
+        ("augmentation: {flop: 1}", "augmentation has no key 'flop'. Did you mean 'flip'?"),
+        ("val_data: {annotations: a, images: b, shar: 1}", "no key 'shar'. Did you mean 'share'?"),
+        ("train_data: [{annotations: a, images: b, shar: 1}]", "no key 'shar'. Did you mean 'share'?"),
+        ("3: 4", "no key '3'"),
+        ("epochs: many", "epochs must be int, not many"),
+        ("epochs: 3.5", "epochs must be int, not 3.5"),
+        ("epochs:", "needs a value for 'epochs'"),
+        ("augmentation: {flip: }", "needs a value for 'flip'"),
+        ("input_size: [256]", "input_size must be tuple with 2 elements, not [256]"),
+        ("input_size: 256x192", "input_size must be tuple, not 256x192"),
+        ("optimizer: rmsprop", "optimizer must be one of 'adam', 'adamw', 'sgd', not rmsprop"),
+        ("convention: modern", "convention must be one of 'udp', 'classic', not modern"),
+        ("precision: fp16", "precision must be one of '32-true', 'bf16-mixed', '16-mixed', not fp16"),
+        ("accelerator: tpu", "accelerator must be one of"),
+        ("codec_options: 3", "codec_options must be dict, not 3"),
+        ("val_data: {annotations: a}", "it lacks val_data.images"),
+        ("epochs: 0", "epochs must be at least 1, not 0"),
+        ("samples_per_epoch: 0", "samples_per_epoch must be at least 1, not 0"),
+        ("threads: 0", "threads must be at least 1, not 0"),
+        ("seed: -1", "seed must be at least 0, not -1"),
+        ("weight_decay: -0.1", "weight_decay must be at least 0, not -0.1"),
+        ("learning_rate: 0", "learning_rate must be above 0, not 0.0"),
+        ("learning_rate: .nan", "learning_rate must be above 0, not nan"),
+        ("gradient_clip: 0", "gradient_clip must be above 0, not 0.0"),
+        ("padding: -1", "padding must be above 0, not -1.0"),
+        ("ema_decay: 1", "ema_decay must be at least 0 and below 1, not 1.0"),
+        ("augmentation: {flip: 2}", "flip must be between 0 and 1, not 2.0"),
+        ("schedule: step", "needs milestones"),
+        ("{epochs: 3, validate_every: 4}", "validate_every must be at most the number of epochs, 3, not 4"),
+    ],
+)
+def test_refused_values(recipe_file: Path, more: str, message: str) -> None:
+    values = yaml.safe_load(NEEDED) | yaml.safe_load(more)
+    recipe_file.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError) as caught:
+        read_recipe(recipe_file)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "<class" not in str(caught.value)
+
+
+def test_missing_keys(recipe_file: Path) -> None:
+    recipe_file.write_text("model: lpn50\nval_data: {annotations: a, images: b}\n")
+    with pytest.raises(InputError, match=r"recipe\.yaml: it lacks out, train_data\.$"):
+        read_recipe(recipe_file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("epochs", "'epochs' must have the form key=value"),
+        ("epoch=3", "Did you mean 'epochs'"),
+        ("epochs=", "needs a value for 'epochs'"),
+        ("epochs=a", "epochs must be int, not a"),
+        ("milestones=[1", r"'milestones=\[1' must have a value in YAML"),
+        ("epochs.x=1", "epochs must be int"),
+        ("train_data.0.share=2", "'train_data' holds no named values; give it as a whole"),
+        ("model.name=lpn50", "'model' holds no named values"),
+    ],
+)
+def test_refused_changes(recipe_file: Path, change: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_recipe(recipe_file, [change])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no recipe"),
+        (b"- model: lpn50\n", "is no recipe"),
+        (b"model: lpn50\nout: [\n", r"is not valid YAML \(.*line 3"),
+        (b"model: a: b\n", r"is not valid YAML \(.*line 1"),
+        (b"\xff\xfe\x00", "cannot be read"),
+    ],
+    ids=["empty", "list", "unclosed", "two_colons", "binary"],
+)
+def test_not_a_recipe(recipe_file: Path, content: bytes, message: str) -> None:
+    recipe_file.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_recipe(recipe_file)
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_paths(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="There is no recipe"):
+        read_recipe(tmp_path / "absent.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_recipe(tmp_path)
+
+
+def test_data_root_is_joined(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(recipe_file, ["data_root=sets", f"val_data.annotations={tmp_path / 'v.json'}"])
+    assert recipe.sources() == [DataSource(str(Path("sets/train.json")), str(Path("sets/pictures")))]
+    assert recipe.validation() == DataSource(str(tmp_path / "v.json"), str(Path("sets/pictures")))
+
+
+def test_the_record(recipe_file: Path) -> None:
+    changes = ["input_size=[64,48]", "codec=dark", "codec_options={sigma: 1.5}", "keypoint_set=lsp", "padding=1.1"]
+    record = read_recipe(recipe_file, [*changes, "convention=classic", "licence=CC0", "note=a test"]).weights(
+        {"AP": 0.5}
+    )
+    assert record.name == "lpn50.lsp_64x48"
+    assert (record.model, record.input_size, record.keypoint_set.name) == ("lpn50", (64, 48), "lsp")
+    assert (record.codec, record.codec_options) == ("dark", {"sigma": 1.5})
+    assert (record.padding, record.convention) == (1.1, "classic")
+    assert (record.licence, record.note, record.metrics) == ("CC0", "a test", {"AP": 0.5})

@@ -1,0 +1,154 @@
+"""Poses and Sample: checks when made, selection, JSON and COCO forms."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leanpose.errors import InputError
+from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP
+from leanpose.structures import Poses, Sample
+
+
+def some_poses(n: int = 3, ids: bool = False) -> Poses:
+    random = np.random.default_rng(n)
+    return Poses(
+        random.uniform(0, 300, (n, 17, 2)).astype(np.float32),
+        random.uniform(0, 1, (n, 17)).astype(np.float32),
+        np.tile(np.array([10, 20, 110, 220], np.float32), (n, 1)),
+        np.linspace(0.2, 0.9, n, dtype=np.float32),
+        COCO,
+        np.arange(n) + 40 if ids else None,
+    )
+
+
+def fields(poses: Poses) -> dict[str, Any]:
+    return {f.name: getattr(poses, f.name) for f in dataclasses.fields(poses)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("keypoints", np.zeros((3, 16, 2)), r"keypoints must be an array of shape \(3, 17, 2\), not \(3, 16, 2\)"),
+        ("keypoints", np.zeros((3, 17, 3)), "keypoints"),
+        ("keypoints", [[0, 0]], "keypoints must be an array .*, not list"),
+        ("scores", np.zeros((3, 17, 1)), "scores"),
+        ("scores", np.zeros((2, 17)), "scores"),
+        ("boxes_xyxy", np.zeros((3, 5)), "boxes_xyxy"),
+        ("boxes_xyxy", [[0, 0, 1, 1]] * 3, "boxes_xyxy must be an array .*, not list"),
+        ("person_scores", np.zeros((3, 1)), "person_scores"),
+        ("ids", np.zeros(2, int), "ids"),
+        ("keypoint_set", CROWDPOSE, r"\(3, 14, 2\)"),
+    ],
+)
+def test_poses_check_their_shapes(field: str, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Poses(**fields(some_poses()) | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("box_xyxy", np.zeros((1, 4))), ("keypoints", np.zeros((16, 2))), ("visibility", np.zeros((17, 1)))],
+)
+def test_samples_check_their_shapes(field: str, value: np.ndarray) -> None:
+    good: dict[str, Any] = {
+        "image_path": "a.jpg",
+        "image_id": 1,
+        "box_xyxy": np.zeros(4),
+        "keypoints": np.zeros((17, 2)),
+        "visibility": np.zeros(17),
+    }
+    Sample(**good)
+    with pytest.raises(InputError, match=field):
+        Sample(**good | {field: value})
+
+
+def test_poses_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        some_poses().scores = np.zeros((3, 17))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("index", "chosen"),
+    [
+        (1, [1]),
+        (-1, [2]),
+        (np.int64(0), [0]),
+        (slice(1, None), [1, 2]),
+        (slice(0, 0), []),
+        (np.array([2, 0]), [2, 0]),
+        (np.array([True, False, True]), [0, 2]),
+        (np.array([], dtype=int), []),
+    ],
+)
+def test_selection(index: Any, chosen: list[int]) -> None:
+    poses = some_poses(ids=True)
+    part = poses[index]
+    assert len(part) == len(chosen)
+    for name in ("keypoints", "scores", "boxes_xyxy", "person_scores", "ids"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(poses, name)[chosen])
+    assert part.keypoint_set is COCO
+
+
+def test_selection_outside_is_an_index_error() -> None:
+    with pytest.raises(IndexError):
+        some_poses()[3]
+
+
+def test_iteration_gives_each_person_once() -> None:
+    persons = list(some_poses(ids=True))
+    assert [len(p) for p in persons] == [1, 1, 1]
+    assert [int(p.ids[0]) for p in persons if p.ids is not None] == [40, 41, 42]
+
+
+@pytest.mark.parametrize(
+    ("poses", "text"),
+    [
+        (some_poses(1), "Poses(1 person, 17 coco keypoints)"),
+        (some_poses(3), "Poses(3 persons, 17 coco keypoints)"),
+        (Poses.empty(LSP), "Poses(0 persons, 14 lsp keypoints)"),
+    ],
+)
+def test_prints_short(poses: Poses, text: str) -> None:
+    assert repr(poses) == text
+
+
+def test_empty() -> None:
+    poses = Poses.empty(LSP)
+    assert len(poses) == 0 and list(poses) == []
+    assert poses.to_dicts() == [] and poses.to_coco_results(1) == []
+
+
+def test_to_dicts() -> None:
+    poses = some_poses(2)
+    poses.keypoints[1, 3] = np.nan  # left_ear
+    first, second = json.loads(json.dumps(poses.to_dicts(), allow_nan=False))
+    assert list(first) == ["score", "box_xyxy", "keypoints"]
+    assert list(first["keypoints"]) == list(COCO.keypoints)
+    assert first["box_xyxy"] == [10, 20, 110, 220]
+    assert set(COCO.keypoints) - set(second["keypoints"]) == {"left_ear"}
+    nose = second["keypoints"]["nose"]
+    np.testing.assert_allclose([nose["x"], nose["y"]], poses.keypoints[1, 0], atol=0.0051)
+    np.testing.assert_allclose(nose["score"], poses.scores[1, 0], atol=0.000051)
+    np.testing.assert_allclose(second["score"], poses.person_scores[1], atol=0.000051)
+
+
+def test_to_dicts_with_ids() -> None:
+    assert [person["id"] for person in json.loads(json.dumps(some_poses(2, ids=True).to_dicts()))] == [40, 41]
+
+
+def test_to_coco_results() -> None:
+    poses = some_poses(2)
+    poses.keypoints[0, 5] = np.nan
+    first, second = json.loads(json.dumps(poses.to_coco_results(285, category_id=3), allow_nan=False))
+    assert set(first) == {"image_id", "category_id", "keypoints", "bbox", "score"}
+    assert (first["image_id"], first["category_id"], first["bbox"]) == (285, 3, [10, 20, 100, 200])
+    assert len(first["keypoints"]) == 51
+    assert first["keypoints"][15:17] == [0, 0]
+    triples = np.reshape(second["keypoints"], (17, 3))
+    np.testing.assert_allclose(triples[:, :2], poses.keypoints[1], atol=0.000051)
+    np.testing.assert_allclose(triples[:, 2], poses.scores[1], atol=0.000051)

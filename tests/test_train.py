@@ -1,0 +1,395 @@
+"""Training on pictures of a few kilobytes: it learns, resumes exactly, counts processes out, and says what it does."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+yaml = pytest.importorskip("yaml")
+pytest.importorskip("lightning")
+
+import leanpose.train as training  # noqa: E402
+from leanpose import geometry  # noqa: E402
+from leanpose.checkpoints import read_state  # noqa: E402
+from leanpose.data.coco_style import read_samples  # noqa: E402
+from leanpose.data.loader import CropSet  # noqa: E402
+from leanpose.errors import InputError, LeanposeError  # noqa: E402
+from leanpose.keypoint_sets import LSP  # noqa: E402
+from leanpose.models import create_model  # noqa: E402
+from leanpose.pictures import read_picture  # noqa: E402
+from leanpose.predict import Predictor, network_images  # noqa: E402
+from leanpose.recipe import Recipe, read_recipe  # noqa: E402
+from leanpose.train import PoseTraining, train, train_recipe  # noqa: E402
+from leanpose.weights import Weights  # noqa: E402
+
+MakePeople = Callable[..., tuple[Path, Path]]
+MakeRecipe = Callable[..., Recipe]
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def recipe_file(people: MakePeople, tmp_path: Path) -> Path:
+    """Write a recipe of two epochs of two steps on eight pictures."""
+    annotations, images = people("people", count=8)
+    data = {"annotations": str(annotations), "images": str(images)}
+    values = {
+        "model": "lpn50",
+        "out": str(tmp_path / "run"),
+        "train_data": [data],
+        "val_data": data,
+        "input_size": [64, 48],
+        "codec": "dark",
+        "codec_options": {"sigma": 1.5, "blur": 5},
+        "epochs": 2,
+        "batch_size": 4,
+        "ema_decay": 0.5,
+        "flip_test": False,
+        "accelerator": "cpu",
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+@pytest.fixture
+def make_recipe(recipe_file: Path) -> MakeRecipe:
+    """Return a function from key=value words to a recipe."""
+    return lambda *changes: read_recipe(recipe_file, changes)
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "last.ckpt", weights_only=False)
+
+
+def assert_equal_states(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_it_learns_eight_pictures(make_recipe: MakeRecipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    best = train(
+        make_recipe(
+            "epochs=5", "samples_per_epoch=64", "batch_size=8", "learning_rate=3e-3", "validate_every=5",
+            "augmentation={flip: 0, scale: 0, rotation: 0}",
+        )
+    )  # fmt: skip
+    record = Weights.from_metadata(read_state(best)[1], "best")
+    assert record.metrics["AP (people.json, annotated boxes)"] > 0.5
+    output = capfd.readouterr()
+    assert re.fullmatch(
+        r"stage0: lpn50 at 64x48, 8 persons, 5 epochs of 8 steps on cpu\n"
+        r"epoch 5/5  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
+        output.out,
+    )
+    assert output.err == ""
+    (sample, *_) = read_samples(make_recipe().val_data.annotations, make_recipe().val_data.images)
+    poses = Predictor(best, threads=1)(sample.image_path, sample.box_xyxy)
+    assert np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1).mean() < 5  # pixels
+
+
+def test_the_best_file_carries_the_record_and_the_averaged_weights(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe("note=a test", "licence=CC0", "epochs=1", "flip_test=true", "learning_rate=0.01")
+    best = train(recipe)
+    assert best == tmp_path / "run" / "best.safetensors"
+    state, metadata = read_state(best)
+    record = Weights.from_metadata(metadata, "best")
+    assert (record.model, record.input_size, record.keypoint_set.name) == ("lpn50", (64, 48), "coco")
+    assert (record.codec, record.codec_options) == ("dark", {"sigma": 1.5, "blur": 5})
+    assert (record.note, record.licence) == ("a test", "CC0")
+    assert "AP50 (people.json, annotated boxes, flip test)" in record.metrics
+    saved = checkpoint(tmp_path / "run" / "stage0")
+    averaged, current = (
+        {name.removeprefix("network."): tensor for name, tensor in saved[key].items()}
+        for key in ("state_dict", "current_model_state")
+    )
+    assert_equal_states(state, averaged)
+    assert not torch.equal(state["conv1.weight"], current["conv1.weight"])
+    assert read_recipe(tmp_path / "run" / "recipe.yaml") == recipe
+    assert len(Predictor(best, threads=1)(np.zeros((80, 60, 3), np.uint8))) == 1
+
+
+@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
+def test_a_resumed_run_is_an_unbroken_one(
+    interruption: type[BaseException], make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = (
+        "learning_rate=0.003", "gradient_clip=1.0", "warmup_steps=2", "ema_decay=0.8", "epochs=3", "validate_every=2",
+        "augmentation={half_body: 0.5, brightness: 0.2}", "weight_decay=0.1",
+    )  # fmt: skip
+    whole = make_recipe(*changes, f"out={tmp_path / 'whole'}")
+    broken = make_recipe(*changes, f"out={tmp_path / 'broken'}")
+    train(whole)
+
+    step = PoseTraining.training_step
+
+    def interrupted(self: PoseTraining, batch: dict[str, torch.Tensor], batch_index: int) -> torch.Tensor:
+        if self.current_epoch == 1 and batch_index == 1:  # in the middle of the second epoch
+            raise interruption
+        return step(self, batch, batch_index)
+
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch, pytest.raises(interruption) as caught:
+        patch.setattr(PoseTraining, "training_step", interrupted)
+        train(broken)
+    if interruption is KeyboardInterrupt:
+        assert "the last whole epoch is kept" in str(caught.value)
+        assert "resume=true" in str(caught.value)
+    assert signal.getsignal(signal.SIGINT) is on_interrupt
+    assert checkpoint(tmp_path / "broken" / "stage0")["global_step"] == 2
+    train(broken, resume=True)
+
+    one, other = (checkpoint(tmp_path / name / "stage0") for name in ("whole", "broken"))
+    assert one["global_step"] == other["global_step"] == 6
+    for key in ("state_dict", "current_model_state", "averaging_state"):
+        assert_equal_states(one[key], other[key])
+    assert all(name.startswith("network.") for name in one["state_dict"])  # nothing is stored twice
+    momenta = [saved["optimizer_states"][0]["state"] for saved in (one, other)]
+    assert all(torch.equal(momenta[0][i]["exp_avg"], momenta[1][i]["exp_avg"]) for i in momenta[0])
+    best_one, best_other = (read_state(tmp_path / name / "best.safetensors") for name in ("whole", "broken"))
+    assert_equal_states(best_one[0], best_other[0])
+    assert best_one[1] == best_other[1]
+
+
+def test_logs_of_a_resumed_run_are_kept(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe("epochs=1"))
+    train(make_recipe("epochs=2"), resume=True)
+    logs = sorted((tmp_path / "run" / "stage0" / "csv").glob("*/metrics.csv"))
+    rows = [list(csv.DictReader(log.open())) for log in logs]
+    assert [{row["epoch"] for row in part} for part in rows] == [{"0"}, {"1"}]
+    assert all(any(row["AP"] for row in part) and any(row["loss"] for row in part) for part in rows)
+    assert list((tmp_path / "run" / "stage0" / "tensorboard").glob("events*"))
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    make_recipe: MakeRecipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    best = train(make_recipe())
+    before = best.read_bytes()
+    capfd.readouterr()
+    assert train(make_recipe(), resume=True) == best
+    assert best.read_bytes() == before
+    assert checkpoint(tmp_path / "run" / "stage0")["global_step"] == 4
+    assert capfd.readouterr().err == ""
+
+
+def test_each_stage_starts_from_the_best_of_the_one_before(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([0.5, 0.1, 0.2, 0.3])  # the best of stage 0 is its first epoch, that of stage 1 its second
+    starts: list[dict[str, torch.Tensor]] = []
+    make = PoseTraining.__init__
+
+    def spy(self: PoseTraining, recipe: Recipe, network: torch.nn.Module, *others: Any) -> None:
+        starts.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        make(self, recipe, network, *others)
+
+    monkeypatch.setattr(training, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
+    monkeypatch.setattr(PoseTraining, "__init__", spy)
+    best = train(make_recipe("stages=2", "learning_rate=0.01"))
+    first, second = (tmp_path / "run" / name / "best.safetensors" for name in ("stage0", "stage1"))
+    assert len(starts) == 2
+    assert_equal_states(starts[1], read_state(first)[0])
+    last = checkpoint(tmp_path / "run" / "stage0")["state_dict"]
+    assert not torch.equal(last["network.conv1.weight"], starts[1]["conv1.weight"])
+    assert best.read_bytes() == second.read_bytes()
+    assert Weights.from_metadata(read_state(best)[1], "best").metrics["AP (people.json, annotated boxes)"] == 0.3
+
+
+def run_command(*words: str, **options: Any) -> subprocess.Popen[str]:
+    """Start Python with one thread a process, leanpose importable and Ctrl-C at work."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        **options,
+    )
+
+
+def test_two_processes_give_the_weights_of_one(recipe_file: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    changes = ("epochs=1", "ema_decay=0", "optimizer=sgd", "learning_rate=0.1", "freeze_batch_norm=true")
+    train(make_recipe(*changes, f"out={tmp_path / 'one'}"))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = ("-m", "leanpose", "train", str(recipe_file), *changes, f"out={tmp_path / 'two'}")
+    process = run_command(*launcher, *command)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert output.count("epoch 1/1") == 1  # one process speaks
+    assert "8 persons, 1 epochs of 2 steps on cpu (2 processes)" in output
+    one, two = (checkpoint(tmp_path / name / "stage0")["state_dict"] for name in ("one", "two"))
+    torch.manual_seed(0)
+    moved = one["network.final_layer.weight"] - create_model("lpn50").state_dict()["final_layer.weight"]
+    assert moved.abs().max() > 1e-3
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_ctrl_c_keeps_the_last_whole_epoch(recipe_file: Path, tmp_path: Path) -> None:
+    changes = ("epochs=12", "validate_every=1")
+    process = run_command("-m", "leanpose", "train", str(recipe_file), *changes)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("epoch 3/12"):
+            process.send_signal(signal.SIGINT)
+            break
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    wanted = "leanpose: stopped; the last whole epoch is kept, add resume=true to the same command to go on\n"
+    assert errors == wanted
+    assert all(line.startswith(("stage0: lpn50", "epoch ")) for line in lines + output.splitlines())
+    reached = checkpoint(tmp_path / "run" / "stage0")["epoch"] + 1
+    assert 2 <= reached < 12
+
+    message = train_recipe(str(recipe_file), *changes, "resume=true")
+    assert str(tmp_path / "run" / "best.safetensors") in message
+    assert checkpoint(tmp_path / "run" / "stage0")["epoch"] + 1 == 12
+
+
+def test_a_run_is_not_overwritten(recipe_file: Path, tmp_path: Path) -> None:
+    train_recipe(str(recipe_file), "epochs=1")
+    before = (tmp_path / "run" / "stage0" / "last.ckpt").read_bytes()
+    with pytest.raises(InputError, match="holds a run already; add resume=true"):
+        train_recipe(str(recipe_file), "epochs=2")
+    with pytest.raises(InputError, match="holds a run already"):
+        train_recipe(str(recipe_file), "epochs=2", "resume=false")
+    with pytest.raises(InputError, match="resume must be true or false, not 'yes'"):
+        train_recipe(str(recipe_file), "resume=yes")
+    assert (tmp_path / "run" / "stage0" / "last.ckpt").read_bytes() == before
+    train_recipe(str(recipe_file), "epochs=2", "resume=True")
+    assert checkpoint(tmp_path / "run" / "stage0")["global_step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["model=lpn5"], "Unknown model 'lpn5'. Did you mean 'lpn50'?"),
+        (["model_options={attention: all}"], "Unknown attention 'all'"),
+        (["input_size=[60,48]"], "height 60, but both sides must be multiples of 16"),
+        (["codec=darc"], "no codec 'darc'. Did you mean 'dark'?"),
+        (["codec_options={sigm: 1}"], "no parameter 'sigm'. Did you mean 'sigma'?"),
+        (["keypoint_set=cocoa"], "no keypoint set 'cocoa'. Did you mean 'coco'?"),
+        (["keypoint_set=lsp"], "has the keypoints 'coco', but the recipe predicts 'lsp'"),
+        (["start=absent.safetensors"], "There is no file absent.safetensors"),
+        (["val_data.annotations=absent.json"], "There is no file absent.json"),
+        (["val_data.images=absent"], "1.png; check the images of val_data"),
+        (["train_data=[]"], "no data to train on"),
+    ],
+    ids=lambda value: value[0].partition("=")[0] if isinstance(value, list) else "",
+)
+def test_nothing_is_written_when_a_recipe_cannot_run(
+    changes: list[str], message: str, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    with pytest.raises(LeanposeError) as caught:
+        train(make_recipe(*changes))
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_written_when_a_training_picture_is_missing(
+    make_recipe: MakeRecipe, people: MakePeople, tmp_path: Path
+) -> None:
+    annotations, images = people("other", count=3)
+    (images / "2.png").unlink()
+    with pytest.raises(InputError, match=r"2\.png"):
+        train(make_recipe(f"train_data=[{{annotations: {annotations}, images: {images}}}]"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_batches_must_divide_among_processes(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(InputError, match="batch_size 4 must be a multiple of the 3 processes"):
+        train(make_recipe())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_asked_for_in_vain(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(InputError, match="no CUDA device: use accelerator=cpu"):
+        train(make_recipe("accelerator=cuda"))
+
+
+def test_a_stage_too_short_for_a_validation(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(InputError, match="ended before its first validation"):
+        train(make_recipe("max_minutes=1e-6", "validate_every=2"))
+
+
+def test_other_sets_are_mixed_in(make_recipe: MakeRecipe, people: MakePeople) -> None:
+    lsp, images = people("lsp", count=3, keypoint_set=LSP)
+    data = make_recipe().train_data[0]
+    sets = f"[{{annotations: {data.annotations}, images: {data.images}}}, {{annotations: {lsp}, images: {images}}}]"
+    assert train(make_recipe(f"train_data={sets}", "epochs=1")).is_file()
+
+
+def test_frozen_batch_norm_keeps_its_statistics(make_recipe: MakeRecipe) -> None:
+    frozen = read_state(train(make_recipe("freeze_batch_norm=true", "epochs=1")))[0]
+    assert torch.equal(frozen["bn1.running_mean"], torch.zeros(64))
+    assert frozen["bn1.num_batches_tracked"] == 0
+    assert not torch.equal(frozen["bn1.weight"], torch.ones(64))  # its scale is trained
+
+
+def factors(recipe: Recipe, steps: int) -> list[float]:
+    module = PoseTraining(recipe, torch.nn.Conv2d(3, 17, 1), total_steps=steps)
+    return [module.learning_rate_factor(step) for step in range(steps)]
+
+
+def test_cosine_schedule(make_recipe: MakeRecipe) -> None:
+    found = factors(make_recipe("warmup_steps=4"), 100)
+    assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.01)
+    assert found[50] == pytest.approx(0.5)
+    assert found[99] == pytest.approx(0, abs=1e-3)
+    assert all(a >= b for a, b in zip(found[4:], found[5:], strict=False))
+
+
+def test_step_schedule(make_recipe: MakeRecipe) -> None:
+    found = factors(make_recipe("schedule=step", "milestones=[2,3]", "epochs=4"), 20)
+    assert found == pytest.approx([1.0] * 10 + [0.1] * 5 + [0.01] * 5)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
+def test_weight_decay_is_for_kernels_alone(name: str, kind: str, make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(f"optimizer={name}", "weight_decay=0.1", "learning_rate=0.2")
+    optimizer = PoseTraining(recipe, create_model("lpn50"), 10).configure_optimizers()["optimizer"]
+    assert type(optimizer).__name__ == kind
+    kernels, vectors = optimizer.param_groups
+    assert (kernels["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
+    assert all(p.ndim > 1 for p in kernels["params"])
+    assert all(p.ndim == 1 for p in vectors["params"])
+    count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert count == sum(p.numel() for p in create_model("lpn50").parameters())
+
+
+def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("augmentation={flip: 0, scale: 0, rotation: 0}")
+    data = recipe.train_data[0]
+    samples = read_samples(data.annotations, data.images)[:2]
+    batch = CropSet(samples, recipe.input_size, recipe.padding, recipe.convention).__getitems__([(0, 0), (1, 1)])
+    module = PoseTraining(recipe, torch.nn.Conv2d(3, 17, 1), 1)
+    images, keypoints, _ = module.images_and_targets(batch)
+    for i, sample in enumerate(samples):
+        seen, matrices = network_images(read_picture(sample.image_path), sample.box_xyxy[None], module.record)
+        assert np.abs(images[i].numpy() - seen[0]).max() < 0.1  # of a range of about 4.7
+        expected = geometry.transform(sample.keypoints[None], matrices)[0]
+        np.testing.assert_allclose(keypoints[i].numpy(), expected, atol=1e-3)

@@ -1,0 +1,286 @@
+"""The Weights record inside files, names of weights, and files that are no weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leanpose import weights as weights_module
+from leanpose.errors import InputError, WeightsError
+from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
+from leanpose.predict import Predictor
+from leanpose.runtime import load_engine
+from leanpose.weights import BUNDLED, METADATA_KEY, Weights, find_weights
+
+PLAIN = Weights("tiny.coco_32x24", "tiny", (32, 24))
+FULL = Weights(
+    name="tiny.hand_64x64",
+    model="tiny",
+    input_size=(64, 64),
+    keypoint_set=KeypointSet("hand", ("wrist", "left_tip"), (("wrist", "left_tip"),), "test", (0.1, 0.2)),
+    mean=(1.0, 2.0, 3.0),
+    std=(4.0, 5.0, 6.0),
+    channel_order="bgr",
+    padding=1.1,
+    convention="classic",
+    codec="beta_soft_argmax",
+    codec_options={"beta": 100.0},
+    flip_shift=True,
+    model_options={"attention": "se"},
+    licence="MIT",
+    data="hands",
+    recipe="recipes/hands.yaml",
+    metrics={"AP": 0.5},
+    note="a test",
+)
+
+
+def plain(record: Weights) -> dict[str, Any]:
+    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    return values | {"keypoint_set": record.keypoint_set.to_dict()}
+
+
+@pytest.mark.parametrize("record", [PLAIN, FULL], ids=lambda r: r.name)
+def test_record_survives_metadata(record: Weights) -> None:
+    metadata = record.to_metadata()
+    assert all(isinstance(key, str) and isinstance(value, str) for key, value in metadata.items())
+    again = Weights.from_metadata({"other": "entry"} | metadata, "x.onnx")
+    assert plain(again) == plain(record)
+    assert isinstance(again.input_size, tuple) and isinstance(again.mean, tuple)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_size": (256, 0)}, "input_size"),
+        ({"input_size": (256,)}, "input_size"),
+        ({"mean": (0.0, 0.0)}, "mean and std"),
+        ({"std": (1.0, 0.0, 1.0)}, "std above 0"),
+        ({"channel_order": "gbr"}, "'rgb' or 'bgr', not 'gbr'"),
+        ({"convention": "half"}, "convention must be one of"),
+        ({"padding": 0}, "padding must be above 0"),
+    ],
+)
+def test_record_checks_itself(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        dataclasses.replace(PLAIN, **change)
+
+
+def record_text(**changes: Any) -> str:
+    """The metadata entry of PLAIN with some values replaced, or taken out where the new value is `...`."""
+    values = json.loads(PLAIN.to_metadata()[METADATA_KEY]) | changes
+    return json.dumps({key: value for key, value in values.items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (None, "x.onnx carries no leanpose record; .*leanpose convert"),
+        ({}, "x.onnx carries no leanpose record"),
+        ({METADATA_KEY: record_text(format=2)}, "x.onnx was written by a newer leanpose: pip install -U leanpose"),
+        ({METADATA_KEY: record_text(format=2, keypoint_set=...)}, "newer leanpose"),
+        ({METADATA_KEY: record_text(format=...)}, "record of x.onnx is damaged"),
+        ({METADATA_KEY: "{"}, "record of x.onnx is damaged"),
+        ({METADATA_KEY: "[1, 2]"}, "record of x.onnx is damaged"),
+        ({METADATA_KEY: record_text(keypoint_set="coco")}, "record of x.onnx is damaged"),
+        ({METADATA_KEY: record_text(keypoint_set=...)}, "damaged .*lacks 'keypoint_set'"),
+        ({METADATA_KEY: record_text(name=...)}, "record of x.onnx is damaged"),
+        ({METADATA_KEY: record_text(input_size=5)}, "record of x.onnx is damaged"),
+        ({METADATA_KEY: record_text(padding=-1)}, r"damaged \(padding must be above 0, not -1\)"),
+        ({METADATA_KEY: record_text(padding="wide")}, "record of x.onnx is damaged"),
+        ({METADATA_KEY: record_text(temperature=1)}, "damaged .*temperature"),
+    ],
+)
+def test_unusable_records(metadata: dict[str, str] | None, message: str) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        Weights.from_metadata(metadata, "x.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_bundled_weights_are_whole_and_named_as_they_are_called() -> None:
+    assert BUNDLED
+    for name in BUNDLED:
+        record = load_engine(name, threads=1).weights
+        assert record.name == name
+        assert name.startswith(record.model + ".")
+        assert record.licence and record.data
+        assert find_weights(record.model).suffix == ".onnx"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lpn5", "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
+        (next(iter(BUNDLED)) + "0", f"Did you mean '{next(iter(BUNDLED))}'?"),
+        ("yolo", "There are no weights 'yolo'. Known: .*lpn50"),
+        ("", "There are no weights ''"),
+        ("lpn", "There are no weights 'lpn'"),  # the beginning of a name is no name
+        ("weights.h5", "There are no weights 'weights.h5'"),
+        ("nothing.onnx", "There is no file nothing.onnx; check the path"),
+        ("a" * 400 + ".onnx", "There is no file"),
+        (Path("nothing.safetensors"), "There is no file nothing.safetensors"),
+        *((f"model{suffix}", "is a pickle, which may hold code") for suffix in (".pth", ".pt", ".ckpt", ".pkl")),
+    ],
+)
+def test_unknown_names(name: str | Path, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        find_weights(name)
+
+
+def test_folder_named_as_weights(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").mkdir()
+    with pytest.raises(WeightsError, match="There is no file"):
+        find_weights(tmp_path / "a.onnx")
+
+
+def test_missing_and_damaged_bundled_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = find_weights("lpn50")
+    data = bytearray(good.read_bytes())
+    data[len(data) // 2] ^= 1
+    monkeypatch.setattr(weights_module, "BUNDLED_FOLDER", tmp_path)
+    with pytest.raises(WeightsError, match="is missing: pip install --force-reinstall leanpose"):
+        find_weights("lpn50")
+    (tmp_path / good.name).write_bytes(data)
+    with pytest.raises(WeightsError, match="is damaged: pip install --force-reinstall leanpose"):
+        find_weights("lpn50")
+    (tmp_path / good.name).write_bytes(good.read_bytes())
+    assert find_weights("lpn50") == tmp_path / good.name
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.path,)
+
+
+def test_the_trap_works(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
+    assert (tmp_path / "sprung").is_dir()
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.safetensors", "a.pth", "a.pt", "a.pkl"])
+def test_a_pickle_is_never_run(tmp_path: Path, name: str) -> None:
+    if name.endswith(".safetensors"):
+        pytest.importorskip("torch")
+        pytest.importorskip("safetensors")
+    file = tmp_path / name
+    file.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    with pytest.raises(WeightsError) as caught:
+        load_engine(file)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "sprung").exists()
+
+
+def write_onnx(
+    path: Path,
+    record: Weights | None,
+    input_size: tuple[int, int] = (32, 24),
+    num_keypoints: int = 17,
+    output: str = "heatmaps",
+) -> Path:
+    """Write a network of one 1 x 1 convolution with stride 4."""
+    onnx = pytest.importorskip("onnx")
+    helper, numbers = onnx.helper, onnx.TensorProto.FLOAT
+    height, width = input_size
+    kernel = np.random.default_rng(0).normal(size=(num_keypoints, 3, 1, 1)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["images", "kernel"], [output], strides=[4, 4])],
+        "tiny",
+        [helper.make_tensor_value_info("images", numbers, ["batch", 3, height, width])],
+        [helper.make_tensor_value_info(output, numbers, ["batch", num_keypoints, height // 4, width // 4])],
+        [onnx.numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if record is not None:
+        helper.set_model_props(model, record.to_metadata())
+    onnx.save(model, path)
+    return path
+
+
+def test_a_file_alone_is_a_model(tmp_path: Path) -> None:
+    file = write_onnx(tmp_path / "tiny.onnx", PLAIN)
+    engine = load_engine(file, threads=1)
+    assert plain(engine.weights) == plain(PLAIN)
+    assert engine(np.zeros((2, 3, 32, 24), np.float32))["heatmaps"].shape == (2, 17, 8, 6)
+    poses = Predictor(file)(np.zeros((50, 50, 3), np.uint8))
+    assert poses.keypoints.shape == (1, 17, 2)
+
+
+def test_onnx_without_record(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"foreign\.onnx carries no leanpose record"):
+        load_engine(write_onnx(tmp_path / "foreign.onnx", None))
+
+
+@pytest.mark.parametrize(
+    ("record", "network"),
+    [
+        (PLAIN, {"num_keypoints": 14}),
+        (dataclasses.replace(PLAIN, keypoint_set=LSP), {}),
+        (dataclasses.replace(PLAIN, input_size=(24, 32)), {}),
+        (PLAIN, {"output": "scores"}),
+    ],
+)
+def test_record_of_another_network(tmp_path: Path, record: Weights, network: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match="holds another network than its leanpose record says"):
+        load_engine(write_onnx(tmp_path / "x.onnx", record, **network))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codec": "dark_"}, "There is no codec 'dark_'. Did you mean 'dark'?"),
+        ({"codec_options": {"sgma": 2}}, "has no parameter 'sgma'"),
+    ],
+)
+def test_record_with_unknown_codec(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    file = write_onnx(tmp_path / "x.onnx", dataclasses.replace(PLAIN, **change))
+    with pytest.raises(InputError, match=message):
+        Predictor(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(5000)])
+def test_files_that_are_no_onnx(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"x\.onnx is not a usable ONNX file") as caught:
+        load_engine(tmp_path / "x.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_cut_off_onnx(tmp_path: Path) -> None:
+    data = find_weights("lpn50").read_bytes()
+    (tmp_path / "x.onnx").write_bytes(data[: len(data) // 2])
+    with pytest.raises(WeightsError, match=r"x\.onnx"):
+        load_engine(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "onnxruntim"}, "There is no engine 'onnxruntim'. Did you mean 'onnxruntime'?"),
+        ({"engine": "torch"}, "The engine torch cannot run .onnx files"),
+        ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"threads": -2}, "threads must be at least 1, not -2"),
+        ({"providers": ("MoonExecutionProvider",)}, "This ONNX Runtime has no MoonExecutionProvider. It has: .*CPU"),
+    ],
+)
+def test_unusable_engine_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_engine("lpn50", **options)
+
+
+def test_the_published_sets_keep_their_names() -> None:
+    """A record made with a built-in set gives that set's keypoints, in its order, when read again."""
+    for keypoint_set in (COCO, CROWDPOSE):
+        record = dataclasses.replace(PLAIN, keypoint_set=keypoint_set)
+        assert Weights.from_metadata(record.to_metadata(), "x").keypoint_set.keypoints == keypoint_set.keypoints
