@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,25 @@ from leanpose.weights import Weights
 
 State = Mapping[str, torch.Tensor]
 
+DATA_OF = {"coco": "COCO train2017", "mpii": "MPII Human Pose train"}  # by keypoint set
 KEYPOINT_SET_OF = {17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of heat maps
 
 # How the published networks want their pictures, by the first part of the model's name. Both code bases feed
-# OpenCV's BGR with statistics in RGB order, crop the classic way and move the mirrored heat map by one pixel.
+# OpenCV's BGR with statistics in RGB order (LPN on MPII: RGB), crop the classic way and move the mirrored heat map by
+# one pixel.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "lpn": {
         "codec": "beta_soft_argmax",
         "codec_options": {"sigma": 2.0, "beta": 160.0},
         "licence": "MIT (zhang943/lpn-pytorch)",
-        "data": "COCO train2017",
+        "data": "{}",
         "recipe": "published checkpoint; the training script is not public",
     },
     "simple_baseline": {
         "codec": "heatmap",
         "codec_options": {"sigma": 2.0},
         "licence": "MIT (microsoft/human-pose-estimation.pytorch)",
-        "data": "ImageNet, COCO train2017",
+        "data": "ImageNet, {}",
         "recipe": "published checkpoint",
     },
 }
@@ -120,19 +123,21 @@ def convert(
         raise InputError(f"The output must end in .safetensors, not {Path(out).name}.")
     state = _read_pickle(checkpoint)
     biases = [t for name, t in state.items() if name.removeprefix("module.") == "final_layer.bias"]
-    num_keypoints = len(biases[0]) if biases else 17
+    num_keypoints = biases[0].numel() if biases else 17
     named = keypoint_set or KEYPOINT_SET_OF.get(num_keypoints, "coco")
     if named not in KEYPOINT_SETS:
         raise InputError(f"There is no keypoint set '{named}'.{suggest(named, KEYPOINT_SETS)}")
+    if len(KEYPOINT_SETS[named]) != num_keypoints:
+        raise WeightsError(f"{Path(checkpoint).name} finds {num_keypoints} keypoints, which the set '{named}' has not.")
     weights = Weights(
         name=f"{model}.{named}_{input_size[0]}x{input_size[1]}_published",
         model=model,
         input_size=input_size,
         keypoint_set=KEYPOINT_SETS[named],
-        channel_order="bgr" if named == "coco" else "rgb",
+        channel_order="rgb" if (family, named) == ("lpn", "mpii") else "bgr",
         convention="classic",
         flip_shift=True,
-        **PUBLISHED[family],
+        **PUBLISHED[family] | {"data": PUBLISHED[family]["data"].format(DATA_OF.get(named, named))},
     )
     network = create_model(model, num_keypoints)
     load_state(network, state, Path(checkpoint).name)
@@ -142,16 +147,20 @@ def convert(
 
 def _read_pickle(path: str) -> dict[str, torch.Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the version of the pickle
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"There is no file {path}; check the path.") from None
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"{path} holds more than tensors, perhaps code, and was not loaded; ask its author for a plain state dict."
-        ) from None
-    except (RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(f"{path} is not a usable checkpoint ({str(error).splitlines()[0]}).") from None
+    except Exception as error:  # what is no pickle, or half of one, raises errors of many kinds
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise WeightsError(
+                f"{path} holds more than tensors, perhaps code, and was not loaded; ask its author for a plain state "
+                "dict."
+            ) from None
+        raise WeightsError(f"{path} is not a usable checkpoint: damaged, or not written by torch.save.") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(t, torch.Tensor) for t in content.values()):
+    entries = content.items() if isinstance(content, dict) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in entries):
         raise WeightsError(f"{path} holds no state dict: a mapping from names to tensors.")
     return content

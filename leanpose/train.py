@@ -174,6 +174,7 @@ class KeepBest(Callback):
         assert isinstance(module, PoseTraining)
         recipe, (height, width) = module.recipe, module.record.input_size
         steps, loader = module.total_steps, trainer.train_dataloader
+        assert loader is not None
         done = f", going on after epoch {trainer.current_epoch}" if trainer.current_epoch else ""
         parts = f" ({trainer.world_size} processes)" if trainer.world_size > 1 else ""
         _say(

@@ -1,3 +1,5 @@
+"""The command line: words, exit codes, one line for every bad input, and no torch for prediction."""
+
 from __future__ import annotations
 
 import importlib
@@ -7,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 from leanpose import cli
 from leanpose.cli import COMMANDS, main, parse
 from leanpose.errors import InputError, LeanposeError
+from leanpose.keypoint_sets import COCO
 
 REPOSITORY = Path(__file__).parents[1]
 ASTRONAUT = REPOSITORY / "docs" / "assets" / "astronaut.png"
@@ -154,7 +158,7 @@ def test_a_whole_process_prints_one_line_too(case: str, bad: Path, tmp_path: Pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
-ODD_BUT_GOOD = {
+ODD_BUT_GOOD: dict[str, np.ndarray] = {
     "grey.png": np.full((60, 40), 90, np.uint8),
     "rgba.png": np.full((60, 40, 4), 90, np.uint8),
     "deep.png": np.full((60, 40, 3), 30000, np.uint16),
@@ -182,6 +186,16 @@ def test_a_box_may_begin_left_of_the_picture(bad: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         assert main(["predict", str(bad / "good.png"), *words, "--out", str(out), "--format", "json"]) == 0
         assert json.loads((out / "good.json").read_text())["persons"][0]["box_xyxy"] == [-5, -3, 30, 50]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are always Unicode there")
+def test_a_file_name_that_is_not_unicode(bad: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Path(os.fsdecode(name)).write_bytes((bad / "good.png").read_bytes())
+    result = run("predict", os.fsdecode(name), "--out", "out", "--format", "json,csv,coco", folder=tmp_path)
+    assert result.returncode == 0 and result.stderr == ""
+    assert len((tmp_path / "out" / "poses.csv").read_text().splitlines()) == 2
+    assert json.loads(next((tmp_path / "out").glob("caf*.json")).read_text())["width"] == 40
 
 
 WRONG_WORDS = {
@@ -256,7 +270,7 @@ def sample(
     """
 
 
-PARSED = {
+PARSED: dict[str, tuple[list[str], list[Any], dict[str, Any]]] = {
     "least": (["a", "1", "--must", "2"], ["a", [1]], {"must": 2.0}),
     "several": (["a", "1", "2", "3", "--must=2.5"], ["a", [1, 2, 3]], {"must": 2.5}),
     "size": (["a", "1", "--must", "2", "--size", "128x96"], ["a", [1]], {"must": 2.0, "size": (128, 96)}),
@@ -269,7 +283,7 @@ PARSED = {
 @pytest.mark.parametrize("case", PARSED)
 def test_parse(case: str) -> None:
     words, positional, named = PARSED[case]
-    defaults = {"size": (256, 192), "name": None, "fast_one": False}
+    defaults: dict[str, Any] = {"size": (256, 192), "name": None, "fast_one": False}
     assert parse("sample", sample, words) == (positional, defaults | named)
 
 
@@ -373,3 +387,59 @@ def test_without_the_extra_the_line_to_type_is_shown(words: list[str], tmp_path:
 def test_reading_a_file_does_not_need_pillow() -> None:
     result = run(code=f"import leanpose; leanpose.read_picture({str(ASTRONAUT)!r}); {LOADED}")
     assert result.returncode == 0 and "PIL" not in result.stdout.split() and "cv2" in result.stdout.split()
+
+
+def annotation_file(**changes: object) -> str:
+    """A COCO-style file of one person in good.png; some values of the person replaced, or taken out where `...`."""
+    person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 30, 40], "area": 900, "iscrowd": 0}
+    person |= {"keypoints": [5, 5, 2] * 17, "num_keypoints": 17} | changes
+    return json.dumps(
+        {
+            "images": [{"id": 1, "file_name": "good.png", "width": 40, "height": 60}],
+            "annotations": [{key: value for key, value in person.items() if value is not ...}],
+            "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}],
+        }
+    )
+
+
+BAD_ANNOTATIONS = {
+    "wrong JSON": ('{"images": [', "is not valid JSON"),
+    "empty file": ("", "is not valid JSON"),
+    "a list": ("[]", "is no COCO-style file"),
+    "no categories": ('{"images": [], "annotations": []}', "is no COCO-style file"),
+    "no keypoint names": ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "exactly one category"),
+    "nobody": (annotation_file().replace("annotations", "notes", 1), "is no COCO-style file"),
+    "no bbox": (annotation_file(bbox=...), "annotation 0 lacks the key 'bbox'"),
+    "no image_id": (annotation_file(image_id=...), "annotation 0 lacks the key 'image_id'"),
+    "no keypoints": (annotation_file(keypoints=...), "annotation 0 lacks the key 'keypoints'"),
+    "of no image": (annotation_file(image_id=2), "annotation 0 belongs to image 2, not in 'images'"),
+    "keypoint count": (annotation_file(keypoints=[1, 1, 2] * 14), "annotation 0 has 42 keypoint numbers"),
+    "NaN box": (annotation_file(bbox=[0, 0, float("nan"), 5]), "'bbox' must be a list of 4 numbers"),
+    "words": (annotation_file(keypoints=["a"] * 51), "'keypoints' must be a list of numbers"),
+    "none labelled": (annotation_file(keypoints=[0] * 51), "holds no person with a box and a labelled keypoint"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ANNOTATIONS)
+def test_bad_annotations_are_one_line_and_leave_nothing(
+    case: str, bad: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text, message = BAD_ANNOTATIONS[case]
+    file = bad / "annotations.json"
+    file.write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    words = ["evaluate", "lpn50", "--data", str(file), "--images", str(bad), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("leanpose: ") and printed.err.count("\n") == 1
+    assert message in printed.err and "annotations.json" in printed.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_same_annotations_without_fault_are_evaluated(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("faster_coco_eval")
+    file = bad / "annotations.json"
+    file.write_text(annotation_file())
+    assert main(["evaluate", "lpn50", "--data", str(file), "--images", str(bad), "--threads", "1"]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["AP", "AP50"]

@@ -16,10 +16,10 @@ import pytest
 
 pytest.importorskip("faster_coco_eval")
 
-import leanpose.evaluate as evaluation  # noqa: E402
-from leanpose.data.coco_style import read_samples  # noqa: E402
-from leanpose.errors import InputError  # noqa: E402
-from leanpose.evaluate import (  # noqa: E402
+import leanpose.evaluate as evaluation
+from leanpose.data.coco_style import read_samples
+from leanpose.errors import InputError
+from leanpose.evaluate import (
     Metrics,
     PictureBoxes,
     annotated_boxes,
@@ -27,10 +27,10 @@ from leanpose.evaluate import (  # noqa: E402
     evaluate,
     predict_picture,
 )
-from leanpose.keypoint_sets import COCO, LSP, KeypointSet  # noqa: E402
-from leanpose.metrics import COCO_KEYS, coco_keypoint_metrics  # noqa: E402
-from leanpose.structures import Poses  # noqa: E402
-from leanpose.weights import Weights  # noqa: E402
+from leanpose.keypoint_sets import COCO, LSP, KeypointSet
+from leanpose.metrics import COCO_KEYS, coco_keypoint_metrics
+from leanpose.structures import Poses
+from leanpose.weights import Weights
 
 OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "eval" / "coco_val2014_100"
 TRUTH = OFFICIAL / "person_keypoints_val2014_100.json"
@@ -240,7 +240,7 @@ def test_detected_boxes(people: MakePeople, tmp_path: Path) -> None:
     assert picture.boxes_xyxy.tolist() == [[1, 2, 31, 42], [-3, 2.5, 27, 42.5]]
     assert picture.scores.tolist() == [0.25, 0.75]
     file.write_text(json.dumps(entries[3:]))
-    with pytest.raises(InputError, match="holds no box for any picture of .*; is it the file of another set"):
+    with pytest.raises(InputError, match=r"holds no box for any picture of .*; is it the file of another set"):
         detected_boxes(annotations, images, file)
 
 
@@ -289,7 +289,7 @@ def test_no_results_score_zero(people: MakePeople) -> None:
 def test_results_of_unknown_pictures_are_refused(people: MakePeople) -> None:
     annotations, _ = people(count=2)
     result = {"image_id": 77, "category_id": 1, "keypoints": [1.0] * 51, "score": 1.0}
-    with pytest.raises(InputError, match="name 1 pictures that .* does not have, such as 77"):
+    with pytest.raises(InputError, match=r"name 1 pictures that .* does not have, such as 77"):
         coco_keypoint_metrics(annotations, [result], COCO)
 
 

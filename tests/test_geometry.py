@@ -278,7 +278,7 @@ def test_crop_without_change() -> None:
 def test_iou() -> None:
     a = np.array([[0, 0, 10, 10], [100, 100, 120, 110]], np.float32)
     b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4], [3, 3, 3, 3]], np.float32)
-    np.testing.assert_allclose(iou(a, b), [[1, 1 / 3, 0, 0.04, 0], [0, 0, 0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(iou(a, b), np.array([[1, 1 / 3, 0, 0.04, 0], [0.0] * 5]), atol=1e-6)
     assert iou(a, b[:0]).shape == (2, 0)
 
 

@@ -25,7 +25,7 @@ from leanpose.keypoint_sets import (
 ALL = list(KEYPOINT_SETS.values())
 
 # The category of the COCO annotation files, as person_keypoints_val2017.json has it.
-COCO_CATEGORY = {
+COCO_CATEGORY: dict[str, Any] = {
     "supercategory": "person",
     "id": 1,
     "name": "person",
@@ -73,7 +73,7 @@ def test_counts(keypoint_set: KeypointSet, count: int, edges: int) -> None:
 def test_coco_is_the_official_category() -> None:
     assert list(COCO.keypoints) == COCO_CATEGORY["keypoints"]
     ours = {frozenset(edge) for edge in (COCO.edge_indices + 1).tolist()}
-    assert ours == {frozenset(edge) for edge in COCO_CATEGORY["skeleton"]}  # type: ignore[call-overload]
+    assert ours == {frozenset(edge) for edge in COCO_CATEGORY["skeleton"]}
 
 
 def test_crowdpose_order() -> None:

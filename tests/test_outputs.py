@@ -28,7 +28,7 @@ ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two pictures of one name in two folders, made current: one/her.png (256 x 256) and two/her.jpg (128 x 120)."""
-    half = cv2.resize(cv2.imread(str(ASTRONAUT)), (256, 256), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(read_picture(ASTRONAUT)[..., ::-1], (256, 256), interpolation=cv2.INTER_AREA)
     for name, picture in (("one/her.png", half), ("two/her.jpg", half[:120, 30:158])):
         (tmp_path / name).parent.mkdir()
         cv2.imwrite(str(tmp_path / name), picture)
@@ -306,7 +306,7 @@ def test_pictures_are_never_overwritten(folder: Path, sources: list[str], out: s
 )
 def test_kind_of_the_drawn_picture(folder: Path, name: str, drawn: str) -> None:
     suffix = Path(name).suffix or ".png"
-    Path(name).write_bytes(cv2.imencode(suffix.lower(), cv2.imread("one/her.png"))[1].tobytes())
+    Path(name).write_bytes(cv2.imencode(suffix.lower(), read_picture("one/her.png"))[1].tobytes())
     predict_files([name], out="out", format="picture", threads=1)
     assert files_in(folder / "out") == [drawn]
     assert read_picture(folder / "out" / drawn).shape == (256, 256, 3)

@@ -88,7 +88,8 @@ def test_cutting_the_picture_moves_the_keypoints(astronaut: np.ndarray, flip_tes
     box = np.array([130, 60, 290, 273], np.float32)
     left, top = 61, 20
     cut = predictor(astronaut[top:400, left:420], box - (left, top, left, top))
-    np.testing.assert_allclose(cut.keypoints + (left, top), predictor(astronaut, box).keypoints, rtol=0, atol=1e-2)
+    moved = cut.keypoints + np.array([left, top])
+    np.testing.assert_allclose(moved, predictor(astronaut, box).keypoints, rtol=0, atol=1e-2)
 
 
 def test_twice_the_picture_gives_twice_the_coordinates(predictor: Predictor, astronaut: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +361,7 @@ def test_cosine_schedule(make_recipe: MakeRecipe) -> None:
     assert found[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.01)
     assert found[50] == pytest.approx(0.5)
     assert found[99] == pytest.approx(0, abs=1e-3)
-    assert all(a >= b for a, b in zip(found[4:], found[5:], strict=False))
+    assert all(a >= b for a, b in pairwise(found[4:]))
 
 
 def test_step_schedule(make_recipe: MakeRecipe) -> None:

@@ -131,8 +131,8 @@ def box_from_xywh(xywh: list[float], picture: dict[str, Any]) -> np.ndarray | No
     """
     x, y, w, h = xywh
     x1, y1 = max(0.0, x), max(0.0, y)
-    x2 = min(picture.get("width", np.inf) - 1, x1 + max(0.0, w - 1))
-    y2 = min(picture.get("height", np.inf) - 1, y1 + max(0.0, h - 1))
+    x2 = min((picture.get("width") or np.inf) - 1, x1 + max(0.0, w - 1))
+    y2 = min((picture.get("height") or np.inf) - 1, y1 + max(0.0, h - 1))
     return np.array([x1, y1, x2, y2], dtype=np.float32) if x2 > x1 and y2 > y1 else None
 
 

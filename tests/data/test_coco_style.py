@@ -132,7 +132,10 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "image without id": (without("id", "images"), "image 0 lacks the key 'id'"),
     "image without file_name": (without("file_name", "images"), "image 0 lacks the key 'file_name'"),
     "image is a number": (content() | {"images": [5]}, "image 0 must be a mapping"),
-    "image id is a list": (content() | {"images": [{"id": [7], "file_name": "a"}]}, "image 0: 'id' must be a text or"),
+    "image id is a list": (
+        content() | {"images": [{"id": [7], "file_name": "a"}]},
+        "image 0 needs a number or a word as 'id'",
+    ),
     "annotation without image_id": (without("image_id", "annotations"), "annotation 0 lacks the key 'image_id'"),
     "annotation without bbox": (without("bbox", "annotations"), "annotation 0 lacks the key 'bbox'"),
     "annotation without keypoints": (without("keypoints", "annotations"), "annotation 0 lacks the key 'keypoints'"),
