@@ -27,7 +27,7 @@ BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 BUNDLED: dict[str, tuple[str, str]] = {
     "lpn50.coco_128x96": (
         "lpn50.coco_128x96.onnx",
-        "bcf8526540bf824042c20c4e9b71445308816f4690fcbfe8db8f0a586858cfe3",
+        "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
     ),
 }
 

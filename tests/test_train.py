@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import signal
@@ -168,6 +169,14 @@ def test_a_resumed_run_is_an_unbroken_one(
     best_one, best_other = (read_state(tmp_path / name / "best.safetensors") for name in ("whole", "broken"))
     assert_equal_states(best_one[0], best_other[0])
     assert best_one[1] == best_other[1]
+
+
+def test_a_resumed_run_knows_its_best_figure(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = iter([0.5, 0.1])
+    monkeypatch.setattr(training, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
+    best = train(make_recipe("epochs=1")).read_bytes()
+    assert train(make_recipe("epochs=2"), resume=True).read_bytes() == best
+    assert next(figures, None) is None
 
 
 def test_logs_of_a_resumed_run_are_kept(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -342,6 +351,17 @@ def test_other_sets_are_mixed_in(make_recipe: MakeRecipe, people: MakePeople) ->
     data = make_recipe().train_data[0]
     sets = f"[{{annotations: {data.annotations}, images: {data.images}}}, {{annotations: {lsp}, images: {images}}}]"
     assert train(make_recipe(f"train_data={sets}", "epochs=1")).is_file()
+
+
+def test_the_gradient_is_clipped(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    changes = ("epochs=1", "samples_per_epoch=4", "ema_decay=0", "optimizer=sgd", "learning_rate=2.0")
+    train(make_recipe(*changes, "gradient_clip=0.001"))
+    after = checkpoint(tmp_path / "run" / "stage0")["state_dict"]
+    torch.manual_seed(0)
+    squared = sum(
+        ((after[f"network.{name}"] - p.detach()) ** 2).sum() for name, p in create_model("lpn50").named_parameters()
+    )
+    assert math.sqrt(squared) == pytest.approx(0.002, rel=1e-2)  # one step: learning rate times largest norm
 
 
 def test_frozen_batch_norm_keeps_its_statistics(make_recipe: MakeRecipe) -> None:
