@@ -1,0 +1,54 @@
+"""The README's commands and its example are run, on the demo picture in place of the reader's own."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import leanpose
+from leanpose.cli import main
+
+ROOT = Path(leanpose.__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PREDICTIONS = [
+    line.partition("#")[0] for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if "predict" in line
+]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that has what the README's commands name."""
+    picture = (ROOT / "docs/assets/astronaut.png").read_bytes()
+    (tmp_path / "holiday").mkdir()
+    for name in ("photo.jpg", "holiday/beach.png"):
+        (tmp_path / name).write_bytes(picture)
+    (tmp_path / "boxes.json").write_text('{"beach.png": [[20, 10, 380, 512]]}')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", PREDICTIONS)
+def test_predict_lines_run(desk: Path, line: str) -> None:
+    assert main(shlex.split(line)[1:]) == 0
+    assert any((desk / "poses").iterdir())
+
+
+def test_there_are_lines_to_run() -> None:
+    assert len(PREDICTIONS) == 2
+
+
+def test_the_example_runs(desk: Path) -> None:
+    (example,) = [text for kind, text in BLOCKS if kind == "python"]
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert repr(names["poses"]) == "Poses(1 person, 17 coco keypoints)"
+    assert names["drawn"].shape == names["picture"].shape  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)]+)\)", README))
+def test_links_lead_somewhere(target: str) -> None:
+    assert (ROOT / target).exists()
