@@ -48,7 +48,8 @@ class Recipe:
         milestones: epochs, for "step".
         warmup_steps: steps from 0 to the full learning rate.
         gradient_clip: largest norm of the gradient; null: none.
-        ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none.
+        ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none. After n
+            steps it is at most (1 + n) / (10 + n), so that short runs are not held back by their start.
         foreground_weight: extra weight of the squared error on keypoints, see leanpose.losses.
         freeze_batch_norm: keep normalisation statistics as they are in the start file.
         precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed".

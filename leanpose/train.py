@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -382,8 +382,18 @@ def _callbacks(recipe: Recipe, folder: Path) -> list[Callback]:
     keep_last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks: list[Callback] = [KeepBest(folder)]
     if recipe.ema_decay > 0:
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay)))
+        callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(recipe.ema_decay)))
     return [*callbacks, keep_last]
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
+    """Return the update of a moving average that is short at first: after n updates its decay is (1 + n) / (10 + n)."""
+
+    def update(averaged: Any, current: Any, updates: torch.Tensor | int) -> None:
+        n = float(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
+
+    return update
 
 
 def _as_it_is(batch: Any) -> Any:

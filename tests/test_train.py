@@ -32,7 +32,7 @@ from leanpose.models import create_model  # noqa: E402
 from leanpose.pictures import read_picture  # noqa: E402
 from leanpose.predict import Predictor, network_images  # noqa: E402
 from leanpose.recipe import Recipe, read_recipe  # noqa: E402
-from leanpose.train import PoseTraining, train, train_recipe  # noqa: E402
+from leanpose.train import PoseTraining, _moving_average, train, train_recipe  # noqa: E402
 from leanpose.weights import Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -414,3 +414,11 @@ def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
         assert np.abs(images[i].numpy() - seen[0]).max() < 0.1  # of a range of about 4.7
         expected = geometry.transform(sample.keypoints[None], matrices)[0]
         np.testing.assert_allclose(keypoints[i].numpy(), expected, atol=1e-3)
+
+
+def test_the_moving_average_is_short_at_first_and_long_later() -> None:
+    """One update towards 1 from 0 leaves the decay's complement: 0.9 at the start, 1 - decay in the end."""
+    for updates, expected in ((0, 0.9), (8, 0.5), (100_000, 0.001)):
+        averaged = [torch.zeros(3)]
+        _moving_average(0.999)(averaged, [torch.ones(3)], updates)
+        torch.testing.assert_close(averaged[0], torch.full((3,), expected))
