@@ -23,7 +23,7 @@ from leanpose.errors import InputError, WeightsError
 from leanpose.files import write_atomically
 from leanpose.pictures import read_picture
 from leanpose.predict import network_images
-from leanpose.runtime import OnnxRuntimeEngine, TorchEngine
+from leanpose.runtime import OnnxRuntimeEngine, TorchEngine, top_down_heatmaps
 from leanpose.weights import Weights, find_weights
 
 OPSET = 18
@@ -168,7 +168,7 @@ def _compare(
     network: torch.nn.Module, weights: Weights, file: Path, images: np.ndarray, name: str
 ) -> tuple[ExportReport, float]:
     """Return how near a file is to its network, and the largest heat-map value."""
-    expected = TorchEngine(network, weights)(images)["heatmaps"]
+    expected = top_down_heatmaps(TorchEngine(network, weights)(images), weights.model)
     found = OnnxRuntimeEngine(file)(images)["heatmaps"]
     codec = create_codec(weights.codec, **weights.codec_options)
     size = (expected.shape[2], expected.shape[3])

@@ -11,7 +11,7 @@ from leanpose import geometry
 from leanpose.codecs import create_codec, fuse_flip
 from leanpose.errors import InputError
 from leanpose.pictures import Source, read_picture
-from leanpose.runtime import Engine, EngineName, load_engine
+from leanpose.runtime import Engine, EngineName, load_engine, top_down_heatmaps
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
@@ -77,7 +77,7 @@ class Predictor:
         """Return keypoints (N, K, 2) in picture pixels and scores (N, K) of the persons in the boxes."""
         w = self.weights
         images, matrices = network_images(picture, boxes_xyxy, w)
-        heatmaps = self._engine(images)["heatmaps"]  # (N, K, h / s, w / s)
+        heatmaps = top_down_heatmaps(self._engine(images), w.model)  # (N, K, h / s, w / s)
         if self.flip_test:
             mirrored = self._engine(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
             heatmaps = fuse_flip(heatmaps, mirrored, w.keypoint_set.flip_index, w.flip_shift)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from leanpose.weights import Weights, find_weights
 if TYPE_CHECKING:
     import torch
 
+Maps = TypeVar("Maps")  # arrays or tensors
 EngineName = Literal["auto", "onnxruntime", "torch"]
 
 
@@ -25,6 +27,19 @@ class Engine(Protocol):
     weights: Weights
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def top_down_heatmaps(outputs: Mapping[str, Maps], model: str) -> Maps:
+    """Return the heat maps (B, K, h / s, w / s) of one person a picture.
+
+    Raises:
+        WeightsError: the network has none, since it finds people bottom-up, which nothing here decodes yet.
+    """
+    if "heatmaps" not in outputs:
+        raise WeightsError(
+            f"'{model}' finds people bottom-up, which is not supported yet; use a network such as lpn50."
+        )
+    return outputs["heatmaps"]
 
 
 class OnnxRuntimeEngine:

@@ -39,7 +39,7 @@ from leanpose.losses import heatmap_mse
 from leanpose.models import create_model
 from leanpose.predict import Predictor
 from leanpose.recipe import Recipe, read_recipe
-from leanpose.runtime import TorchEngine
+from leanpose.runtime import TorchEngine, top_down_heatmaps
 
 Batch = dict[str, torch.Tensor]
 
@@ -271,7 +271,8 @@ def _check(recipe: Recipe) -> None:
     create_codec(recipe.codec, **recipe.codec_options)
     network = _network(recipe, Path(recipe.start) if recipe.start else None).eval()
     with torch.inference_mode():
-        network(torch.zeros(1, 3, *recipe.input_size))  # refuses sides that do not suit its strides
+        outputs = network(torch.zeros(1, 3, *recipe.input_size))  # refuses sides that do not suit its strides
+    top_down_heatmaps(outputs, recipe.model)
 
 
 def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leanpose.errors import InputError
+from leanpose.errors import InputError, WeightsError
 from leanpose.geometry import Convention, heatmap_to_input
 from leanpose.keypoint_sets import COCO
 from leanpose.pictures import read_picture
@@ -270,3 +270,14 @@ def test_the_padding_of_the_record_is_used() -> None:
     box = np.array([[36, 31, 63, 68]], np.float32)
     tight, wide = (network_images(picture, box, dataclasses.replace(record, padding=p))[0] for p in (1.0, 1.5))
     assert tight.max() < 1 and wide[..., 0].min() == 255
+
+
+def test_a_bottom_up_network_is_refused_in_one_sentence() -> None:
+    class BottomUp:
+        weights = Predictor("lpn50").weights
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            return {"tags": images}
+
+    with pytest.raises(WeightsError, match="bottom-up"):
+        Predictor(BottomUp())(np.zeros((64, 64, 3), np.uint8))

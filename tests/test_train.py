@@ -26,7 +26,7 @@ from leanpose import geometry  # noqa: E402
 from leanpose.checkpoints import read_state  # noqa: E402
 from leanpose.data.coco_style import read_samples  # noqa: E402
 from leanpose.data.loader import CropSet  # noqa: E402
-from leanpose.errors import InputError, LeanposeError  # noqa: E402
+from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.pictures import read_picture  # noqa: E402
@@ -422,3 +422,9 @@ def test_the_moving_average_is_short_at_first_and_long_later() -> None:
         averaged = [torch.zeros(3)]
         _moving_average(0.999)(averaged, [torch.ones(3)], updates)
         torch.testing.assert_close(averaged[0], torch.full((3,), expected))
+
+
+def test_a_bottom_up_network_is_refused_before_anything_is_written(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="bottom-up"):
+        train(make_recipe("model=litepose_xs"))
+    assert not (tmp_path / "run").exists()

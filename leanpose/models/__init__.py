@@ -10,10 +10,15 @@ from typing import Any
 from torch import nn
 
 from leanpose.errors import InputError, WeightsError, suggest
+from leanpose.models.litepose import litepose_l, litepose_m, litepose_s, litepose_xs
 from leanpose.models.lpn import lpn50, lpn101, lpn152
 from leanpose.models.simple_baseline import simple_baseline_50, simple_baseline_101, simple_baseline_152
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
+    "litepose_xs": litepose_xs,
+    "litepose_s": litepose_s,
+    "litepose_m": litepose_m,
+    "litepose_l": litepose_l,
     "lpn50": lpn50,
     "lpn101": lpn101,
     "lpn152": lpn152,

@@ -18,6 +18,14 @@ from leanpose.models.counts import count_macs, count_parameters
 
 # name, options, input size -> parameters, MACs, attention MACs
 COUNTS = [
+    ("litepose_xs", {}, (256, 256), 1_675_912, 885_841_920, 0),
+    ("litepose_xs", {"num_keypoints": 14}, (256, 256), 1_675_552, 882_892_800, 0),
+    ("litepose_s", {}, (448, 448), 2_731_624, 3_624_375_552, 0),
+    ("litepose_s", {"num_keypoints": 14}, (448, 448), 2_731_240, 3_614_139_648, 0),
+    ("litepose_m", {}, (448, 448), 3_534_336, 5_275_717_888, 0),
+    ("litepose_m", {"num_keypoints": 14}, (448, 448), 3_533_808, 5_263_675_648, 0),
+    ("litepose_l", {}, (512, 512), 5_738_672, 9_979_297_792, 0),
+    ("litepose_l", {"num_keypoints": 14}, (512, 512), 5_738_120, 9_961_996_288, 0),
     ("lpn50", {}, (256, 192), 2_911_153, 1_068_144_640, 1_572_864),
     ("lpn50", {}, (384, 288), 2_911_153, 2_403_112_960, 3_538_944),
     ("lpn50", {"num_keypoints": 16}, (256, 256), 2_910_896, 1_423_087_616, 2_097_152),
@@ -37,6 +45,10 @@ COUNTS = [
 ]
 # name -> tensors in the published state dict, and how many values its float buffers hold
 STATE_SIZES = {
+    "litepose_xs": (679, 41_344),
+    "litepose_s": (679, 50_848),
+    "litepose_m": (679, 61_808),
+    "litepose_l": (679, 81_040),
     "lpn50": (466, 26_624),
     "lpn101": (908, 52_736),
     "lpn152": (1350, 75_776),
@@ -44,6 +56,9 @@ STATE_SIZES = {
     "simple_baseline_101": (644, 106_880),
     "simple_baseline_152": (950, 152_960),
 }
+# name -> outputs, each of one map a keypoint, and their strides
+OUTPUT_STRIDES = {name: {"heatmaps": 4} for name in MODELS}
+OUTPUT_STRIDES |= {name: {"heatmaps_4": 4, "tags": 4, "heatmaps_2": 2} for name in list_models("litepose_*")}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -52,19 +67,21 @@ def test_forward_and_backward(name: str) -> None:
     network = create_model(name, num_keypoints=5)
     images = torch.randn(2, 3, 64, 96)
 
-    heatmaps = network(images)["heatmaps"]
-    assert heatmaps.shape == (2, 5, 16, 24)
-    heatmaps.square().mean().backward()
+    outputs = network(images)
+    shapes = {output: (2, 5, 64 // stride, 96 // stride) for output, stride in OUTPUT_STRIDES[name].items()}
+    assert {output: maps.shape for output, maps in outputs.items()} == shapes
+    sum(maps.square().mean() for maps in outputs.values()).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
 
     network.eval().double()
     with torch.no_grad():
-        both = network(images.double())["heatmaps"]
-        first = network(images[:1].double())["heatmaps"]
-    assert both.isfinite().all()
-    torch.testing.assert_close(both[:1], first)  # in eval mode, one picture does not change another's heatmaps
+        both = network(images.double())
+        first = network(images[:1].double())
+    for output, maps in both.items():
+        assert maps.isfinite().all(), output
+        torch.testing.assert_close(maps[:1], first[output])  # in eval mode, one picture does not change another's maps
 
 
 @pytest.mark.parametrize(("name", "options", "input_size", "parameters", "macs", "attention_macs"), COUNTS, ids=str)
@@ -143,6 +160,7 @@ def test_wrong_option_is_refused(options: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
+        ("litepose_xs", (256, 264), "width 264, but both sides must be multiples of 16: use width 256 or 272"),
         ("lpn50", (250, 192), "height 250, but both sides must be multiples of 16: use height 240 or 256"),
         ("lpn50", (256, 8), "width 8, but both sides must be multiples of 16: use width 16"),
         (

@@ -1,0 +1,232 @@
+"""LitePose: single-branch bottom-up network of inverted bottlenecks with large kernels and a fusion deconv head.
+
+Paper: Wang et al., "Lite Pose: Efficient Architecture Design for 2D Human Pose Estimation", arXiv 2205.01271.
+Original: github.com/mit-han-lab/litepose (MIT).
+Differs: the supernet and its elastic widths are not here; hidden widths are not rounded to multiples of 8, which
+changes nothing for widths that are. Names, shapes and order of the state dict are those of the original, so its
+weights load.
+The MACs given here are those of the convolutions. The published ones (1.2, 5.0, 7.8 and 13.7 G for XS, S, M and L)
+come from an old ptflops, which counts transposed convolutions on their output pixels, four times too many, and adds
+norms and activations: they are 1.36 to 1.49 times too high.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from leanpose.errors import InputError, suggest
+from leanpose.models.layers import check_input_sides
+
+Head = Literal["fusion", "plain"]
+
+FIRST_CHANNELS = 32
+STAGE_STRIDES = (2, 2, 2, 1)
+
+
+class InvertedBottleneck(nn.Module):
+    """1x1 to more channels, depthwise k x k with the stride, 1x1 to fewer; plus the input if the shapes allow.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the output.
+        stride: 1 keeps the size, 2 halves it.
+        kernel_size: k, odd.
+        expansion: how many times wider than the input it is inside.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, kernel_size: int, expansion: int) -> None:
+        super().__init__()
+        hidden = expansion * in_channels
+        self.inv = _conv(in_channels, hidden, kernel_size=1)
+        self.depth_conv = _conv(hidden, hidden, kernel_size, stride, groups=hidden)
+        self.point_conv = nn.Sequential(
+            nn.Conv2d(hidden, channels, kernel_size=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.adds_input = stride == 1 and in_channels == channels
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
+        residual = self.point_conv(self.depth_conv(self.inv(features)))
+        return residual + features if self.adds_input else residual
+
+
+class SeparablePrediction(nn.Module):
+    """Depthwise 5x5, then 1x1 to the predicted maps.
+
+    Args:
+        in_channels: channels of the input.
+        channels: number of maps.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(in_channels, in_channels, kernel_size=5, padding=2, groups=in_channels, bias=False),
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(in_channels, channels, kernel_size=1, bias=False),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, channels, H, W)."""
+        return self.conv(features)
+
+
+class LitePose(nn.Module):
+    """Inverted bottlenecks to stride 16, three up-sampling steps to stride 2, heatmaps and tags of all persons.
+
+    Args:
+        stem_width: channels of the stem's output, at stride 2.
+        stage_widths: channels of the four stages.
+        head_widths: channels after the three up-sampling steps.
+        num_keypoints: K, number of heatmaps at each scale, and of tag maps.
+        stage_depths: number of blocks of the four stages.
+        stage_strides: strides of their first blocks, 8 in all; the fusion head needs (2, 2, 2, 1).
+        kernel_size: of the depthwise convolutions in the blocks, odd.
+        expansion: how many times wider than their input blocks are inside.
+        head: "fusion" adds features of the backbone at every step and prediction; "plain" does not.
+
+    Raises:
+        InputError: `head` is neither, `kernel_size` is even, or `stage_strides` do not suit the head.
+    """
+
+    def __init__(
+        self,
+        stem_width: int,
+        stage_widths: tuple[int, int, int, int],
+        head_widths: tuple[int, int, int],
+        num_keypoints: int = 17,
+        stage_depths: tuple[int, int, int, int] = (6, 8, 10, 10),
+        stage_strides: tuple[int, int, int, int] = STAGE_STRIDES,
+        kernel_size: int = 7,
+        expansion: int = 6,
+        head: Head = "fusion",
+    ) -> None:
+        super().__init__()
+        if head not in get_args(Head):
+            raise InputError(f"Unknown head '{head}'.{suggest(head, get_args(Head))}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise InputError(f"kernel_size must be odd, such as 7, not {kernel_size}.")
+        if math.prod(stage_strides) != 8 or (head == "fusion" and tuple(stage_strides) != STAGE_STRIDES):
+            raise InputError(f"The head '{head}' does not suit stage_strides {stage_strides}: use {STAGE_STRIDES}.")
+
+        width1, width2, width3, width4 = stage_widths
+        head0, head1, head2 = head_widths
+        self.num_keypoints = num_keypoints
+        self.first = nn.Sequential(
+            _conv(3, FIRST_CHANNELS, kernel_size=3, stride=2),
+            _conv(FIRST_CHANNELS, FIRST_CHANNELS, kernel_size=3, groups=FIRST_CHANNELS),
+            nn.Conv2d(FIRST_CHANNELS, stem_width, kernel_size=1, bias=False),
+            nn.BatchNorm2d(stem_width),
+        )
+        self.stage = nn.Sequential(
+            *(
+                _stage(*shape, kernel_size, expansion)
+                for shape in zip(
+                    (stem_width, width1, width2, width3), stage_widths, stage_depths, stage_strides, strict=True
+                )
+            )
+        )
+        self.deconv_refined = nn.ModuleList([_double(width4, head0), _double(head0, head1), _double(head1, head2)])
+        self.deconv_raw = nn.ModuleList()
+        self.deconv_bnrelu = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True)) for width in head_widths
+        )
+        self.final_refined = nn.ModuleList(
+            [SeparablePrediction(head1, 2 * num_keypoints), SeparablePrediction(head2, num_keypoints)]
+        )
+        self.final_raw = nn.ModuleList()
+        self.fuses = head == "fusion"
+        if self.fuses:
+            self.deconv_raw.extend([_double(width3, head0), _double(width2, head1), _double(width1, head2)])
+            self.final_raw.extend(
+                [SeparablePrediction(width1, 2 * num_keypoints), SeparablePrediction(stem_width, num_keypoints)]
+            )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Estimate heatmaps of all persons at two scales, and tags that tell the persons apart.
+
+        Args:
+            images: (B, 3, H, W), normalised; H and W multiples of 16.
+
+        Returns:
+            heatmaps_4: (B, K, H/4, W/4), unbounded; trained to be 1 on keypoints and 0 far from them.
+            tags: (B, K, H/4, W/4), unbounded; trained to be near each other on the keypoints of one person.
+            heatmaps_2: (B, K, H/2, W/2), as heatmaps_4.
+
+        Raises:
+            InputError: a side of the pictures is no multiple of 16.
+        """
+        check_input_sides(images, multiple=16)
+        x0 = self.first(images)  # (B, stem_width, H/2, W/2)
+        x1 = self.stage[0](x0)  # (B, stage_widths[0], H/4, W/4)
+        x2 = self.stage[1](x1)  # (B, stage_widths[1], H/8, W/8)
+        x3 = self.stage[2](x2)  # (B, stage_widths[2], H/16, W/16)
+        x4 = self.stage[3](x3)  # (B, stage_widths[3], H/16, W/16)
+        refined0 = self._upsample(0, x4, x3)  # (B, head_widths[0], H/8, W/8)
+        refined1 = self._upsample(1, refined0, x2)  # (B, head_widths[1], H/4, W/4)
+        refined2 = self._upsample(2, refined1, x1)  # (B, head_widths[2], H/2, W/2)
+        maps_4 = self._predict(0, refined1, x1)  # (B, 2K, H/4, W/4)
+        heatmaps_4, tags = maps_4.split(self.num_keypoints, dim=1)  # (B, K, H/4, W/4) each
+        heatmaps_2 = self._predict(1, refined2, x0)  # (B, K, H/2, W/2)
+        return {"heatmaps_4": heatmaps_4, "tags": tags, "heatmaps_2": heatmaps_2}
+
+    def _upsample(self, step: int, refined: Tensor, raw: Tensor) -> Tensor:
+        """Double the size of the features of the head, and of those of the backbone, and add them."""
+        features = self.deconv_refined[step](refined)
+        if self.fuses:
+            features = features + self.deconv_raw[step](raw)
+        return self.deconv_bnrelu[step](features)
+
+    def _predict(self, output: int, refined: Tensor, raw: Tensor) -> Tensor:
+        """Predict maps from the features of the head, and from those of the backbone, and add them."""
+        maps = self.final_refined[output](refined)
+        return maps + self.final_raw[output](raw) if self.fuses else maps
+
+
+def _conv(in_channels: int, channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolve, normalise, clip to 0..6: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU6(inplace=True),
+    )
+
+
+def _stage(
+    in_channels: int, channels: int, num_blocks: int, stride: int, kernel_size: int, expansion: int
+) -> nn.Sequential:
+    """Chain blocks, of which the first changes channels and size: (B, in_channels, H, W) to
+    (B, channels, H / stride, W / stride)."""
+    first = InvertedBottleneck(in_channels, channels, stride, kernel_size, expansion)
+    others = (InvertedBottleneck(channels, channels, 1, kernel_size, expansion) for _ in range(num_blocks - 1))
+    return nn.Sequential(first, *others)
+
+
+def _double(in_channels: int, channels: int) -> nn.ConvTranspose2d:
+    """Double the size: (B, in_channels, H, W) to (B, channels, 2H, 2W)."""
+    return nn.ConvTranspose2d(in_channels, channels, kernel_size=4, stride=2, padding=1, bias=False)
+
+
+def litepose_xs(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+    """LitePose-XS: 1.68 M parameters, 0.89 GMACs at 256x256. Arguments as of `LitePose`."""
+    return LitePose(16, (16, 32, 48, 80), (16, 24, 24), num_keypoints, kernel_size=kernel_size, head=head)
+
+
+def litepose_s(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+    """LitePose-S: 2.73 M parameters, 3.62 GMACs at 448x448. Arguments as of `LitePose`."""
+    return LitePose(16, (16, 32, 48, 120), (32, 24, 32), num_keypoints, kernel_size=kernel_size, head=head)
+
+
+def litepose_m(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+    """LitePose-M: 3.53 M parameters, 5.28 GMACs at 448x448. Arguments as of `LitePose`."""
+    return LitePose(16, (24, 48, 72, 120), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head)
+
+
+def litepose_l(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+    """LitePose-L: 5.74 M parameters, 9.98 GMACs at 512x512. Arguments as of `LitePose`."""
+    return LitePose(24, (24, 64, 96, 160), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head)

@@ -1,0 +1,176 @@
+"""LitePose against the official network (github.com/mit-han-lab/litepose): keys, outputs, layer by layer, sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from leanpose.errors import InputError
+from leanpose.models import create_model
+from leanpose.models.counts import count_macs, count_parameters
+from leanpose.models.litepose import LitePose
+
+GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/litepose_xs_crowdpose.safetensors"
+NUM_KEYPOINTS = 14
+# In float32, what rounding alone moves (against float64): outputs 8e-6, features (of values up to 18) 2e-4.
+OUTPUT_ATOL = 5e-5
+FEATURE_ATOL = 1e-3
+NOT_WEIGHTS = ("input", "output.", "feat.", "refined.", "infer.")
+
+WIDTHS = {  # name -> stem width, stage widths, head widths
+    "litepose_xs": (16, (16, 32, 48, 80), (16, 24, 24)),
+    "litepose_s": (16, (16, 32, 48, 120), (32, 24, 32)),
+    "litepose_m": (16, (24, 48, 72, 120), (64, 40, 32)),
+    "litepose_l": (24, (24, 64, 96, 160), (64, 40, 32)),
+    "prune_s": (16, (16, 32, 48, 80), (32, 24, 16)),
+    "prune_m": (24, (24, 48, 72, 120), (48, 40, 24)),
+    "prune_l": (24, (32, 64, 96, 160), (64, 48, 32)),
+}
+COUNTS = [  # name, number of keypoints, options -> parameters, MACs at 512x512
+    ("prune_s", 14, {}, 1_709_032, 3_485_958_144),
+    ("prune_m", 14, {}, 3_472_064, 6_848_528_384),
+    ("prune_l", 14, {}, 5_812_744, 10_895_425_536),
+    ("prune_s", 17, {}, 1_709_368, 3_496_181_760),
+    ("prune_m", 17, {}, 3_472_592, 6_864_257_024),
+    ("prune_l", 17, {}, 5_813_392, 10_914_299_904),
+    ("prune_s", 14, {"kernel_size": 3}, 1_332_712, 2_569_764_864),
+    ("prune_s", 14, {"kernel_size": 5}, 1_483_240, 2_936_242_176),
+    ("prune_s", 14, {"kernel_size": 9}, 2_010_088, 4_218_912_768),
+    ("prune_s", 14, {"head": "plain"}, 1_666_536, 3_288_563_712),
+]
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Tensor]:
+    """Random weights under their own names, and the official network's input, features and outputs."""
+    if not GOLDEN.exists():
+        pytest.skip(f"{GOLDEN} is not here; it does not come with the repository")
+    return pytest.importorskip("safetensors.torch").load_file(GOLDEN)
+
+
+@pytest.fixture
+def golden_xs(golden: dict[str, Tensor]) -> nn.Module:
+    network = create_model("litepose_xs", NUM_KEYPOINTS).eval()
+    network.load_state_dict({key: value for key, value in golden.items() if not key.startswith(NOT_WEIGHTS)})
+    return network
+
+
+def test_float32_outputs_and_features_equal_official(golden: dict[str, Tensor], golden_xs: nn.Module) -> None:
+    layers = {"feat.0": "first"}
+    layers |= {f"feat.{stage + 1}": f"stage.{stage}" for stage in range(4)}
+    layers |= {f"refined.{step}": f"deconv_bnrelu.{step}" for step in range(3)}
+    seen: dict[str, Tensor] = {}
+    for key, layer in layers.items():
+        golden_xs.get_submodule(layer).register_forward_hook(
+            lambda module, inputs, output, key=key: seen.update({key: output})
+        )
+    with torch.no_grad():
+        outputs = golden_xs(golden["input"])
+    seen["output.0"] = torch.cat([outputs["heatmaps_4"], outputs["tags"]], dim=1)
+    seen["output.1"] = outputs["heatmaps_2"]
+    for key, actual in seen.items():
+        atol = OUTPUT_ATOL if key.startswith("output.") else FEATURE_ATOL
+        torch.testing.assert_close(actual, golden[key], atol=atol, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_float64_output_sums_equal_official(golden: dict[str, Tensor], golden_xs: nn.Module) -> None:
+    with torch.no_grad():
+        outputs = golden_xs.double()(golden["input"].double())
+    assert outputs["heatmaps_4"][0, :3, 10, 10].tolist() == pytest.approx([-0.275102, 1.113980, -0.088224], abs=1e-5)
+    sums = {name: output.sum().item() for name, output in outputs.items()}
+    assert sums["heatmaps_4"] + sums["tags"] == pytest.approx(249.67025, abs=0.02)
+    assert sums["heatmaps_2"] == pytest.approx(13575.1320, abs=0.02)
+
+
+@pytest.mark.parametrize("head", ["fusion", "plain"])
+@pytest.mark.parametrize("name", WIDTHS)
+def test_state_dict_has_official_keys_shapes_and_order(name: str, head: str) -> None:
+    with torch.device("meta"):
+        network = LitePose(*WIDTHS[name], NUM_KEYPOINTS, head=head)
+    expected = official_state(*WIDTHS[name])
+    assert len(expected) == 679
+    if head == "plain":
+        expected = [(key, shape) for key, shape in expected if not key.startswith(("deconv_raw", "final_raw"))]
+    assert [(key, tuple(value.shape)) for key, value in network.state_dict().items()] == expected
+
+
+@pytest.mark.parametrize("name", [name for name in WIDTHS if name.startswith("litepose")])
+def test_named_networks_have_their_widths(name: str) -> None:
+    with torch.device("meta"):
+        network = create_model(name, NUM_KEYPOINTS)
+    actual = [(key, tuple(value.shape)) for key, value in network.state_dict().items()]
+    assert actual == official_state(*WIDTHS[name])
+
+
+@pytest.mark.parametrize(("name", "num_keypoints", "options", "parameters", "macs"), COUNTS, ids=str)
+def test_counts(name: str, num_keypoints: int, options: dict[str, Any], parameters: int, macs: int) -> None:
+    with torch.device("meta"):
+        network = LitePose(*WIDTHS[name], num_keypoints, **options)
+    assert count_parameters(network) == parameters
+    assert count_macs(network, (512, 512)) == {"macs": macs, "attention_macs": 0}
+
+
+def test_options_of_named_networks_reach_the_network() -> None:
+    network = create_model("litepose_xs", kernel_size=3, head="plain")
+    assert network.stage[3][9].depth_conv[0].kernel_size == (3, 3)
+    assert not network.deconv_raw
+    assert not network.final_raw
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "fuse"}, "Unknown head 'fuse'. Did you mean 'fusion'?"),
+        ({"kernel_size": 4}, "kernel_size must be odd, such as 7, not 4."),
+        ({"stage_strides": (1, 2, 2, 2)}, "The head 'fusion' does not suit stage_strides (1, 2, 2, 2)"),
+        ({"stage_strides": (2, 2, 2, 2), "head": "plain"}, "The head 'plain' does not suit stage_strides"),
+    ],
+)
+def test_wrong_option_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        LitePose(*WIDTHS["litepose_xs"], **options)
+    assert message in str(caught.value)
+
+
+def official_state(
+    stem: int, stages: tuple[int, int, int, int], head: tuple[int, int, int]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Keys and shapes of the official state dict, in its order."""
+    state: list[tuple[str, tuple[int, ...]]] = []
+
+    def add_batch_norm(key: str, channels: int) -> None:
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            state.append((f"{key}.{name}", (channels,)))
+        state.append((f"{key}.num_batches_tracked", ()))
+
+    def add_conv(conv: str, *shape: int, batch_norm: str = "") -> None:
+        state.append((f"{conv}.weight", shape))
+        if batch_norm:
+            add_batch_norm(batch_norm, shape[0])
+
+    add_conv("first.0.0", 32, 3, 3, 3, batch_norm="first.0.1")
+    add_conv("first.1.0", 32, 1, 3, 3, batch_norm="first.1.1")
+    add_conv("first.2", stem, 32, 1, 1, batch_norm="first.3")
+    previous = stem
+    for stage, (width, num_blocks) in enumerate(zip(stages, (6, 8, 10, 10), strict=True)):
+        for block in range(num_blocks):
+            key, hidden = f"stage.{stage}.{block}", 6 * previous
+            add_conv(f"{key}.inv.0", hidden, previous, 1, 1, batch_norm=f"{key}.inv.1")
+            add_conv(f"{key}.depth_conv.0", hidden, 1, 7, 7, batch_norm=f"{key}.depth_conv.1")
+            add_conv(f"{key}.point_conv.0", width, hidden, 1, 1, batch_norm=f"{key}.point_conv.1")
+            previous = width
+    for side, widths in (("refined", (stages[3], head[0], head[1])), ("raw", (stages[2], stages[1], stages[0]))):
+        for step in range(3):
+            add_conv(f"deconv_{side}.{step}", widths[step], head[step], 4, 4)
+    for step in range(3):
+        add_batch_norm(f"deconv_bnrelu.{step}.0", head[step])
+    for side, pair in (("refined", (head[1], head[2])), ("raw", (stages[0], stem))):
+        for output, (width, maps) in enumerate(zip(pair, (2 * NUM_KEYPOINTS, NUM_KEYPOINTS), strict=True)):
+            key = f"final_{side}.{output}.conv"
+            add_conv(f"{key}.0", width, 1, 5, 5, batch_norm=f"{key}.1")
+            add_conv(f"{key}.3", maps, width, 1, 1)
+    return state
