@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from leanpose.keypoint_sets import KeypointSet
 from leanpose.metrics import coco_keypoint_metrics
 from leanpose.predict import Predictor
 from leanpose.runtime import EngineName
-from leanpose.structures import Poses, Sample
+from leanpose.structures import Sample
 
 KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
 NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
@@ -112,13 +112,7 @@ def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[st
     poses = predictor(picture.path, picture.boxes_xyxy)
     confident = poses.scores > KEYPOINT_THRESHOLD
     means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
-    poses = Poses(
-        poses.keypoints,
-        poses.scores,
-        poses.boxes_xyxy,
-        (picture.scores * means).astype(np.float32),
-        poses.keypoint_set,
-    )
+    poses = replace(poses, person_scores=(picture.scores * means).astype(np.float32))
     height, width = predictor.weights.input_size
     _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, predictor.weights.padding)
     kept = geometry.oks_nms(
