@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,31 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from leanpose import geometry
 from leanpose.data.coco_style import read_annotations, read_detections, read_samples
 from leanpose.errors import InputError
 from leanpose.files import write_text
 from leanpose.keypoint_sets import KeypointSet
-from leanpose.metrics import coco_keypoint_metrics
+from leanpose.metrics import check_metric_truth, is_crowdpose, keypoint_metrics
 from leanpose.predict import Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Sample
 
-KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
-NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
-
 
 @dataclass(frozen=True)
 class PictureBoxes:
-    """One picture to predict, with its person boxes.
+    """One picture to predict, with its person boxes if they are known.
 
     Attributes:
         path: file of the picture.
         image_id: as the annotation file has it.
-        boxes_xyxy: (N, 4) float32 picture pixels.
+        boxes_xyxy: (N, 4) float32 picture pixels; None: the persons are searched for.
         scores: (N,) float32 confidence of the boxes; 1 for annotated ones.
         category_id: of the persons in the annotation file.
     """
 
     path: str
     image_id: int | str
-    boxes_xyxy: np.ndarray
+    boxes_xyxy: np.ndarray | None
     scores: np.ndarray
     category_id: int = 1
 
@@ -55,6 +51,17 @@ def annotated_boxes(annotations: str | Path, images: str | Path) -> list[Picture
         boxes = np.stack([p.box_xyxy for p in persons])
         pictures.append(PictureBoxes(path, persons[0].image_id, boxes, np.ones(len(boxes), np.float32), category))
     return pictures
+
+
+def pictures_only(annotations: str | Path, images: str | Path) -> list[PictureBoxes]:
+    """Return all pictures of a COCO-style file, without boxes."""
+    content, _ = read_annotations(annotations)
+    category = _person_category(content)
+    none = np.zeros(0, np.float32)
+    return [
+        PictureBoxes(str(Path(images) / image["file_name"]), image["id"], None, none, category)
+        for image in content["images"]
+    ]
 
 
 def _picture(sample: Sample) -> tuple[str, str]:
@@ -97,28 +104,15 @@ def check_truth(annotations: str | Path, keypoint_set: KeypointSet, model: str) 
             f"{annotations} has the keypoints '{file_set.name}', but {model} predicts '{keypoint_set.name}'; "
             "use a set and a model of the same keypoints."
         )
-    for i, annotation in enumerate(content["annotations"]):
-        for key in ("id", "category_id", "area", "iscrowd", "num_keypoints"):
-            if key not in annotation:
-                raise InputError(f"{annotations}: annotation {i} lacks the key '{key}', which the metric needs.")
+    check_metric_truth(content, keypoint_set, annotations, crowdpose=is_crowdpose(content, keypoint_set))
 
 
 def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
-    """Return one picture's persons in the COCO results form, rescored and without duplicates.
-
-    As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above
-    0.2 (0 if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
-    """
+    """Return one picture's persons in the COCO results form, rescored and without duplicates."""
     poses = predictor(picture.path, picture.boxes_xyxy)
-    confident = poses.scores > KEYPOINT_THRESHOLD
-    means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
-    poses = replace(poses, person_scores=(picture.scores * means).astype(np.float32))
-    height, width = predictor.weights.input_size
-    _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, predictor.weights.padding)
-    kept = geometry.oks_nms(
-        poses.keypoints, poses.person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, NMS_THRESHOLD
-    )
-    return poses[kept].to_coco_results(picture.image_id, picture.category_id)
+    if picture.boxes_xyxy is not None:
+        poses = predictor.rescored(poses, picture.scores)
+    return poses.to_coco_results(picture.image_id, picture.category_id)
 
 
 class Metrics(dict[str, float]):
@@ -126,12 +120,16 @@ class Metrics(dict[str, float]):
 
     def __str__(self) -> str:
         cells = [(key, f"{100 * value:.1f}" if value >= 0 else "-") for key, value in self.items()]
-        return "\n".join("  ".join(f"{text:>5}" for text in row) for row in zip(*cells, strict=True))
+        widths = [max(5, *map(len, cell)) for cell in cells]
+        return "\n".join(
+            "  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
+            for row in zip(*cells, strict=True)
+        )
 
 
 def score(annotations: str | Path, results: Iterable[dict[str, Any]], predictor: Predictor) -> Metrics:
-    """Return the official figures of results against a COCO-style file."""
-    return Metrics(coco_keypoint_metrics(annotations, list(results), predictor.weights.keypoint_set))
+    """Return the figures of results against a COCO-style file, by the metric that is official for it."""
+    return Metrics(keypoint_metrics(annotations, list(results), predictor.weights.keypoint_set))
 
 
 def evaluate(
@@ -158,7 +156,9 @@ def evaluate(
         threads: threads of the network.
 
     Returns:
-        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1.
+        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and pictures with
+        a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. -1 where the set has no such
+        person.
     """
     predictor = Predictor(model, engine=engine, flip_test=flip_test, threads=threads)
     check_truth(data, predictor.weights.keypoint_set, model)

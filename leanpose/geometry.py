@@ -97,6 +97,32 @@ def crop_matrices(
     return np.concatenate([rotations, shifts[:, :, None]], axis=2)
 
 
+def picture_matrix(
+    picture_size: Size, short_side: int, multiple: int = 64, longest: float = 4.0
+) -> tuple[np.ndarray, Size]:
+    """Lay a network input over a whole picture, as the HigherHRNet family does ("classic" convention).
+
+    The short side becomes `short_side` pixels, the long side as much as it needs, up to a multiple; the picture's
+    centre falls on the input's centre, and what the picture does not cover is black.
+
+    Args:
+        picture_size: (height, width) in pixels.
+        short_side: of the network input, a multiple of `multiple`.
+        multiple: both sides of the input are multiples of it.
+        longest: the input's long side is at most this many short sides; narrower pictures get smaller in it.
+
+    Returns:
+        (1, 2, 3) float64 matrix from picture pixels to input pixels, and the input's (height, width).
+    """
+    short, long = min(picture_size), max(picture_size)
+    scale = min(short_side / short, longest * short_side / long)
+    long_side = math.ceil(scale * long / multiple - 1e-9) * multiple
+    height, width = (short_side, long_side) if picture_size[0] <= picture_size[1] else (long_side, short_side)
+    centre = np.array([int(picture_size[1] / 2 + 0.5), int(picture_size[0] / 2 + 0.5)])
+    shift = np.array([width, height]) / 2 - scale * centre
+    return np.array([[[scale, 0, shift[0]], [0, scale, shift[1]]]]), (height, width)
+
+
 def invert(matrices: np.ndarray) -> np.ndarray:
     """Return the inverses of (N, 2, 3) affine matrices."""
     linear = np.linalg.inv(matrices[:, :, :2])
@@ -158,6 +184,20 @@ def iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     shared = np.prod(np.clip(stop - start, 0, None), axis=2)
     area_a, area_b = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (boxes_a, boxes_b))
     return shared / np.maximum(area_a[:, None] + area_b[None] - shared, 1e-12)
+
+
+def boxes_around(keypoints: np.ndarray, margin: float = 0.1) -> np.ndarray:
+    """Return (N, 4) float32 boxes xyxy around (N, K, 2) keypoints, wider by a margin on each side.
+
+    Keypoints that are NaN do not count; a person of none gets a box of NaN. The margin is a share of the longer side,
+    at least one pixel.
+    """
+    start, stop = (
+        np.min(keypoints, axis=1, initial=np.inf, where=~np.isnan(keypoints)),
+        np.max(keypoints, axis=1, initial=-np.inf, where=~np.isnan(keypoints)),
+    )
+    reach = np.maximum(margin * (stop - start).max(axis=1, keepdims=True, initial=0), 1)
+    return np.concatenate([start - reach, stop + reach], axis=1).astype(np.float32)
 
 
 def oks(

@@ -1,7 +1,8 @@
-"""Predictor: pictures in, Poses out. Boxes -> crops -> network -> codec -> picture pixels."""
+"""Predictor: pictures in, Poses out. Boxes, given or found -> crops -> network -> codec -> picture pixels."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +11,41 @@ import numpy as np
 from leanpose import geometry
 from leanpose.codecs import create_codec, fuse_flip
 from leanpose.errors import InputError
+from leanpose.find import PersonFinder
 from leanpose.pictures import Source, read_picture
-from leanpose.runtime import Engine, EngineName, load_engine, top_down_heatmaps
+from leanpose.runtime import Engine, EngineName, load_engine, normalised, top_down_heatmaps
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
 DEFAULT_MODEL = "lpn50"
+DEFAULT_FINDER = "litepose_xs"
 FARTHEST = 1e6  # pixels; no box reaches farther
+KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
+NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
 
 
 class Predictor:
-    """Find the keypoints of persons in pictures.
+    """Find the persons of pictures and their keypoints.
 
-        poses = Predictor("lpn50")("photo.jpg", boxes=[[10, 20, 200, 400]])
+        poses = Predictor()("photo.jpg")
+
+    A top-down network (lpn50) looks at one person a box; without boxes, a bottom-up network (litepose_xs) proposes
+    the persons first. A bottom-up network alone does both at once.
 
     Args:
         model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine.
         engine: "auto", "onnxruntime" or "torch".
-        flip_test: also run the mirrored crops and average; twice the time, a little more accurate.
+        flip_test: also run mirrored and average; twice the time, a little more accurate.
         threads: threads of the network; None lets the engine choose.
         batch_size: most crops in one call of the network.
+        finder: the bottom-up network that proposes persons where no boxes are given: like model. None: the whole
+            picture is one person.
+        min_person_score: persons below it are left out where the picture's persons were searched for.
         options: further arguments of the engine, for example `providers` of ONNX Runtime.
 
     Attributes:
         weights: the Weights record of the loaded file.
+        bottom_up: whether the network finds all persons of a picture by itself.
     """
 
     def __init__(
@@ -43,30 +55,82 @@ class Predictor:
         flip_test: bool = False,
         threads: int | None = None,
         batch_size: int = 16,
+        finder: str | Path | Engine | None = DEFAULT_FINDER,
+        min_person_score: float = 0.0,
         **options: Any,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-        self._engine = load_engine(model, engine, threads, **options) if isinstance(model, (str, Path)) else model
+
+        def loaded(network: str | Path | Engine) -> Engine:
+            return load_engine(network, engine, threads, **options) if isinstance(network, (str, Path)) else network
+
+        self._engine = loaded(model)
         self.weights = self._engine.weights
         self.flip_test = flip_test
         self.batch_size = batch_size
-        self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
+        self.min_person_score = min_person_score
+        self.bottom_up = self.weights.codec == "associative_embedding"
+        self._finder: PersonFinder | None = None
+        if self.bottom_up:
+            self._finder = PersonFinder(self._engine, flip_test)
+        else:
+            self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
+            if finder is not None:
+                self._finder = PersonFinder(loaded(finder))
 
     def __call__(self, picture: Source, boxes: Any = None) -> Poses:
         """Return the poses of all persons in one picture.
 
         Args:
             picture: path, URL, PIL picture or (H, W, 3) uint8 RGB array.
-            boxes: (N, 4) or (4,) person boxes xyxy in picture pixels. None: the whole picture is one person.
+            boxes: (N, 4) or (4,) person boxes xyxy in picture pixels; the result has one pose for each. None: the
+                persons are searched for, and come best first.
 
         Raises:
-            InputError: the picture cannot be read, or a box has NaN, no area, or lies outside the picture.
+            InputError: the picture cannot be read, a box has NaN, no area, or lies outside the picture, or boxes are
+                given to a bottom-up network.
         """
         array = read_picture(picture)
-        boxes_xyxy = check_boxes(boxes, array.shape[:2])
+        if boxes is None and self._finder is not None:
+            return self._found(array, self._finder)
+        if self.bottom_up:
+            raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
+        return self._in_boxes(array, check_boxes(boxes, array.shape[:2]))
+
+    def _found(self, picture: np.ndarray, finder: PersonFinder) -> Poses:
+        """Return the persons that a search finds."""
+        if self.bottom_up:
+            poses = finder.poses(picture)
+        else:
+            boxes_xyxy, scores = finder.boxes(picture)
+            poses = self.rescored(self._in_boxes(picture, boxes_xyxy), scores)
+        return poses[poses.person_scores >= self.min_person_score]
+
+    def rescored(self, poses: Poses, box_scores: np.ndarray) -> Poses:
+        """Judge persons by box and keypoints and leave out duplicates, best first.
+
+        As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above
+        0.2 (0 if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
+
+        Args:
+            box_scores: (N,) confidence of each person's box.
+        """
+        confident = poses.scores > KEYPOINT_THRESHOLD
+        means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
+        person_scores = (box_scores * means).astype(np.float32)
+        height, width = self.weights.input_size
+        _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, self.weights.padding)
+        kept = geometry.oks_nms(
+            poses.keypoints, person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, NMS_THRESHOLD
+        )
+        return replace(poses, person_scores=person_scores)[kept]
+
+    def _in_boxes(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> Poses:
+        """Return one pose for each box."""
         parts = [
-            self._decode(array, boxes_xyxy[i : i + self.batch_size]) for i in range(0, len(boxes_xyxy), self.batch_size)
+            self._decode(picture, boxes_xyxy[i : i + self.batch_size])
+            for i in range(0, len(boxes_xyxy), self.batch_size)
         ]
         if not parts:
             return Poses.empty(self.weights.keypoint_set)
@@ -99,13 +163,7 @@ def network_images(picture: np.ndarray, boxes_xyxy: np.ndarray, weights: Weights
     """
     matrices = geometry.crop_matrices(boxes_xyxy, weights.input_size, weights.padding, weights.convention)
     crops = np.stack([geometry.crop(picture, matrix, weights.input_size) for matrix in matrices])
-    if weights.channel_order == "bgr":
-        crops = crops[..., ::-1]
-    scale = 1 / np.array(weights.std, dtype=np.float32)
-    images = crops.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    images *= scale[:, None, None]
-    images -= (np.array(weights.mean, dtype=np.float32) * scale)[:, None, None]
-    return images, matrices
+    return normalised(crops, weights), matrices
 
 
 def check_boxes(boxes: Any, picture_size: tuple[int, int]) -> np.ndarray:

@@ -13,9 +13,10 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from leanpose.data.augment import Augmentation
+from leanpose.data.coco_style import Views
 from leanpose.data.loader import DataSource
 from leanpose.errors import InputError, suggest
-from leanpose.geometry import Convention
+from leanpose.geometry import Convention, Size
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.weights import Weights
 
@@ -32,7 +33,10 @@ class Recipe:
         val_data: set whose AP chooses the best epoch; it must have the wanted keypoint set.
         keypoint_set: "coco", "crowdpose", "mpii" or "lsp"; keypoints of other sets are carried over by name.
         input_size: height and width of the network input in pixels.
-        padding: factor on the person box.
+        views: null trains on one person a crop. For networks that find everybody: "pictures" shows the centre square
+            of each picture, "persons" the surroundings of each person; all persons in view are learned.
+        view_size: height and width of what is shown in training; null: input_size.
+        padding: factor on the person box, or with views "pictures" on the square over the short side.
         convention: "udp" or "classic", see leanpose.geometry.
         codec, codec_options: heat-map representation and its parameters.
         model_options: further constructor arguments of the network.
@@ -51,6 +55,7 @@ class Recipe:
         ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none. After n
             steps it is at most (1 + n) / (10 + n), so that short runs are not held back by their start.
         foreground_weight: extra weight of the squared error on keypoints, see leanpose.losses.
+        loss_weights: of bottom-up training, by name, where they differ from leanpose.objectives.
         freeze_batch_norm: keep normalisation statistics as they are in the start file.
         precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed".
         channels_last: memory layout of the network; faster on most CPUs and GPUs.
@@ -72,6 +77,8 @@ class Recipe:
     data_root: str = "."
     keypoint_set: str = "coco"
     input_size: tuple[int, int] = (256, 192)
+    views: Views | None = None
+    view_size: tuple[int, int] | None = None
     padding: float = 1.25
     convention: Convention = "udp"
     codec: str = "udp"
@@ -91,6 +98,7 @@ class Recipe:
     gradient_clip: float | None = None
     ema_decay: float = 0.999
     foreground_weight: float = 0.0
+    loss_weights: dict[str, float] = field(default_factory=dict)
     freeze_batch_norm: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = True
@@ -125,6 +133,11 @@ class Recipe:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if self.schedule == "step" and not self.milestones:
             raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
+
+    @property
+    def training_size(self) -> Size:
+        """Height and width of what is shown in training."""
+        return self.view_size or self.input_size
 
     def sources(self) -> list[DataSource]:
         """Return the training sets with paths that start from data_root."""

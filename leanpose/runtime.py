@@ -29,16 +29,25 @@ class Engine(Protocol):
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
+def normalised(crops: np.ndarray, weights: Weights) -> np.ndarray:
+    """Turn crops (N, h, w, 3) uint8 RGB into network inputs (N, 3, h, w) float32, as a record says."""
+    if weights.channel_order == "bgr":
+        crops = crops[..., ::-1]
+    scale = 1 / np.array(weights.std, dtype=np.float32)
+    images = crops.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    images *= scale[:, None, None]
+    images -= (np.array(weights.mean, dtype=np.float32) * scale)[:, None, None]
+    return images
+
+
 def top_down_heatmaps(outputs: Mapping[str, Maps], model: str) -> Maps:
     """Return the heat maps (B, K, h / s, w / s) of one person a picture.
 
     Raises:
-        WeightsError: the network has none, since it finds people bottom-up, which nothing here decodes yet.
+        WeightsError: the network has none, since it finds people bottom-up.
     """
     if "heatmaps" not in outputs:
-        raise WeightsError(
-            f"'{model}' finds people bottom-up, which is not supported yet; use a network such as lpn50."
-        )
+        raise WeightsError(f"'{model}' finds people bottom-up: use the codec associative_embedding with it.")
     return outputs["heatmaps"]
 
 
@@ -79,7 +88,8 @@ class OnnxRuntimeEngine:
 
     def _fits_record(self) -> bool:
         shapes = {value.name: value.shape for value in (*self._session.get_inputs(), *self._session.get_outputs())}
-        found = [*shapes[self._input][1:], *shapes.get("heatmaps", [])[1:2]]  # an axis of any length is a word
+        heatmaps = shapes.get("heatmaps", shapes.get("heatmaps_4", []))
+        found = [*shapes[self._input][1:], *heatmaps[1:2]]  # an axis of any length is a word
         wanted = [3, *self.weights.input_size, len(self.weights.keypoint_set)]
         return [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] == wanted
 

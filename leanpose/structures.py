@@ -1,6 +1,7 @@
-"""The values that travel between the parts: Poses (what prediction returns) and Sample (one annotated person).
+"""The values that travel between the parts: Poses (what prediction returns), Sample (one annotated person) and Scene
+(all annotated persons of a picture).
 
-Both are frozen, check themselves when made and hold NumPy arrays only.
+They are frozen, check themselves when made and hold NumPy arrays only.
 """
 
 from __future__ import annotations
@@ -155,3 +156,33 @@ class Sample:
         _check("box_xyxy", self.box_xyxy, (4,))
         _check("keypoints", self.keypoints, (k, 2))
         _check("visibility", self.visibility, (k,))
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """All annotated persons of one picture, as seen in one view of it.
+
+    Attributes:
+        image_path: file of the picture.
+        image_id: id of the picture in its annotation file.
+        box_xyxy: (4,) float32 picture pixels; what the view is laid around.
+        keypoints: (P, K, 2) float32 in picture pixels; NaN where unlabelled.
+        visibility: (P, K) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
+        boxes_xyxy: (P, 4) float32 in picture pixels.
+        ignored: regions where not all is annotated: an (n, 2) polygon in picture pixels and a level of
+            data.coco_style each.
+    """
+
+    image_path: str
+    image_id: int | str
+    box_xyxy: np.ndarray
+    keypoints: np.ndarray
+    visibility: np.ndarray
+    boxes_xyxy: np.ndarray
+    ignored: tuple[tuple[np.ndarray, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        p, k = self.visibility.shape
+        _check("box_xyxy", self.box_xyxy, (4,))
+        _check("keypoints", self.keypoints, (p, k, 2))
+        _check("boxes_xyxy", self.boxes_xyxy, (p, 4))

@@ -28,20 +28,16 @@ from torch.utils.data import DataLoader
 
 from leanpose.checkpoints import load_state, read_state, save_network
 from leanpose.codecs import create_codec
-from leanpose.data.augment import augment
 from leanpose.data.loader import CropSet, MixedSampler, read_sources
 from leanpose.errors import InputError
-from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, predict_picture, score
+from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, pictures_only, predict_picture, score
 from leanpose.files import write_bytes, write_text
-from leanpose.geometry import input_to_heatmap
 from leanpose.keypoint_sets import get_keypoint_set
-from leanpose.losses import heatmap_mse
 from leanpose.models import create_model
+from leanpose.objectives import Batch, create_objective
 from leanpose.predict import Predictor
 from leanpose.recipe import Recipe, read_recipe
 from leanpose.runtime import TorchEngine, top_down_heatmaps
-
-Batch = dict[str, torch.Tensor]
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
     "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed
@@ -76,7 +72,7 @@ class PoseTraining(LightningModule):
         self.network = network
         self.total_steps = total_steps
         self.record = recipe.weights()
-        self.codec = create_codec(recipe.codec, **recipe.codec_options)
+        self.objective = create_objective(recipe)
         self.results: list[dict[str, Any]] = []
         self._losses: list[torch.Tensor] = []
         # a method, not a module: a module would stand in the checkpoint a second time
@@ -88,34 +84,23 @@ class PoseTraining(LightningModule):
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
 
-    def images_and_targets(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return normalised images (B, 3, h, w), keypoints (B, K, 2) in input pixels and visibility (B, K)."""
-        record = self.record
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        """Return normalised images (B, 3, h, w) and what is annotated in them, in input pixels."""
         with torch.no_grad():
-            images, keypoints, visibility = augment(
-                batch["crops"],
-                batch["keypoints"],
-                batch["visibility"],
-                batch["noise"],
-                self.recipe.augmentation,
-                record.input_size,
-                record.keypoint_set,
-                record.convention,
-            )
-            mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (record.mean, record.std))
+            images, annotations = self.objective.views(batch)
+            mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.record.mean, self.record.std))
             images = (images - mean) / std
         if self.recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images, keypoints, visibility
+        return images, annotations
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        images, keypoints, visibility = self.images_and_targets(batch)
-        heatmaps = self._forward(images)["heatmaps"].float()  # (B, K, h / s, w / s)
-        heatmap_size = (heatmaps.shape[2], heatmaps.shape[3])
-        points = input_to_heatmap(keypoints, self.record.input_size, heatmap_size, self.record.convention)
-        target, weights = self.codec.encode(points, visibility, heatmap_size)
-        loss = heatmap_mse(heatmaps, target, weights, self.recipe.foreground_weight)
+        images, annotations = self.views(batch)
+        losses = self.objective.losses(self._forward(images), annotations)
+        loss = torch.stack([*losses.values()]).sum()
         self.log("loss", loss.detach(), prog_bar=True)
+        if len(losses) > 1:
+            self.log_dict({f"loss {name}": value.detach() for name, value in losses.items()})
         self._losses.append(loss.detach())
         return loss
 
@@ -128,7 +113,7 @@ class PoseTraining(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.results = []
         engine = TorchEngine(self.network, self.record)
-        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test)
+        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, finder=None)
 
     def validation_step(self, picture: int, batch_index: int) -> None:
         self.results += predict_picture(self._predictor, self.pictures[picture])
@@ -234,15 +219,15 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     if not resume and any(out.glob("stage*/last.ckpt")):
         raise InputError(f"{out} holds a run already; add resume=true to go on with it, or choose another out.")
     _check(recipe)
-    sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set))
+    sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set), recipe.views)
     validation = recipe.validation()
     check_truth(validation.annotations, get_keypoint_set(recipe.keypoint_set), "the recipe")
-    pictures = annotated_boxes(validation.annotations, validation.images)
+    pictures = (pictures_only if recipe.views else annotated_boxes)(validation.annotations, validation.images)
     for picture in pictures:
         if not Path(picture.path).is_file():
             raise InputError(f"There is no picture {picture.path}; check the images of val_data.")
     samples = [sample for samples in sets for sample in samples]
-    crops = CropSet(samples, recipe.input_size, recipe.padding, recipe.convention, threads=recipe.threads)
+    crops = CropSet(samples, recipe.training_size, recipe.padding, recipe.convention, threads=recipe.threads)
     write_text(
         out / "recipe.yaml",
         yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe))), sort_keys=False),
@@ -272,7 +257,8 @@ def _check(recipe: Recipe) -> None:
     network = _network(recipe, Path(recipe.start) if recipe.start else None).eval()
     with torch.inference_mode():
         outputs = network(torch.zeros(1, 3, *recipe.input_size))  # refuses sides that do not suit its strides
-    top_down_heatmaps(outputs, recipe.model)
+    if recipe.views is None:
+        top_down_heatmaps(outputs, recipe.model)
 
 
 def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:

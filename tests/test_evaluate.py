@@ -27,14 +27,15 @@ from leanpose.evaluate import (
     evaluate,
     predict_picture,
 )
-from leanpose.keypoint_sets import COCO, LSP, KeypointSet
-from leanpose.metrics import COCO_KEYS, coco_keypoint_metrics
+from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
+from leanpose.metrics import COCO_KEYS, CROWDPOSE_KEYS, coco_keypoint_metrics, crowdpose_metrics
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
 OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "eval" / "coco_val2014_100"
 TRUTH = OFFICIAL / "person_keypoints_val2014_100.json"
 FAKE = OFFICIAL / "person_keypoints_val2014_fakekeypoints100_results.json"
+FIXTURES = Path(__file__).parents[2] / "shared" / "data" / "fixtures" / "crowdpose"
 needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="shared/data/eval is not on this machine")
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -153,6 +154,57 @@ def test_another_keypoint_set_with_its_own_model(people: MakePeople, use_oracle:
     annotations, images = people(count=3, keypoint_set=LSP)
     use_oracle(Oracle(annotations, images, LSP))
     assert evaluate("oracle", data=str(annotations), images=str(images))["AP"] == pytest.approx(1)
+
+
+def as_crowdpose(annotations: Path, *indices: float) -> None:
+    """Let a file look like CrowdPose's: its name of the head, crowd indices of the pictures, no area."""
+
+    def edit(content: dict[str, Any]) -> None:
+        (category,) = content["categories"]
+        category["keypoints"] = [name.replace("top_head", "head") for name in category["keypoints"]]
+        for image, index in zip(content["images"], indices, strict=True):
+            image["crowdIndex"] = index
+        for annotation in content["annotations"]:
+            del annotation["area"]
+
+    change(annotations, edit)
+
+
+def test_crowdpose_has_its_own_figures(
+    people: MakePeople, use_oracle: Callable[[Oracle], None], tmp_path: Path
+) -> None:
+    annotations, images = people(count=3, keypoint_set=CROWDPOSE)
+    as_crowdpose(annotations, 0.1, 0.15, 0.9)
+    use_oracle(Oracle(annotations, images, CROWDPOSE))
+    metrics = evaluate("oracle", data=str(annotations), images=str(images), out=str(tmp_path / "out"))
+    assert tuple(metrics) == CROWDPOSE_KEYS
+    assert metrics["AP"] == metrics["AP easy"] == metrics["AP hard"] == pytest.approx(1)
+    assert metrics["AP medium"] == -1
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert crowdpose_metrics(annotations, results, CROWDPOSE) == metrics
+
+
+def test_a_set_in_the_form_of_crowdpose_needs_areas(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=2, keypoint_set=CROWDPOSE)
+    as_crowdpose(annotations, 0.5, 0.5)
+    use_oracle(Oracle(annotations, images, CROWDPOSE))
+    change(annotations, lambda content: content["images"][1].pop("crowdIndex"))
+    with pytest.raises(InputError, match="image 1 needs a number as 'crowdIndex'"):
+        evaluate("oracle", data=str(annotations), images=str(images))
+    change(annotations, lambda content: content["images"][0].pop("crowdIndex"))
+    with pytest.raises(InputError, match="annotation 0 lacks the key 'area', which the metric needs"):
+        evaluate("oracle", data=str(annotations), images=str(images))
+
+
+@pytest.mark.skipif(not FIXTURES.is_dir(), reason="shared/data/fixtures is not on this machine")
+def test_real_pictures_of_crowdpose(use_oracle: Callable[[Oracle], None]) -> None:
+    annotations = FIXTURES / "test_crowdpose.json"
+    for error, ap in ((0, 1), (200, 0)):
+        use_oracle(Oracle(annotations, FIXTURES, CROWDPOSE, error=error))
+        metrics = evaluate("oracle", data=str(annotations), images=str(FIXTURES))
+        assert metrics["AP"] == metrics["AP medium"] == pytest.approx(ap)
+        assert metrics["AP easy"] == metrics["AP hard"] == -1
 
 
 @pytest.mark.parametrize(
@@ -307,6 +359,7 @@ def test_metrics_print_as_a_table() -> None:
     lines = str(Metrics({"AP": 0.3724, "AP50": 1.0, "APM": -1.0})).splitlines()
     assert [line.split() for line in lines] == [["AP", "AP50", "APM"], ["37.2", "100.0", "-"]]
     assert len(lines[0]) == len(lines[1])
+    assert str(Metrics({"AP": 0.5, "AP medium": 0.25})).splitlines() == ["   AP  AP medium", " 50.0       25.0"]
 
 
 def test_empty_boxes_give_no_results(people: MakePeople, tmp_path: Path) -> None:

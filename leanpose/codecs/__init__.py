@@ -9,6 +9,7 @@ from __future__ import annotations
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol
 
+from leanpose.codecs.associative_embedding import AssociativeEmbedding
 from leanpose.codecs.dark import Dark
 from leanpose.codecs.flip import fuse_flip
 from leanpose.codecs.heatmap import Heatmap
@@ -20,11 +21,21 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["CODECS", "UDP", "BetaSoftArgmax", "Codec", "Dark", "Heatmap", "create_codec", "fuse_flip"]
+__all__ = [
+    "CODECS",
+    "UDP",
+    "AssociativeEmbedding",
+    "BetaSoftArgmax",
+    "Codec",
+    "Dark",
+    "Heatmap",
+    "create_codec",
+    "fuse_flip",
+]
 
 
 class Codec(Protocol):
-    """What every codec can do; the classes describe their own formulas and sources."""
+    """What every codec of one person a map can do; the classes describe their own formulas and sources."""
 
     def encode(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
@@ -37,15 +48,16 @@ class Codec(Protocol):
         ...
 
 
-CODECS: dict[str, type[Codec]] = {
+CODECS: dict[str, type[Any]] = {
     "heatmap": Heatmap,
     "udp": UDP,
     "dark": Dark,
     "beta_soft_argmax": BetaSoftArgmax,
+    "associative_embedding": AssociativeEmbedding,  # of all people in a picture; the others are a Codec
 }
 
 
-def create_codec(name: str, **parameters: Any) -> Codec:
+def create_codec(name: str, **parameters: Any) -> Any:
     """Make a codec from its name in CODECS and its parameters; those not given keep their defaults.
 
     Raises:

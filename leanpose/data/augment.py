@@ -31,6 +31,8 @@ class Augmentation:
         shift: standard deviation of the shift as a share of the input's height, cut at two deviations.
         half_body: probability that a person with more than 8 labelled keypoints is cut to the upper or lower half.
         brightness, contrast, saturation: largest relative change of each.
+        zoom: the mean zoom factor; a larger one shows more and all of it smaller.
+        uniform: draw zoom, angle and shift evenly between plus and minus the above, instead of normally.
     """
 
     flip: float = 0.5
@@ -42,6 +44,8 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    zoom: float = 1.0
+    uniform: bool = False
 
     def __post_init__(self) -> None:
         for name in ("flip", "rotation_probability", "half_body", "brightness", "contrast", "saturation"):
@@ -50,11 +54,62 @@ class Augmentation:
         for name in ("scale", "rotation", "shift"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if self.scale >= 1:
-            raise InputError(f"scale must be below 1, not {self.scale}.")
+        if not self.scale < self.zoom < math.inf:
+            raise InputError(f"scale must be below zoom, {self.zoom}, not {self.scale}.")
 
 
 NO_AUGMENTATION = Augmentation(flip=0, scale=0, rotation=0)
+
+
+@dataclass(frozen=True, eq=False)
+class RandomViews:
+    """The affines of a batch of views, input -> crop pixels: crop = linear @ (input - middle) + centre.
+
+    Attributes:
+        linear: (B, 2, 2).
+        centre: (B, 2) crop pixels; what the middle of a view shows.
+        middle: (2,) input pixels.
+        mirrored: (B,) whether left and right are exchanged.
+        colours: (B, 3) factors of brightness, contrast and saturation.
+        input_size: (height, width) of the views.
+    """
+
+    linear: torch.Tensor
+    centre: torch.Tensor
+    middle: torch.Tensor
+    mirrored: torch.Tensor
+    colours: torch.Tensor
+    input_size: Size
+
+    def images(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return (B, C, height, width) float32 of crops (B, H, W, C) uint8; bilinear, 0 outside.
+
+        The first three channels change colour, further ones do not.
+        """
+        images = _sample(crops, self.linear, self.centre, self.middle, self.input_size)
+        if (self.colours == 1).all():
+            return images
+        return torch.cat([_coloured(images[:, :3], self.colours), images[:, 3:]], dim=1)
+
+    def points(self, points: torch.Tensor) -> torch.Tensor:
+        """Carry (B, ..., 2) crop pixels to input pixels."""
+        inverse = torch.linalg.inv(self.linear).transpose(1, 2)
+        flat = points.flatten(1, -2) - self.centre[:, None]
+        return (flat @ inverse + self.middle).view_as(points)
+
+    def boxes(self, boxes_xyxy: torch.Tensor) -> torch.Tensor:
+        """Carry (B, P, 4) boxes to input pixels; a turned box becomes the one around its turned inner ellipse."""
+        centres = self.points((boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2)
+        halves = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) / 2
+        inverse = torch.linalg.inv(self.linear)
+        halves = (halves.square() @ inverse.square().transpose(1, 2)).sqrt()
+        return torch.cat([centres - halves, centres + halves], dim=-1)
+
+    def names(self, values: torch.Tensor, keypoint_set: KeypointSet, dim: int) -> torch.Tensor:
+        """Exchange left and right along the axis of keypoints, in mirrored views."""
+        partner = torch.as_tensor(keypoint_set.flip_index, device=values.device)
+        mirrored = self.mirrored.view(-1, *[1] * (values.ndim - 1))
+        return torch.where(mirrored, values.index_select(dim, partner), values)
 
 
 def augment(
@@ -67,7 +122,7 @@ def augment(
     keypoint_set: KeypointSet,
     convention: Convention = "udp",
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draw one view of each crop.
+    """Draw one view of the crop of each person.
 
     Args:
         crops: (B, H, W, 3) uint8, the network's view in the middle with a margin around it, at the same scale.
@@ -79,21 +134,17 @@ def augment(
     Returns:
         images (B, 3, height, width) float32 0..255, keypoints (B, K, 2) input pixels, visibility (B, K).
     """
-    crop_size = (crops.shape[1], crops.shape[2])
     keypoints = torch.nan_to_num(keypoints)
-    linear, centre = _views(keypoints, visibility, noise, settings, crop_size, input_size, keypoint_set, convention)
-    middle = keypoints.new_tensor(grid_centre(input_size, convention))
-
-    images = _sample(crops, linear, centre, middle, input_size)
-    images = _colour(images, noise[:, 8:11], settings)
-    inverse = torch.linalg.inv(linear)
-    keypoints = (keypoints - centre[:, None]) @ inverse.transpose(1, 2) + middle
-
-    mirrored = noise[:, 0] < settings.flip  # left and right change their names
-    partner = torch.as_tensor(keypoint_set.flip_index, device=keypoints.device)
-    keypoints = torch.where(mirrored[:, None, None], keypoints[:, partner], keypoints)
-    visibility = torch.where(mirrored[:, None], visibility[:, partner], visibility)
-    return images, keypoints, visibility
+    crop_size = (crops.shape[1], crops.shape[2])
+    halves = None
+    if settings.half_body > 0:
+        halves = _half_bodies(keypoints, visibility, noise[:, 7], input_size[1] / input_size[0], keypoint_set)
+    views = draw_views(noise, settings, crop_size, input_size, convention, halves)
+    return (
+        views.images(crops),
+        views.names(views.points(keypoints), keypoint_set, dim=1),
+        views.names(visibility, keypoint_set, dim=1),
+    )
 
 
 def _normal(uniform: torch.Tensor) -> torch.Tensor:
@@ -101,34 +152,48 @@ def _normal(uniform: torch.Tensor) -> torch.Tensor:
     return math.sqrt(2) * torch.erfinv((2 * uniform - 1).clamp(-0.999999, 0.999999))
 
 
-def _views(
-    keypoints: torch.Tensor,
-    visibility: torch.Tensor,
+def draw_views(
     noise: torch.Tensor,
     settings: Augmentation,
     crop_size: Size,
     input_size: Size,
-    keypoint_set: KeypointSet,
-    convention: Convention,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return linear parts (B, 2, 2), input -> crop pixels, and centres (B, 2) of the views in crop pixels."""
-    height, width = input_size
-    zoom = 1 + settings.scale * _normal(noise[:, 1]).clamp(-1, 1)
-    degrees = settings.rotation * _normal(noise[:, 2]).clamp(-2, 2)
-    angle = torch.deg2rad(degrees) * (noise[:, 3] < settings.rotation_probability)
-    shift = settings.shift * height * _normal(noise[:, 4:6]).clamp(-2, 2)
+    convention: Convention = "udp",
+    halves: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
+) -> RandomViews:
+    """Turn uniform numbers into views.
 
-    centre = keypoints.new_tensor(grid_centre(crop_size, convention)).expand(len(keypoints), 2)
-    if settings.half_body > 0:
-        halves, spans, usable = _half_bodies(keypoints, visibility, noise[:, 7], width / height, keypoint_set)
+    Args:
+        noise: (B, NOISE) float32, uniform in (0, 1).
+        crop_size: (height, width) of the crops, whose middle a view shows if it is not shifted.
+        input_size: (height, width) of the views, at the scale of the crops if zoom is 1.
+        halves: for half-body views, where to look instead; see `_half_bodies`.
+    """
+    height = input_size[0]
+    deviates = 2 * noise - 1 if settings.uniform else _normal(noise)
+    zoom = settings.zoom + settings.scale * deviates[:, 1].clamp(-1, 1)
+    degrees = settings.rotation * deviates[:, 2].clamp(-2, 2)
+    angle = torch.deg2rad(degrees) * (noise[:, 3] < settings.rotation_probability)
+    shift = settings.shift * height * deviates[:, 4:6].clamp(-2, 2)
+
+    centre = noise.new_tensor(grid_centre(crop_size, convention)).expand(len(noise), 2)
+    if halves is not None:
+        middles, spans, usable = halves
         chosen = usable & (noise[:, 6] < settings.half_body)
-        centre = torch.where(chosen[:, None], halves, centre)
+        centre = torch.where(chosen[:, None], middles, centre)
         zoom = torch.where(chosen, zoom * (spans / height).clamp(0.4, 1.5), zoom)
 
+    mirrored = noise[:, 0] < settings.flip
+    mirror = torch.where(mirrored, -1.0, 1.0)
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    mirror = torch.where(noise[:, 0] < settings.flip, -1.0, 1.0)
-    linear = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2)
-    return linear, centre + shift
+    strengths = noise.new_tensor([settings.brightness, settings.contrast, settings.saturation])
+    return RandomViews(
+        linear=torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2),
+        centre=centre + shift,
+        middle=noise.new_tensor(grid_centre(input_size, convention)),
+        mirrored=mirrored,
+        colours=1 + (2 * noise[:, 8:11] - 1) * strengths,
+        input_size=input_size,
+    )
 
 
 def _half_bodies(
@@ -168,7 +233,7 @@ def _half_bodies(
 def _sample(
     crops: torch.Tensor, linear: torch.Tensor, centre: torch.Tensor, middle: torch.Tensor, input_size: Size
 ) -> torch.Tensor:
-    """Return (B, 3, height, width) float32: the crops seen through input -> crop affines, black outside."""
+    """Return (B, C, height, width) float32: the crops seen through input -> crop affines, black outside."""
     height, width = input_size
     device = crops.device
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
@@ -180,12 +245,8 @@ def _sample(
     return grid_sample(pictures, points, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
-def _colour(images: torch.Tensor, noise: torch.Tensor, settings: Augmentation) -> torch.Tensor:
-    """Change brightness, contrast and saturation of (B, 3, h, w) images, each by its own factor a picture."""
-    strengths = (settings.brightness, settings.contrast, settings.saturation)
-    if not any(strengths):
-        return images
-    factors = 1 + (2 * noise - 1) * images.new_tensor(strengths)  # (B, 3)
+def _coloured(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Multiply brightness, contrast and saturation of (B, 3, h, w) images by (B, 3) factors."""
     brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)
     images = images * brightness
     mean = images.mean(dim=(1, 2, 3), keepdim=True)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 
 from leanpose.errors import InputError
+from leanpose.geometry import Size
 from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco
-from leanpose.structures import Sample
+from leanpose.structures import Sample, Scene
+
+Views = Literal["pictures", "persons"]
+
+MAX_PEOPLE = 30  # in one scene
+ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN = 255, 128, 0  # about the persons at a pixel of a picture
 
 
 def read_json(path: str | Path) -> Any:
@@ -122,6 +129,111 @@ def read_samples(annotations: str | Path, images: str | Path, keypoint_set: Keyp
             f"{annotations} holds no person with a box and a labelled keypoint of the set '{keypoint_set.name}'."
         )
     return samples
+
+
+def read_scenes(
+    annotations: str | Path, images: str | Path, keypoint_set: KeypointSet, views: Views = "pictures"
+) -> list[Scene]:
+    """Read the pictures with at least one annotated person, for networks that find everybody at once.
+
+    Args:
+        annotations: COCO-style JSON file with the pictures' width and height.
+        images: folder of the pictures.
+        keypoint_set: the set wanted, which must be the file's own: where keypoints are not annotated at all, a
+            network would learn that they are not there.
+        views: "pictures" lays a scene around the centre square of each picture, "persons" around the box of each
+            person with labelled keypoints.
+
+    Returns:
+        Scenes in the file's order, with at most MAX_PEOPLE persons, the largest. Crowd regions and the persons without
+        labelled keypoints are the scenes' ignored regions; the latter stay among the persons, since their boxes are
+        known.
+
+    Raises:
+        InputError: the file cannot be read, has another keypoint set, or holds no such picture.
+    """
+    content, file_set = read_annotations(annotations)
+    if file_set.keypoints != keypoint_set.keypoints:
+        raise InputError(f"{annotations} has the keypoints '{file_set.name}', not '{keypoint_set.name}'.")
+    by_picture: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in content["annotations"]:
+        by_picture.setdefault(annotation["image_id"], []).append(annotation)
+    scenes = []
+    for picture in content["images"]:
+        if picture["id"] in by_picture:
+            scenes += _scenes_of(
+                picture, by_picture[picture["id"]], Path(images), len(keypoint_set), views, annotations
+            )
+    if not scenes:
+        raise InputError(f"{annotations} holds no picture with an annotated person.")
+    return scenes
+
+
+def _scenes_of(
+    picture: dict[str, Any], annotations: list[dict[str, Any]], images: Path, k: int, views: Views, file: str | Path
+) -> list[Scene]:
+    if not all(_is_number(picture.get(side)) for side in ("width", "height")):
+        raise InputError(f"{file}: picture {picture['id']} lacks its 'width' and 'height' in pixels.")
+    persons: list[np.ndarray] = []
+    boxes: list[np.ndarray] = []
+    ignored: list[tuple[np.ndarray, int]] = []
+    for annotation in sorted(annotations, key=lambda a: -math.prod(a["bbox"][2:])):
+        box = box_from_xywh(annotation["bbox"], picture)
+        triples = np.array(annotation["keypoints"], dtype=np.float32).reshape(k, 3)
+        if box is None:
+            continue
+        if annotation.get("iscrowd"):
+            ignored += [(polygon, NOTHING_KNOWN) for polygon in _outlines(annotation.get("segmentation"), box)]
+        elif len(persons) < MAX_PEOPLE:
+            persons.append(triples)
+            boxes.append(box)
+            if not triples[:, 2].any():
+                ignored += [(polygon, BOX_KNOWN) for polygon in _outlines(annotation.get("segmentation"), box)]
+    if not persons:
+        return []
+    triples = np.stack(persons)
+    labelled = triples[..., 2] > 0
+    width, height = picture["width"], picture["height"]
+    middle, half = np.array([width - 1, height - 1]) / 2, (min(width, height) - 1) / 2
+    whole = np.concatenate([middle - half, middle + half]).astype(np.float32)
+    shown = [box for box, seen in zip(boxes, labelled, strict=True) if seen.any()] if views == "persons" else [whole]
+    return [
+        Scene(
+            image_path=str(images / picture["file_name"]),
+            image_id=picture["id"],
+            box_xyxy=box,
+            keypoints=np.where(labelled[..., None], triples[..., :2], np.nan).astype(np.float32),
+            visibility=triples[..., 2].astype(np.int8),
+            boxes_xyxy=np.stack(boxes),
+            ignored=tuple(ignored),
+        )
+        for box in shown
+    ]
+
+
+def _outlines(segmentation: Any, box: np.ndarray) -> list[np.ndarray]:
+    """Return the (n, 2) polygons of an annotation, in picture pixels; its box where it has none we can read.
+
+    A run-length mask (COCO's crowds) is turned into its outlines.
+    """
+    if isinstance(segmentation, list) and segmentation:
+        return [np.array(polygon, dtype=np.float32).reshape(-1, 2) for polygon in segmentation]
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
+        height, width = segmentation["size"]
+        counts = segmentation["counts"]  # runs of 0 and 1 in turn, column after column
+        mask = np.repeat(np.arange(len(counts)) % 2, counts).astype(np.uint8).reshape(width, height).T
+        outlines, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        return [outline.reshape(-1, 2).astype(np.float32) for outline in outlines]
+    x1, y1, x2, y2 = box
+    return [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float32)]
+
+
+def known_map(scene: Scene, picture_size: Size) -> np.ndarray:
+    """Draw what is known where: (H, W) uint8 of ALL_KNOWN, BOX_KNOWN and NOTHING_KNOWN."""
+    known = np.full(picture_size, ALL_KNOWN, dtype=np.uint8)
+    for polygon, level in sorted(scene.ignored, key=lambda region: -region[1]):
+        cv2.fillPoly(known, [np.round(polygon).astype(np.int32)], level)
+    return known
 
 
 def box_from_xywh(xywh: list[float], picture: dict[str, Any]) -> np.ndarray | None:

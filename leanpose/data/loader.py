@@ -1,4 +1,4 @@
-"""From annotated persons to training batches: crops decoded once and kept in memory, drawn in a fixed random order."""
+"""From annotations to training batches: crops decoded once and kept in memory, drawn in a fixed random order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from leanpose import geometry
 from leanpose.data.augment import NOISE
-from leanpose.data.coco_style import read_samples
+from leanpose.data.coco_style import Views, known_map, read_samples, read_scenes
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.pictures import read_picture
-from leanpose.structures import Sample
+from leanpose.structures import Sample, Scene
 
 MARGIN = 1.5  # side of a kept crop over side of the network input: room for zoom, rotation and shift
 
@@ -43,13 +43,14 @@ Draw = tuple[int, int]  # position of a person in the set, number of the draw
 
 
 class CropSet(Dataset):
-    """Persons as uint8 crops in memory.
+    """Persons or scenes as uint8 crops in memory.
 
     A crop shows the padded box at the scale of the network input with a margin around it, so that one affine on the
-    crop gives any view. Items are asked for in batches of (position, draw) pairs; the draw's number seeds its noise.
+    crop gives any view. Crops of scenes have a fourth channel: what is known about the persons at each pixel
+    (coco_style.known_map; 0 outside the picture). Items are asked for in batches of (position, draw) pairs; the draw's number seeds its noise.
 
     Args:
-        samples: annotated persons.
+        samples: annotated persons, or scenes; not both.
         input_size: (height, width) of the network input.
         padding, convention: as the network's Weights record says.
         seed: of the noise.
@@ -58,7 +59,7 @@ class CropSet(Dataset):
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Sequence[Sample | Scene],
         input_size: Size,
         padding: float = 1.25,
         convention: Convention = "udp",
@@ -66,19 +67,24 @@ class CropSet(Dataset):
         threads: int = 2,
     ) -> None:
         self.seed = seed
+        self.crowded = isinstance(samples[0], Scene)
         self.crop_size = (_with_margin(input_size[0]), _with_margin(input_size[1]))
         matrices = geometry.crop_matrices(
             np.stack([sample.box_xyxy for sample in samples]), input_size, padding, convention
         )
         middle, wanted = (geometry.grid_centre(size, convention) for size in (input_size, self.crop_size))
         matrices[:, :, 2] += np.subtract(wanted, middle)  # the same scale, with a margin all around
-        self.crops = np.empty((len(samples), *self.crop_size, 3), dtype=np.uint8)
+        self.crops = np.empty((len(samples), *self.crop_size, 4 if self.crowded else 3), dtype=np.uint8)
         self._fill(samples, matrices, threads)
-        points = np.stack([sample.keypoints for sample in samples])
-        self.keypoints = torch.from_numpy(geometry.transform(points, matrices).astype(np.float32))
-        self.visibility = torch.from_numpy(np.stack([sample.visibility for sample in samples]))
+        self.annotations = {
+            "keypoints": _carried([sample.keypoints for sample in samples], matrices),
+            "visibility": torch.from_numpy(_stacked([sample.visibility for sample in samples])),
+        }
+        if self.crowded:
+            boxes = [sample.boxes_xyxy.reshape(-1, 2, 2) for sample in samples if isinstance(sample, Scene)]
+            self.annotations["boxes_xyxy"] = _carried(boxes, matrices).flatten(2)
 
-    def _fill(self, samples: Sequence[Sample], matrices: np.ndarray, threads: int) -> None:
+    def _fill(self, samples: Sequence[Sample | Scene], matrices: np.ndarray, threads: int) -> None:
         by_picture = [
             (path, list(group))
             for path, group in groupby(
@@ -91,6 +97,9 @@ class CropSet(Dataset):
             path, positions = entry
             picture = read_picture(path)
             for i in positions:
+                sample = samples[i]
+                if isinstance(sample, Scene):
+                    picture = np.dstack([picture[..., :3], known_map(sample, picture.shape[:2])])
                 self.crops[i] = geometry.crop(picture, matrices[i], self.crop_size)
 
         with ThreadPoolExecutor(threads) as pool:
@@ -104,15 +113,35 @@ class CropSet(Dataset):
         return {name: values[0] for name, values in self.__getitems__([item]).items()}
 
     def __getitems__(self, items: Sequence[Draw]) -> dict[str, torch.Tensor]:
-        """Return a batch: crops (B, H, W, 3) uint8, keypoints (B, K, 2), visibility (B, K), noise (B, NOISE)."""
+        """Return a batch: crops (B, H, W, 3) uint8, keypoints (B, K, 2), visibility (B, K), noise (B, NOISE).
+
+        Of scenes: crops (B, H, W, 4), keypoints (B, P, K, 2), visibility (B, P, K), boxes_xyxy (B, P, 4), where
+        persons that are not there have visibility 0 and NaN elsewhere.
+        """
         positions = np.array([position for position, _ in items])
         noise = np.stack([draw_noise(self.seed, draw) for _, draw in items])
         return {
             "crops": torch.from_numpy(self.crops[positions]),
-            "keypoints": self.keypoints[positions],
-            "visibility": self.visibility[positions],
+            **{name: values[positions] for name, values in self.annotations.items()},
             "noise": torch.from_numpy(noise),
         }
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack arrays of the same shape, or of different first sides filled up with NaN (of whole numbers, 0)."""
+    longest = max(len(array) for array in arrays)
+    empty = np.nan if arrays[0].dtype.kind == "f" else 0
+    stacked = np.full((len(arrays), longest, *arrays[0].shape[1:]), empty, dtype=arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked
+
+
+def _carried(points: Sequence[np.ndarray], matrices: np.ndarray) -> torch.Tensor:
+    """Carry (..., 2) picture pixels of each sample to pixels of its crop."""
+    stacked = _stacked(points)
+    flat = geometry.transform(stacked.reshape(len(stacked), -1, 2), matrices)
+    return torch.from_numpy(flat.reshape(stacked.shape).astype(np.float32))
 
 
 def _with_margin(side: int) -> int:
@@ -185,8 +214,12 @@ class MixedSampler(Sampler[Draw]):
         return np.concatenate([np.zeros(0, int), *row])[offset : offset + count]
 
 
-def read_sources(sources: Sequence[DataSource], keypoint_set: KeypointSet) -> list[list[Sample]]:
-    """Read the persons of each source, carried to one keypoint set by name."""
+def read_sources(
+    sources: Sequence[DataSource], keypoint_set: KeypointSet, views: Views | None = None
+) -> list[list[Sample | Scene]]:
+    """Read the persons of each source, carried to one keypoint set by name; with `views` given, its scenes."""
     if not sources:
         raise InputError("There is no data to train on; give at least one annotation file and its folder.")
-    return [read_samples(source.annotations, source.images, keypoint_set) for source in sources]
+    if views is None:
+        return [[*read_samples(source.annotations, source.images, keypoint_set)] for source in sources]
+    return [[*read_scenes(source.annotations, source.images, keypoint_set, views)] for source in sources]

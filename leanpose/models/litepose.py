@@ -4,7 +4,7 @@ Paper: Wang et al., "Lite Pose: Efficient Architecture Design for 2D Human Pose 
 Original: github.com/mit-han-lab/litepose (MIT).
 Differs: the supernet and its elastic widths are not here; hidden widths are not rounded to multiples of 8, which
 changes nothing for widths that are. Names, shapes and order of the state dict are those of the original, so its
-weights load.
+weights load. The person head is ours.
 The MACs given here are those of the convolutions. The published ones (1.2, 5.0, 7.8 and 13.7 G for XS, S, M and L)
 come from an old ptflops, which counts transposed convolutions on their output pixels, four times too many, and adds
 norms and activations: they are 1.36 to 1.49 times too high.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from leanpose.errors import InputError, suggest
@@ -76,6 +77,32 @@ class SeparablePrediction(nn.Module):
         return self.conv(features)
 
 
+class PersonHead(nn.Module):
+    """Where persons are and how large (ours, not in the paper), as `codecs.center_box.CenterBox` reads it.
+
+    Args:
+        in_channels: channels of the features at stride 4.
+        channels: channels inside.
+    """
+
+    def __init__(self, in_channels: int, channels: int = 48) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            _conv(in_channels, channels, kernel_size=1),
+            _conv(channels, channels, kernel_size=5, groups=channels),
+        )
+        self.center = nn.Conv2d(channels, 1, kernel_size=1)
+        self.box = nn.Conv2d(channels, 4, kernel_size=1)
+        for layer, value in ((self.center, math.log(0.01 / 0.99)), (self.box, math.log(8))):
+            nn.init.normal_(layer.weight, std=0.01)  # at first no pixel is a centre and edges are 8 pixels away
+            nn.init.constant_(layer.bias, value)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Map (B, in_channels, H, W) to centers (B, 1, H, W) and box_logs (B, 4, H, W)."""
+        features = self.conv(features)
+        return {"centers": self.center(features), "box_logs": self.box(features)}
+
+
 class LitePose(nn.Module):
     """Inverted bottlenecks to stride 16, three up-sampling steps to stride 2, heatmaps and tags of all persons.
 
@@ -89,6 +116,7 @@ class LitePose(nn.Module):
         kernel_size: of the depthwise convolutions in the blocks, odd.
         expansion: how many times wider than their input blocks are inside.
         head: "fusion" adds features of the backbone at every step and prediction; "plain" does not.
+        person_head: also predict where persons are and how large (ours, not in the paper).
 
     Raises:
         InputError: `head` is neither, `kernel_size` is even, or `stage_strides` do not suit the head.
@@ -105,6 +133,7 @@ class LitePose(nn.Module):
         kernel_size: int = 7,
         expansion: int = 6,
         head: Head = "fusion",
+        person_head: bool = False,
     ) -> None:
         super().__init__()
         if head not in get_args(Head):
@@ -146,6 +175,9 @@ class LitePose(nn.Module):
             self.final_raw.extend(
                 [SeparablePrediction(width1, 2 * num_keypoints), SeparablePrediction(stem_width, num_keypoints)]
             )
+        self.finds_persons = person_head
+        if person_head:
+            self.person = PersonHead(head1 + width1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Estimate heatmaps of all persons at two scales, and tags that tell the persons apart.
@@ -157,6 +189,9 @@ class LitePose(nn.Module):
             heatmaps_4: (B, K, H/4, W/4), unbounded; trained to be 1 on keypoints and 0 far from them.
             tags: (B, K, H/4, W/4), unbounded; trained to be near each other on the keypoints of one person.
             heatmaps_2: (B, K, H/2, W/2), as heatmaps_4.
+            centers, box_logs: with the person head, (B, 1, H/4, W/4) log-odds that a person's box has its centre
+                there, and (B, 4, H/4, W/4) logarithms of the distances, in pixels of these maps, to its left, top,
+                right and bottom edge.
 
         Raises:
             InputError: a side of the pictures is no multiple of 16.
@@ -173,7 +208,10 @@ class LitePose(nn.Module):
         maps_4 = self._predict(0, refined1, x1)  # (B, 2K, H/4, W/4)
         heatmaps_4, tags = maps_4.split(self.num_keypoints, dim=1)  # (B, K, H/4, W/4) each
         heatmaps_2 = self._predict(1, refined2, x0)  # (B, K, H/2, W/2)
-        return {"heatmaps_4": heatmaps_4, "tags": tags, "heatmaps_2": heatmaps_2}
+        outputs = {"heatmaps_4": heatmaps_4, "tags": tags, "heatmaps_2": heatmaps_2}
+        if self.finds_persons:
+            outputs |= self.person(torch.cat([refined1, x1], dim=1))
+        return outputs
 
     def _upsample(self, step: int, refined: Tensor, raw: Tensor) -> Tensor:
         """Double the size of the features of the head, and of those of the backbone, and add them."""
@@ -212,21 +250,37 @@ def _double(in_channels: int, channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(in_channels, channels, kernel_size=4, stride=2, padding=1, bias=False)
 
 
-def litepose_xs(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+def litepose_xs(
+    num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
+) -> LitePose:
     """LitePose-XS: 1.68 M parameters, 0.89 GMACs at 256x256. Arguments as of `LitePose`."""
-    return LitePose(16, (16, 32, 48, 80), (16, 24, 24), num_keypoints, kernel_size=kernel_size, head=head)
+    return LitePose(
+        16, (16, 32, 48, 80), (16, 24, 24), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
+    )
 
 
-def litepose_s(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+def litepose_s(
+    num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
+) -> LitePose:
     """LitePose-S: 2.73 M parameters, 3.62 GMACs at 448x448. Arguments as of `LitePose`."""
-    return LitePose(16, (16, 32, 48, 120), (32, 24, 32), num_keypoints, kernel_size=kernel_size, head=head)
+    return LitePose(
+        16, (16, 32, 48, 120), (32, 24, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
+    )
 
 
-def litepose_m(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+def litepose_m(
+    num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
+) -> LitePose:
     """LitePose-M: 3.53 M parameters, 5.28 GMACs at 448x448. Arguments as of `LitePose`."""
-    return LitePose(16, (24, 48, 72, 120), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head)
+    return LitePose(
+        16, (24, 48, 72, 120), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
+    )
 
 
-def litepose_l(num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion") -> LitePose:
+def litepose_l(
+    num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
+) -> LitePose:
     """LitePose-L: 5.74 M parameters, 9.98 GMACs at 512x512. Arguments as of `LitePose`."""
-    return LitePose(24, (24, 64, 96, 160), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head)
+    return LitePose(
+        24, (24, 64, 96, 160), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
+    )

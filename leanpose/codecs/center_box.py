@@ -1,0 +1,190 @@
+"""Persons as a map of their centres and, at each pixel, the distances to the four edges of the box around it.
+
+Source: Liu et al., "Training-Time-Friendly Network for Real-Time Object Detection" (TTFNet), arXiv 1909.00700.
+Differs: there is one class, the Gaussian's sigma is not rounded to whole pixels, and the weights are for boxes in
+map pixels, not in picture pixels.
+
+The network gives `centers`, logits, and `box_logs`, logarithms of distances in map pixels. Training compares
+`box_logs.exp()` with the distances that `CenterBox.encode` returns; `CenterBox.decode` takes both as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from leanpose import geometry
+from leanpose.codecs.heatmap import check_positive
+from leanpose.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+SMALLEST_DISTANCE = 0.1  # map pixels; distances are targets of an exponential
+SMALLEST_SIGMA = 1 / 6  # map pixels; then 3 sigma reach half a pixel
+
+
+@dataclass(frozen=True)
+class CenterBox:
+    """An elliptical Gaussian at each person's centre; the distances to the box's edges where it is above zero.
+
+    A box is x1, y1, x2, y2 in map pixels, the centre of the top-left pixel being (0, 0).
+
+    Args:
+        alpha: size of the Gaussian, in 0..1: its sigma on each axis is alpha / 6 of the box's side, so that it ends,
+            at 3 sigma, at this share of the box.
+        max_people: decode returns no more persons, >= 1.
+        score_threshold: decode returns persons whose score is above it, in 0..1.
+        nms_iou: of two boxes with a larger IoU, decode returns only the better one, in 0..1.
+
+    Raises:
+        InputError: a parameter is out of its range.
+    """
+
+    alpha: float = 0.54
+    max_people: int = 30
+    score_threshold: float = 0.1
+    nms_iou: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_positive("alpha", self.alpha)
+        if self.alpha > 1:
+            raise InputError(f"Give alpha as a number up to 1, not {self.alpha!r}.")
+        if isinstance(self.max_people, bool) or not isinstance(self.max_people, int) or self.max_people < 1:
+            raise InputError(f"Give max_people as a whole number of 1 or more, not {self.max_people!r}.")
+        for name in ("score_threshold", "nms_iou"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise InputError(f"Give {name} as a number in 0..1, not {value!r}.")
+
+    def encode(
+        self, boxes_xyxy: torch.Tensor, valid: torch.Tensor, heatmap_size: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw the targets of all persons, on the boxes' device, without gradient.
+
+        Args:
+            boxes_xyxy: (B, P, 4), map pixels. They are cut at the map's border (-0.5 and W - 0.5 or H - 0.5); those
+                of which nothing is left, or with NaN, are left out.
+            valid: (B, P) bool, false where there is no person.
+            heatmap_size: (H, W).
+
+        Returns:
+            centers (B, 1, H, W) float32 in 0..1: exactly 1 on the pixel nearest to each box's centre, 0 more than 3
+                sigma away from it on either axis; where Gaussians overlap, the larger value.
+            distances (B, 4, H, W) float32: from the pixel's centre left, top, right and bottom to the edges of the
+                smallest box whose Gaussian is above 0 there, at least 0.1 map pixels; 1 where there is no box.
+            weights (B, H, W) float32, >= 0: the Gaussian of this box, divided by its sum, times
+                log((width + 1) * (height + 1)); 0 where there is no box.
+
+        Raises:
+            InputError: the shapes of boxes_xyxy and valid do not fit.
+        """
+        import torch
+
+        if boxes_xyxy.ndim != 3 or boxes_xyxy.shape[2] != 4 or boxes_xyxy.shape[:2] != valid.shape:
+            raise InputError(
+                "encode needs boxes_xyxy (B, P, 4) and valid (B, P), "
+                f"not {tuple(boxes_xyxy.shape)} and {tuple(valid.shape)}."
+            )
+        height, width = heatmap_size
+        with torch.no_grad():
+            last = torch.tensor([width - 1, height - 1], device=boxes_xyxy.device, dtype=torch.float32)
+            corners = boxes_xyxy.to(torch.float32).unflatten(2, (2, 2))  # (B, P, corner, xy)
+            corners = corners.maximum(last.new_tensor(-0.5)).minimum(last + 0.5)
+            sides = corners[:, :, 1] - corners[:, :, 0]  # (B, P, xy)
+            present = valid.bool() & (sides > 0).all(dim=2)  # (B, P); NaN compares false
+
+            # The largest first: the smallest is drawn last and wins. Persons who are not there come behind.
+            order = sides.prod(dim=2).masked_fill(~present, -1.0).argsort(dim=1, descending=True, stable=True)
+            order = order[:, : int(present.sum(dim=1).max()) if present.numel() else 0]
+            corners = corners.gather(1, order[:, :, None, None].expand(-1, -1, 2, 2))
+            present = present.gather(1, order)
+            corners = corners.masked_fill(~present[..., None, None], 0.0)  # no NaN from here on
+            sides = corners[:, :, 1] - corners[:, :, 0]
+            middles = corners.mean(dim=2).round().maximum(torch.zeros_like(last)).minimum(last)  # (B, P, xy), whole
+            sigmas = (sides * self.alpha / 6).clamp(min=SMALLEST_SIGMA)
+
+            def profile(axis: int, length: int) -> torch.Tensor:
+                """The Gaussians along one axis: (B, P, length)."""
+                offsets = torch.arange(length, device=last.device) - middles[..., axis, None]
+                sigma = sigmas[..., axis, None]
+                values = torch.exp(-(offsets**2) / (2 * sigma**2))
+                return values.masked_fill((offsets.abs() > 3 * sigma) | ~present[..., None], 0.0)
+
+            rows, columns = profile(1, height), profile(0, width)
+            totals = rows.sum(dim=2) * columns.sum(dim=2)  # (B, P), of the whole Gaussian
+            scales = torch.log1p(sides).sum(dim=2) / totals.clamp(min=1.0)  # (B, P); totals is 1 or more, or 0
+
+            batch, num_people = order.shape
+            centers = rows.new_zeros(batch, height, width)
+            weights = torch.zeros_like(centers)
+            owners = torch.zeros_like(centers, dtype=torch.int64)
+            for person in range(num_people):
+                gaussian = rows[:, person, :, None] * columns[:, person, None, :]  # (B, H, W)
+                inside = gaussian > 0
+                centers = torch.maximum(centers, gaussian)
+                weights = torch.where(inside, gaussian * scales[:, person, None, None], weights)
+                owners = torch.where(inside, person, owners)
+            distances = torch.ones(batch, 4, height, width, device=last.device)
+            if num_people:
+                pixels = torch.stack(
+                    torch.meshgrid(
+                        torch.arange(width, device=last.device), torch.arange(height, device=last.device), indexing="xy"
+                    )
+                )  # (xy, H, W)
+                edges = corners.flatten(2).transpose(1, 2)  # (B, 4, P)
+                edges = edges.gather(2, owners.flatten(1)[:, None].expand(-1, 4, -1)).unflatten(2, (height, width))
+                found = torch.cat([pixels - edges[:, :2], edges[:, 2:] - pixels], dim=1).clamp(min=SMALLEST_DISTANCE)
+                distances = torch.where(weights[:, None] > 0, found, distances)
+            return centers[:, None], distances, weights
+
+    def decode(self, centers: np.ndarray, box_logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the persons of one picture: peaks of the map of centres, without boxes that overlap a better one.
+
+        Args:
+            centers: (H, W), logits.
+            box_logs: (4, H, W), logarithms of the distances left, top, right, bottom in map pixels.
+
+        Returns:
+            boxes_xyxy (N, 4) float32, map pixels, cut at the map's border; and scores (N,) float32 in 0..1, the
+            sigmoid of the logits; best first. Peaks are the highest of their 3x3 pixels; where a value is NaN,
+            or a logit infinite, there is none.
+
+        Raises:
+            InputError: the shapes do not fit, or the maps have no pixels.
+        """
+        logits, logs = np.asarray(centers, dtype=np.float32), np.asarray(box_logs, dtype=np.float32)
+        if logits.ndim != 2 or 0 in logits.shape or logs.shape != (4, *logits.shape):
+            raise InputError(
+                "decode needs centers (H, W) with at least one pixel and box_logs (4, H, W), "
+                f"not {logits.shape} and {logs.shape}."
+            )
+        height, width = logits.shape
+        usable = np.isfinite(logits) & ~np.isnan(logs).any(axis=0)
+        logits = np.where(usable, logits, -np.inf).astype(np.float32)
+        # Of equal neighbours all are peaks here; their boxes are left to the suppression below.
+        peaks = usable & (logits == cv2.dilate(logits, np.ones((3, 3), np.uint8)))
+        y, x = np.nonzero(peaks)
+        scores = 1 / (1 + np.exp(-logits[y, x].astype(np.float64).clip(-50, 50)))
+        best = np.argsort(-scores, kind="stable")
+        best = best[scores[best] > self.score_threshold][: self.max_people]
+        y, x, scores = y[best], x[best], scores[best].astype(np.float32)
+        left, top, right, bottom = np.exp(np.minimum(logs[:, y, x], math.log(height + width)))
+        boxes = np.stack([x - left, y - top, x + right, y + bottom], axis=1)  # (N, 4)
+        boxes = boxes.clip(-0.5, np.array([width, height, width, height]) - 0.5).astype(np.float32)
+        kept = _suppress(boxes, self.nms_iou)
+        return boxes[kept], scores[kept]
+
+
+def _suppress(boxes_xyxy: np.ndarray, largest_iou: float) -> np.ndarray:
+    """Keep, of boxes (N, 4) sorted best first, those that overlap no kept better one more than allowed: indices."""
+    overlapping = geometry.iou(boxes_xyxy, boxes_xyxy) > largest_iou  # (N, N)
+    kept: list[int] = []
+    for index in range(len(boxes_xyxy)):
+        if not overlapping[index, kept].any():
+            kept.append(index)
+    return np.array(kept, dtype=np.int64)

@@ -1,0 +1,102 @@
+"""Find everybody in a picture with a bottom-up network: their poses, or boxes for a top-down network to refine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from leanpose import geometry
+from leanpose.codecs.associative_embedding import AssociativeEmbedding, enlarge, flip_back, merge_scales
+from leanpose.codecs.center_box import CenterBox
+from leanpose.errors import InputError, WeightsError
+from leanpose.runtime import Engine, normalised
+from leanpose.structures import Poses
+
+
+class PersonFinder:
+    """Whole pictures in, all persons out.
+
+    Args:
+        engine: a bottom-up network, with its record.
+        flip_test: also run the mirrored picture: heat maps are averaged, tags count twice.
+        scales: sizes of the picture, as factors on the record's input size. Heat maps are averaged over all of them,
+            tags come from the one nearest to 1.
+
+    Raises:
+        WeightsError: the record has no bottom-up codec.
+        InputError: a scale does not give an input of at least 64 pixels.
+    """
+
+    def __init__(self, engine: Engine, flip_test: bool = False, scales: Sequence[float] = (1.0,)) -> None:
+        weights = engine.weights
+        if weights.codec != "associative_embedding":
+            raise WeightsError(f"{weights.name} finds one person a crop, not the persons of a picture.")
+        self._engine = engine
+        self.weights = weights
+        self.flip_test = flip_test
+        self.codec = AssociativeEmbedding(**weights.codec_options)
+        self.person_codec = CenterBox()
+        short_sides = {max(64, round(weights.input_size[0] * scale / 64) * 64): scale for scale in scales}
+        if not short_sides or min(scales) <= 0:
+            raise InputError(f"scales must be one number above 0 or more, not {list(scales)}.")
+        self._short_sides = sorted(short_sides, key=lambda side: abs(side - weights.input_size[0]))
+
+    def poses(self, picture: np.ndarray) -> Poses:
+        """Return all persons of one picture, (H, W, 3) uint8 RGB, best first."""
+        w = self.weights
+        heatmaps, tags, matrix, input_size = self._maps(picture)
+        keypoints, scores, person_scores = self.codec.decode(heatmaps, tags)  # map pixels
+        keypoints = geometry.heatmap_to_input(keypoints, input_size, heatmaps.shape[1:], w.convention)
+        flat = geometry.transform(keypoints.reshape(1, -1, 2), geometry.invert(matrix))
+        keypoints = flat.reshape(keypoints.shape).astype(np.float32)
+        order = np.argsort(-person_scores, kind="stable")
+        poses = Poses(keypoints, scores, geometry.boxes_around(keypoints), person_scores, w.keypoint_set)
+        return poses[order]
+
+    def boxes(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Propose persons for a top-down network.
+
+        Returns:
+            boxes_xyxy (N, 4) float32 picture pixels and scores (N,), best first: from the network's person head, or,
+            where it has none, around the poses it finds.
+        """
+        images, matrix, input_size = self._image(picture, self._short_sides[0])
+        outputs = self._engine(images)
+        if "centers" not in outputs:
+            poses = self.poses(picture)
+            return poses.boxes_xyxy, poses.person_scores
+        boxes, scores = self.person_codec.decode(outputs["centers"][0, 0], outputs["box_logs"][0])  # map pixels
+        size = (outputs["centers"].shape[2], outputs["centers"].shape[3])
+        corners = geometry.heatmap_to_input(boxes.reshape(1, -1, 2), input_size, size, self.weights.convention)
+        boxes = geometry.transform(corners, geometry.invert(matrix)).reshape(-1, 4)
+        height, width = picture.shape[:2]
+        boxes = boxes.clip(0, [width - 1, height - 1, width - 1, height - 1]).astype(np.float32)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        return boxes[kept], scores[kept]
+
+    def _image(self, picture: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray, geometry.Size]:
+        """Return the network input (1, 3, h, w), its matrix (1, 2, 3), and (h, w)."""
+        matrix, input_size = geometry.picture_matrix(picture.shape[:2], short_side)
+        return normalised(geometry.crop(picture, matrix[0], input_size)[None], self.weights), matrix, input_size
+
+    def _maps(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, geometry.Size]:
+        """Return heat maps (K, h, w) and tags (K, h, w, T) of the whole picture, the matrix and the input's size."""
+        image, matrix, input_size = self._image(picture, self._short_sides[0])
+        heatmaps, tags = self._merged(image)
+        size = input_size if self.codec.upsample else heatmaps.shape[2:]
+        heatmaps, tags = enlarge(heatmaps, size), enlarge(tags, size)
+        total = heatmaps.mean(axis=0)
+        for side in self._short_sides[1:]:
+            total = total + enlarge(self._merged(self._image(picture, side)[0])[0], size).mean(axis=0)
+        return total / len(self._short_sides), tags.transpose(1, 2, 3, 0), matrix, input_size
+
+    def _merged(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return heat maps (T, K, h, w) and tags (T, K, h, w) of one input; T is 2 with the flip test, else 1."""
+        if not self.flip_test:
+            return merge_scales(self._engine(image))
+        heatmaps, tags = merge_scales(self._engine(np.concatenate([image, image[..., ::-1]])))
+        flip_index = self.weights.keypoint_set.flip_index
+        for maps in (heatmaps, tags):
+            maps[1] = flip_back(maps[1], flip_index)
+        return heatmaps, tags

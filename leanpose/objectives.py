@@ -1,0 +1,139 @@
+"""What a batch asks of a network: random views of its crops, targets in heat maps, losses. One class a paradigm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch.nn.functional import interpolate
+
+from leanpose.codecs import create_codec
+from leanpose.codecs.associative_embedding import AssociativeEmbedding
+from leanpose.codecs.center_box import CenterBox
+from leanpose.data.augment import augment, draw_views
+from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN
+from leanpose.errors import WeightsError
+from leanpose.geometry import Size, input_to_heatmap
+from leanpose.losses import box_giou_loss, center_focal_loss, heatmap_mse, masked_heatmap_mse, tag_losses
+from leanpose.recipe import Recipe
+from leanpose.runtime import top_down_heatmaps
+
+Batch = dict[str, torch.Tensor]
+Losses = dict[str, torch.Tensor]
+
+BOTTOM_UP_WEIGHTS = {"heatmaps": 1.0, "push": 1e-3, "pull": 1e-3, "centers": 1e-3, "boxes": 5e-3}
+
+
+class Objective(Protocol):
+    """The part of the training step that depends on what the network predicts."""
+
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        """Return images (B, 3, h, w) in 0..255 and what is annotated in them, in input pixels."""
+        ...
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        """Return named scalars; their sum is the loss."""
+        ...
+
+
+def create_objective(recipe: Recipe) -> Objective:
+    """Return the objective of a recipe: that of its codec."""
+    return BottomUp(recipe) if recipe.views else TopDown(recipe)
+
+
+class TopDown:
+    """One person a crop: heat maps of its keypoints."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.record = recipe, recipe.weights()
+        self.codec = create_codec(recipe.codec, **recipe.codec_options)
+
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        record = self.record
+        images, keypoints, visibility = augment(
+            batch["crops"],
+            batch["keypoints"],
+            batch["visibility"],
+            batch["noise"],
+            self.recipe.augmentation,
+            self.recipe.training_size,
+            record.keypoint_set,
+            record.convention,
+        )
+        return images, {"keypoints": keypoints, "visibility": visibility}
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        heatmaps = top_down_heatmaps(outputs, self.recipe.model).float()  # (B, K, h / s, w / s)
+        size = _size(heatmaps)
+        points = input_to_heatmap(annotations["keypoints"], self.recipe.training_size, size, self.record.convention)
+        target, weights = self.codec.encode(points, annotations["visibility"], size)
+        return {"heatmaps": heatmap_mse(heatmaps, target, weights, self.recipe.foreground_weight)}
+
+
+class BottomUp:
+    """All persons of a view: heat maps at two scales, tags that tell them apart, and, if the network has the head for
+    it, where each person is."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.record = recipe, recipe.weights()
+        self.codec = AssociativeEmbedding(**recipe.codec_options)
+        self.person_codec = CenterBox()
+        self.weights = BOTTOM_UP_WEIGHTS | recipe.loss_weights
+
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        keypoint_set, crops = self.record.keypoint_set, batch["crops"]
+        views = draw_views(
+            batch["noise"],
+            self.recipe.augmentation,
+            (crops.shape[1], crops.shape[2]),
+            self.recipe.training_size,
+            self.record.convention,
+        )
+        images = views.images(crops)
+        return images[:, :3], {
+            "known": images[:, 3:],  # (B, 1, h, w)
+            "keypoints": views.names(views.points(batch["keypoints"]), keypoint_set, dim=2),  # (B, P, K, 2)
+            "visibility": views.names(batch["visibility"], keypoint_set, dim=2),  # (B, P, K)
+            "boxes_xyxy": views.boxes(batch["boxes_xyxy"]),  # (B, P, 4)
+        }
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        if "heatmaps_4" not in outputs:
+            raise WeightsError(f"{self.recipe.model} does not find people bottom-up; use a codec of single persons.")
+        heatmaps = torch.zeros((), device=outputs["tags"].device)
+        for name in ("heatmaps_2", "heatmaps_4"):
+            predicted = outputs[name].float()
+            target, indices, valid = self.codec.encode(
+                self._on_maps(annotations["keypoints"], predicted), annotations["visibility"], _size(predicted)
+            )
+            known = self._known(annotations, predicted) > (ALL_KNOWN + BOX_KNOWN) / 2
+            weight = self.recipe.foreground_weight
+            heatmaps = heatmaps + masked_heatmap_mse(predicted, target, known.float(), weight).mean()
+        push, pull = tag_losses(outputs["tags"].float(), indices, valid)  # at the scale of heatmaps_4
+        losses = {"heatmaps": heatmaps, "push": push, "pull": pull}
+        if "centers" in outputs:
+            losses |= self._person_losses(outputs, annotations)
+        return {name: self.weights[name] * value for name, value in losses.items()}
+
+    def _person_losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        logits, logarithms = outputs["centers"].float(), outputs["box_logs"].float()
+        corners = annotations["boxes_xyxy"].unflatten(2, (2, 2))
+        boxes = self._on_maps(corners, logits).flatten(2)  # (B, P, 4)
+        target, distances, weights = self.person_codec.encode(boxes, boxes.isfinite().all(2), _size(logits))
+        known = (self._known(annotations, logits) > BOX_KNOWN / 2).float()
+        return {
+            "centers": center_focal_loss(logits, target, known),
+            "boxes": box_giou_loss(logarithms.exp(), distances, weights * known),
+        }
+
+    def _on_maps(self, points: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        return input_to_heatmap(points, self.recipe.training_size, _size(maps), self.record.convention)
+
+    def _known(self, annotations: Batch, maps: torch.Tensor) -> torch.Tensor:
+        """Return what is known at each pixel of maps (B, C, h, w): (B, h, w) in 0..255."""
+        return interpolate(annotations["known"], _size(maps), mode="area")[:, 0]
+
+
+def _size(maps: torch.Tensor) -> Size:
+    return maps.shape[2], maps.shape[3]

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from leanpose.errors import InputError
+from leanpose.models import MODELS, create_model
+from leanpose.models.batch_norm import calibrate_batch_norm, fold_batch_norm
+
+GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/litepose_xs_crowdpose.safetensors"
+NOT_WEIGHTS = ("input", "output.", "feat.", "refined.", "infer.")
+
+
+def perturb(network: nn.Module) -> nn.Module:
+    """Give every batch norm statistics and weights that do something, and return the network in eval mode."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for norm in norms(network):
+            if norm.track_running_stats:
+                norm.running_mean.normal_(0, 0.1, generator=generator)
+                norm.running_var.uniform_(0.5, 1.5, generator=generator)
+            if norm.affine:
+                norm.weight.uniform_(0.5, 1.5, generator=generator)
+                norm.bias.normal_(0, 0.3, generator=generator)
+    return network.eval()
+
+
+def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def images(count: int = 1, side: int = 32, seed: int = 1) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- fold
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in MODELS),
+        ("litepose_xs", {"head": "plain"}),
+        ("litepose_xs", {"kernel_size": 3}),
+        ("lpn50", {"attention": "se"}),
+        ("lpn50", {"attention": "none"}),
+    ],
+    ids=str,
+)
+def test_networks_without_norms_compute_the_same(name: str, options: dict[str, Any]) -> None:
+    network = perturb(create_model(name, 14, **options))
+    folded = fold_batch_norm(network)
+    assert norms(network)
+    assert not norms(folded)
+    assert type(folded) is type(network)
+    with torch.no_grad():
+        expected, found = network(images()), folded(images())
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        assert (found[key] - values).abs().max() < 1e-4 * values.abs().max(), key
+
+
+def test_folded_litepose_equals_official() -> None:
+    if not GOLDEN.exists():
+        pytest.skip(f"{GOLDEN} is not here; it does not come with the repository")
+    golden = pytest.importorskip("safetensors.torch").load_file(GOLDEN)
+    network = create_model("litepose_xs", 14)
+    network.load_state_dict({key: value for key, value in golden.items() if not key.startswith(NOT_WEIGHTS)})
+    with torch.no_grad():
+        outputs = fold_batch_norm(network)(golden["input"])
+    maps_4 = torch.cat([outputs["heatmaps_4"], outputs["tags"]], dim=1)
+    torch.testing.assert_close(maps_4, golden["output.0"], rtol=0, atol=2e-5)
+    torch.testing.assert_close(outputs["heatmaps_2"], golden["output.1"], rtol=0, atol=2e-5)
+
+
+def test_a_sum_of_convolutions_gets_the_shift_once() -> None:
+    folded = fold_batch_norm(perturb(create_model("litepose_xs")))
+    for refined, raw in zip(folded.deconv_refined, folded.deconv_raw, strict=True):
+        assert refined.bias is not None
+        assert raw.bias is None
+
+
+def test_the_network_is_left_as_it_is() -> None:
+    network = create_model("lpn50").train()
+    before = copy.deepcopy(network.state_dict())
+    assert not fold_batch_norm(network).training
+    assert network.training
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_a_folded_network_still_checks_its_input() -> None:
+    with pytest.raises(InputError, match="multiples of 16"):
+        fold_batch_norm(create_model("lpn50"))(images(side=40))
+
+
+class Layers(nn.Module):
+    """Every way in which a norm can follow convolutions; `wanted` tells which of them can be folded."""
+
+    wanted = ("of_conv", "of_groups", "of_sum", "plain")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.of_conv = nn.BatchNorm2d(4)
+        self.groups = nn.ConvTranspose2d(4, 6, 3, padding=1, groups=2)
+        self.of_groups = nn.BatchNorm2d(6)
+        self.left, self.right, self.third = nn.Conv2d(6, 4, 1), nn.Conv2d(6, 4, 1, bias=False), nn.Conv2d(6, 4, 1)
+        self.of_sum = nn.BatchNorm2d(4)
+        self.for_plain = nn.Conv2d(4, 4, 1)
+        self.plain = nn.BatchNorm2d(4, affine=False)
+        self.used_again = nn.Conv2d(4, 4, 1)
+        self.of_used_again = nn.BatchNorm2d(4)
+        self.doubled = nn.Conv2d(4, 4, 1)
+        self.of_doubled = nn.BatchNorm2d(4)
+        self.called_twice = nn.Conv2d(4, 4, 1)
+        self.of_called_twice = nn.BatchNorm2d(4)
+        self.narrow = nn.Conv2d(4, 1, 1)
+        self.wide = nn.Conv2d(4, 4, 1)
+        self.of_broadcast = nn.BatchNorm2d(4)
+        self.momentary = nn.Conv2d(4, 4, 1)
+        self.of_momentary = nn.BatchNorm2d(4, track_running_stats=False)
+        self.activated = nn.Conv2d(4, 4, 1)
+        self.of_activated = nn.BatchNorm2d(4)
+        self.part = nn.Conv2d(4, 4, 1)
+        self.of_part = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.of_groups(self.groups(self.of_conv(self.conv(x))))
+        x = self.of_sum(self.left(x) + self.right(x) + self.third(x))
+        x = self.plain(self.for_plain(x))
+        y = self.used_again(x)
+        x = self.of_used_again(y) + y
+        y = self.doubled(x)
+        x = self.of_doubled(y + y)
+        x = self.called_twice(self.of_called_twice(self.called_twice(x)))
+        x = self.of_broadcast(self.wide(x) + self.narrow(x))
+        x = self.of_momentary(self.momentary(x))
+        x = self.of_activated(self.activated(x).relu())
+        return {"x": self.of_part(self.part(x) + x)}
+
+
+def test_only_norms_of_convolutions_alone_are_folded() -> None:
+    torch.manual_seed(0)
+    network = perturb(Layers())
+    folded = fold_batch_norm(network)
+    kept = {name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    every = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert every - kept == set(Layers.wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images())["x"], network(images())["x"], rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_may_share_a_weight() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    network[2].weight = network[0].weight
+    perturb(network)
+    folded = fold_batch_norm(network)
+    assert not norms(folded)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images()), network(images()))
+
+
+# ---- calibrate
+
+
+def test_statistics_become_the_means_of_those_of_the_batches() -> None:
+    network = perturb(nn.Sequential(nn.BatchNorm2d(3, momentum=0.3), nn.Conv2d(3, 2, 1)))
+    batches = [2.0 * images(4, 8, seed=1) + 1, images(2, 8, seed=2), images(3, 8, seed=3)]
+    calibrate_batch_norm(network, iter(batches))
+    means = torch.stack([batch.mean(dim=(0, 2, 3)) for batch in batches]).mean(dim=0)
+    variances = torch.stack([batch.transpose(0, 1).flatten(1).var(dim=1) for batch in batches]).mean(dim=0)
+    torch.testing.assert_close(network[0].running_mean, means)
+    torch.testing.assert_close(network[0].running_var, variances)
+
+
+def test_a_network_evaluates_as_it_trains_on_the_one_batch_it_was_calibrated_with() -> None:
+    network = perturb(create_model("litepose_xs", 14))
+    batch = images(4, side=64)
+    with torch.no_grad():
+        expected = copy.deepcopy(network).train()(batch)
+        wrong = network(batch)
+        calibrate_batch_norm(network, [batch])
+        found = network(batch)
+    # Eval mode divides by the unbiased variance; the smallest maps have 4 * 4 * 4 pixels.
+    for key, values in expected.items():
+        error = (found[key] - values).abs().mean() / values.abs().mean()
+        assert error < 0.1
+        assert error < 0.2 * (wrong[key] - values).abs().mean() / values.abs().mean()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_but_statistics_changes(training: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=0.3), nn.Dropout(0.5), nn.BatchNorm2d(4))
+    network.train(training)
+    network[3].eval()  # as some freeze it
+    parameters = [parameter.clone() for parameter in network.parameters()]
+    batch = images(4, 8)
+    calibrate_batch_norm(network, [batch])
+    assert [module.training for module in network] == [training, training, training, False]
+    assert network.training == training
+    assert [network[1].momentum, network[3].momentum] == [0.3, 0.1]
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(parameters, network.parameters(), strict=True))
+    # No dropout: the second norm sees what the first one gives in training, of mean 0 and variance 1.
+    torch.testing.assert_close(network[3].running_mean, torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(network[3].running_var, torch.ones(4), rtol=0, atol=0.01)
+
+
+def test_modes_and_momenta_come_back_after_an_error() -> None:
+    network = create_model("lpn50").train()
+    with pytest.raises(InputError, match="multiples of 16"):
+        calibrate_batch_norm(network, [images(side=40)])
+    assert all(module.training for module in network.modules())
+    assert {norm.momentum for norm in norms(network)} == {0.1}
+
+
+def test_no_batch_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one batch"):
+        calibrate_batch_norm(nn.Sequential(nn.BatchNorm2d(3)), [])
