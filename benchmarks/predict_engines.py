@@ -40,8 +40,8 @@ def main() -> None:
         print(export(str(trained), out=str(exported)))
         torch.set_num_threads(1)
         predictors = {
-            "torch eager": Predictor(trained, engine="torch", threads=1),
-            "ONNX Runtime": Predictor(exported, engine="onnxruntime", threads=1),
+            "torch eager": Predictor(trained, engine="torch", threads=1, finder=None),
+            "ONNX Runtime": Predictor(exported, engine="onnxruntime", threads=1, finder=None),
         }
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     box = [200, 40, 400, 440]

@@ -66,9 +66,10 @@ def main() -> None:
     optimizer = module.configure_optimizers()["optimizer"]
 
     def data_alone(batch: dict[str, torch.Tensor]) -> None:
-        _, keypoints, visibility = module.images_and_targets(batch)
+        _, annotations = module.views(batch)
         heatmap_size = (height // 4, width // 4)
-        module.codec.encode(input_to_heatmap(keypoints, size, heatmap_size), visibility, heatmap_size)
+        points = input_to_heatmap(annotations["keypoints"], size, heatmap_size)
+        module.objective.codec.encode(points, annotations["visibility"], heatmap_size)
 
     def whole_step(batch: dict[str, torch.Tensor]) -> None:
         optimizer.zero_grad()

@@ -20,14 +20,16 @@ from leanpose.weights import Weights
 
 State = Mapping[str, torch.Tensor]
 
-DATA_OF = {"coco": "COCO train2017", "mpii": "MPII Human Pose train"}  # by keypoint set
+DATA_OF = {"coco": "COCO train2017", "mpii": "MPII Human Pose train", "crowdpose": "CrowdPose train and val"}
 KEYPOINT_SET_OF = {17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of heat maps
 
-# How the published networks want their pictures, by the first part of the model's name. Both code bases feed
-# OpenCV's BGR with statistics in RGB order (LPN on MPII: RGB), crop the classic way and move the mirrored heat map by
-# one pixel.
+# How the published networks want their pictures, by the first part of the model's name. LPN and SimpleBaseline are
+# fed OpenCV's BGR with statistics in RGB order (LPN on MPII: RGB) and move the mirrored heat map by one pixel. All crop
+# the classic way.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "lpn": {
+        "channel_order": "bgr",
+        "flip_shift": True,
         "codec": "beta_soft_argmax",
         "codec_options": {"sigma": 2.0, "beta": 160.0},
         "licence": "MIT (zhang943/lpn-pytorch)",
@@ -35,13 +37,22 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "recipe": "published checkpoint; the training script is not public",
     },
     "simple_baseline": {
+        "channel_order": "bgr",
+        "flip_shift": True,
         "codec": "heatmap",
         "codec_options": {"sigma": 2.0},
         "licence": "MIT (microsoft/human-pose-estimation.pytorch)",
         "data": "ImageNet, {}",
         "recipe": "published checkpoint",
     },
+    "litepose": {
+        "codec": "associative_embedding",
+        "licence": "MIT (mit-han-lab/litepose)",
+        "data": "{}",
+        "recipe": "published checkpoint, started from a supernet",
+    },
 }
+LAST_LAYERS = {"final_layer.weight", "final_refined.1.conv.3.weight"}  # one output channel a keypoint
 
 
 def save_network(path: str | Path, network: torch.nn.Module, weights: Weights, half: bool = False) -> None:
@@ -122,22 +133,23 @@ def convert(
     if Path(out).suffix != ".safetensors":
         raise InputError(f"The output must end in .safetensors, not {Path(out).name}.")
     state = _read_pickle(checkpoint)
-    biases = [t for name, t in state.items() if name.removeprefix("module.") == "final_layer.bias"]
-    num_keypoints = biases[0].numel() if biases else 17
+    last = [tensor for name, tensor in state.items() if name.removeprefix("module.") in LAST_LAYERS]
+    num_keypoints = len(last[0]) if last else 17
     named = keypoint_set or KEYPOINT_SET_OF.get(num_keypoints, "coco")
     if named not in KEYPOINT_SETS:
         raise InputError(f"There is no keypoint set '{named}'.{suggest(named, KEYPOINT_SETS)}")
     if len(KEYPOINT_SETS[named]) != num_keypoints:
         raise WeightsError(f"{Path(checkpoint).name} finds {num_keypoints} keypoints, which the set '{named}' has not.")
+    settings = PUBLISHED[family] | {"data": PUBLISHED[family]["data"].format(DATA_OF.get(named, named))}
+    if (family, named) == ("lpn", "mpii"):
+        settings["channel_order"] = "rgb"
     weights = Weights(
         name=f"{model}.{named}_{input_size[0]}x{input_size[1]}_published",
         model=model,
         input_size=input_size,
         keypoint_set=KEYPOINT_SETS[named],
-        channel_order="rgb" if (family, named) == ("lpn", "mpii") else "bgr",
         convention="classic",
-        flip_shift=True,
-        **PUBLISHED[family] | {"data": PUBLISHED[family]["data"].format(DATA_OF.get(named, named))},
+        **settings,
     )
     network = create_model(model, num_keypoints)
     load_state(network, state, Path(checkpoint).name)

@@ -17,7 +17,7 @@ from leanpose.errors import InputError
 from leanpose.files import write_text
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.metrics import check_metric_truth, is_crowdpose, keypoint_metrics
-from leanpose.predict import Predictor
+from leanpose.predict import DEFAULT_FINDER, Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Sample
 
@@ -137,8 +137,10 @@ def evaluate(
     *,
     data: str,
     images: str,
-    boxes: str = "gt",
+    boxes: str | None = None,
+    finder: str = DEFAULT_FINDER,
     flip_test: bool = False,
+    scales: list[float] | None = None,
     out: str | None = None,
     engine: EngineName = "auto",
     threads: int | None = None,
@@ -149,8 +151,11 @@ def evaluate(
         model: name or file (.onnx, .safetensors).
         data: COCO-style annotation file.
         images: folder of its pictures.
-        boxes: "gt" for the annotated boxes, or a person-detection file (COCO results form).
-        flip_test: average with the mirrored crop.
+        boxes: "gt" for the annotated boxes, "found" for those that the finder proposes, or a person-detection file
+            (COCO results form). Without it "gt"; networks that find people themselves take none.
+        finder: name or file of the network that proposes persons, for boxes "found".
+        flip_test: average with the mirrored picture.
+        scales: for networks that find people themselves: average over pictures of several sizes, such as [0.5,1,2].
         out: folder for results.json (COCO results form) and metrics.json; none is written without it.
         engine: "auto", "onnxruntime" or "torch".
         threads: threads of the network.
@@ -160,9 +165,23 @@ def evaluate(
         a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. -1 where the set has no such
         person.
     """
-    predictor = Predictor(model, engine=engine, flip_test=flip_test, threads=threads)
+    predictor = Predictor(
+        model,
+        engine=engine,
+        flip_test=flip_test,
+        threads=threads,
+        finder=finder if boxes == "found" else None,
+        scales=scales or (1.0,),
+    )
     check_truth(data, predictor.weights.keypoint_set, model)
-    pictures = annotated_boxes(data, images) if boxes == "gt" else detected_boxes(data, images, boxes)
+    if predictor.bottom_up and boxes not in (None, "found"):
+        raise InputError(f"{model} finds people without boxes; leave --boxes out.")
+    if predictor.bottom_up or boxes == "found":
+        pictures = pictures_only(data, images)
+    elif boxes in (None, "gt"):
+        pictures = annotated_boxes(data, images)
+    else:
+        pictures = detected_boxes(data, images, boxes)
     results: list[dict[str, Any]] = []
     for picture in tqdm(pictures, "predicting", unit="picture", disable=None):
         results += predict_picture(predictor, picture)

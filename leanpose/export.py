@@ -8,7 +8,7 @@ import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -17,18 +17,21 @@ from onnx import numpy_helper
 
 from leanpose import geometry
 from leanpose.checkpoints import load_network
-from leanpose.codecs import create_codec
+from leanpose.codecs import Heatmap, create_codec
 from leanpose.data.coco_style import read_samples
 from leanpose.errors import InputError, WeightsError
 from leanpose.files import write_atomically
+from leanpose.find import picture_image
+from leanpose.models.batch_norm import fold_batch_norm
 from leanpose.pictures import read_picture
 from leanpose.predict import network_images
-from leanpose.runtime import OnnxRuntimeEngine, TorchEngine, top_down_heatmaps
+from leanpose.runtime import OnnxRuntimeEngine, TorchEngine
 from leanpose.weights import Weights, find_weights
 
 OPSET = 18
-MOST_CROPS = 64  # of the comparison
-# How far heat-map values may differ, as a share of the largest one. Keypoints are reported, not judged: where two
+STRIDE = 16  # whole pictures have sides that are multiples of it
+MOST_INPUTS = 64  # of the comparison
+# How far an output's values may differ, as a share of the largest one. Keypoints are reported, not judged: where two
 # peaks of one map are about equal, the smallest difference moves a keypoint from one to the other.
 TOLERANCE = {"float32": 1e-3, "float16": 0.03}
 
@@ -40,21 +43,22 @@ class ExportReport:
     Attributes:
         file: the ONNX file.
         megabytes: its size.
-        crops: how many crops were compared.
-        heatmap_difference: largest absolute difference of two heat-map values.
-        pixel_difference: largest distance of two decoded keypoints with a score above 0.2, network-input pixels.
+        inputs: how many network inputs were compared.
+        difference: largest difference of two values of one output, as a share of the largest value of this output.
+        pixel_difference: largest distance of two decoded keypoints with a score above 0.2, network-input pixels; of
+            networks that find people themselves, of the highest peaks of the finer heat maps.
     """
 
     file: str
     megabytes: float
-    crops: int
-    heatmap_difference: float
+    inputs: int
+    difference: float
     pixel_difference: float
 
     def __str__(self) -> str:
         return (
-            f"{self.file}: {self.megabytes:.1f} MB; on {self.crops} crops heat maps differ by at most "
-            f"{self.heatmap_difference:.2g}, keypoints by {self.pixel_difference:.2g} input pixels"
+            f"{self.file}: {self.megabytes:.1f} MB; on {self.inputs} network inputs its outputs differ by at most "
+            f"{self.difference:.2g} of their largest value, keypoints by {self.pixel_difference:.2g} input pixels"
         )
 
 
@@ -93,9 +97,8 @@ def export(
 
     def write(temporary: Path) -> None:
         onnx.save(to_onnx(network, weights, storage), temporary)
-        compared, largest = _compare(network, weights, temporary, inputs, out)
-        report.append(compared)
-        if not compared.heatmap_difference <= TOLERANCE[storage] * largest:
+        report.append(_compare(network, weights, temporary, inputs, out))
+        if not report[0].difference <= TOLERANCE[storage]:
             raise WeightsError(f"The export failed its check and was not written: {report[0]}.")
 
     write_atomically(out, write)
@@ -105,8 +108,16 @@ def export(
 def to_onnx(
     network: torch.nn.Module, weights: Weights, storage: Literal["float32", "float16"] = "float32"
 ) -> onnx.ModelProto:
-    """Return a network as an ONNX model with its record in the metadata and a free batch size."""
+    """Return a network as an ONNX model with its record in the metadata and a free batch size.
+
+    Networks that find people themselves also take pictures of any size, in multiples of their stride.
+    """
+    network = fold_batch_norm(network)
     images = torch.zeros(2, 3, *weights.input_size)
+    axes: dict[int, Any] = {0: torch.export.Dim("batch")}
+    if weights.codec == "associative_embedding":
+        height, width = (torch.export.Dim(side, min=2, max=4096) for side in ("height", "width"))
+        axes |= {2: STRIDE * height, 3: STRIDE * width}
     with torch.inference_mode():
         outputs = list(network(images))
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -117,7 +128,7 @@ def to_onnx(
             (images,),
             input_names=["images"],
             output_names=outputs,
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamic_shapes={"images": axes},
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -155,31 +166,36 @@ def _store_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _comparison_inputs(weights: Weights, data: str | None, images: str | None) -> np.ndarray:
-    """Return (N, 3, h, w) network inputs: crops of annotated persons, or noise."""
+def _comparison_inputs(weights: Weights, data: str | None, images: str | None) -> list[np.ndarray]:
+    """Return network inputs (1, 3, h, w): of annotated persons or of their pictures, or noise."""
     if data is None or images is None:
-        return np.random.default_rng(0).standard_normal((4, 3, *weights.input_size)).astype(np.float32)
-    samples = read_samples(data, images)[:MOST_CROPS]
-    crops = [network_images(read_picture(s.image_path), s.box_xyxy[None], weights)[0] for s in samples]
-    return np.concatenate(crops)
+        return [*np.random.default_rng(0).standard_normal((4, 1, 3, *weights.input_size)).astype(np.float32)]
+    samples = read_samples(data, images)
+    if weights.codec == "associative_embedding":
+        paths = list(dict.fromkeys(sample.image_path for sample in samples))[:MOST_INPUTS]
+        return [picture_image(read_picture(path), weights)[0] for path in paths]
+    return [
+        network_images(read_picture(sample.image_path), sample.box_xyxy[None], weights)[0]
+        for sample in samples[:MOST_INPUTS]
+    ]
 
 
 def _compare(
-    network: torch.nn.Module, weights: Weights, file: Path, images: np.ndarray, name: str
-) -> tuple[ExportReport, float]:
-    """Return how near a file is to its network, and the largest heat-map value."""
-    expected = top_down_heatmaps(TorchEngine(network, weights)(images), weights.model)
-    found = OnnxRuntimeEngine(file)(images)["heatmaps"]
-    codec = create_codec(weights.codec, **weights.codec_options)
-    size = (expected.shape[2], expected.shape[3])
-    (points_a, scores), (points_b, _) = (codec.decode(heatmaps) for heatmaps in (expected, found))
-    moved = geometry.heatmap_to_input(points_a - points_b, weights.input_size, size, weights.convention)
-    distances = np.linalg.norm(moved, axis=2)[scores > 0.2]
-    report = ExportReport(
-        file=name,
-        megabytes=file.stat().st_size / 1e6,
-        crops=len(images),
-        heatmap_difference=float(np.abs(expected - found).max()),
-        pixel_difference=float(distances.max()) if distances.size else 0.0,
-    )
-    return report, float(np.abs(expected).max())
+    network: torch.nn.Module, weights: Weights, file: Path, inputs: list[np.ndarray], name: str
+) -> ExportReport:
+    """Return how near a file is to its network."""
+    engines = TorchEngine(network, weights), OnnxRuntimeEngine(file)
+    bottom_up = weights.codec == "associative_embedding"
+    main, codec = ("heatmaps_2", Heatmap()) if bottom_up else ("heatmaps", None)
+    codec = codec or create_codec(weights.codec, **weights.codec_options)
+    difference = distance = 0.0
+    for images in inputs:
+        expected, found = (engine(images) for engine in engines)
+        shares = [np.abs(found[key] - maps).max() / np.abs(maps).max() for key, maps in expected.items()]
+        difference = max(difference, *map(float, shares)) if np.isfinite(shares).all() else float("nan")
+        (points_a, scores), (points_b, _) = (codec.decode(outputs[main]) for outputs in (expected, found))
+        size = (expected[main].shape[2], expected[main].shape[3])
+        input_size = (images.shape[2], images.shape[3])
+        moved = geometry.heatmap_to_input(points_a - points_b, input_size, size, weights.convention)
+        distance = max(distance, float(np.linalg.norm(moved, axis=2)[scores > 0.2].max(initial=0)))
+    return ExportReport(name, file.stat().st_size / 1e6, len(inputs), difference, distance)

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from leanpose import geometry
+from leanpose.codecs import create_codec
 from leanpose.codecs.associative_embedding import AssociativeEmbedding, enlarge, flip_back, merge_scales
 from leanpose.codecs.center_box import CenterBox
 from leanpose.errors import InputError, WeightsError
 from leanpose.runtime import Engine, normalised
 from leanpose.structures import Poses
+from leanpose.weights import Weights
+
+LARGEST_SCALE = 10
 
 
 class PersonFinder:
@@ -20,26 +24,26 @@ class PersonFinder:
     Args:
         engine: a bottom-up network, with its record.
         flip_test: also run the mirrored picture: heat maps are averaged, tags count twice.
-        scales: sizes of the picture, as factors on the record's input size. Heat maps are averaged over all of them,
-            tags come from the one nearest to 1.
+        scales: sizes of the picture, as factors on the record's input size, rounded so that the input's sides are
+            multiples of 64. Heat maps are averaged over all of them, tags come from the one nearest to 1.
 
     Raises:
         WeightsError: the record has no bottom-up codec.
-        InputError: a scale does not give an input of at least 64 pixels.
+        InputError: there is no scale, or one is not above 0 or larger than 10.
     """
 
     def __init__(self, engine: Engine, flip_test: bool = False, scales: Sequence[float] = (1.0,)) -> None:
         weights = engine.weights
         if weights.codec != "associative_embedding":
-            raise WeightsError(f"{weights.name} finds one person a crop, not the persons of a picture.")
+            raise WeightsError(f"{weights.name} finds one person a crop, not the persons of a picture; use litepose_xs.")
         self._engine = engine
         self.weights = weights
         self.flip_test = flip_test
-        self.codec = AssociativeEmbedding(**weights.codec_options)
+        self.codec: AssociativeEmbedding = create_codec(weights.codec, **weights.codec_options)
         self.person_codec = CenterBox()
-        short_sides = {max(64, round(weights.input_size[0] * scale / 64) * 64): scale for scale in scales}
-        if not short_sides or min(scales) <= 0:
-            raise InputError(f"scales must be one number above 0 or more, not {list(scales)}.")
+        if not len(scales) or not all(0 < scale <= LARGEST_SCALE for scale in scales):  # NaN compares false
+            raise InputError(f"scales must be one number or more, above 0 and up to {LARGEST_SCALE}, not {[*scales]}.")
+        short_sides = {max(64, round(weights.input_size[0] * scale / 64) * 64) for scale in scales}
         self._short_sides = sorted(short_sides, key=lambda side: abs(side - weights.input_size[0]))
 
     def poses(self, picture: np.ndarray) -> Poses:
@@ -61,7 +65,7 @@ class PersonFinder:
             boxes_xyxy (N, 4) float32 picture pixels and scores (N,), best first: from the network's person head, or,
             where it has none, around the poses it finds.
         """
-        images, matrix, input_size = self._image(picture, self._short_sides[0])
+        images, matrix, input_size = picture_image(picture, self.weights, self._short_sides[0])
         outputs = self._engine(images)
         if "centers" not in outputs:
             poses = self.poses(picture)
@@ -75,20 +79,17 @@ class PersonFinder:
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return boxes[kept], scores[kept]
 
-    def _image(self, picture: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray, geometry.Size]:
-        """Return the network input (1, 3, h, w), its matrix (1, 2, 3), and (h, w)."""
-        matrix, input_size = geometry.picture_matrix(picture.shape[:2], short_side)
-        return normalised(geometry.crop(picture, matrix[0], input_size)[None], self.weights), matrix, input_size
-
     def _maps(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, geometry.Size]:
         """Return heat maps (K, h, w) and tags (K, h, w, T) of the whole picture, the matrix and the input's size."""
-        image, matrix, input_size = self._image(picture, self._short_sides[0])
+        image, matrix, input_size = picture_image(picture, self.weights, self._short_sides[0])
         heatmaps, tags = self._merged(image)
         size = input_size if self.codec.upsample else heatmaps.shape[2:]
         heatmaps, tags = enlarge(heatmaps, size), enlarge(tags, size)
         total = heatmaps.mean(axis=0)
         for side in self._short_sides[1:]:
-            total = total + enlarge(self._merged(self._image(picture, side)[0])[0], size).mean(axis=0)
+            image, other_matrix, other_size = picture_image(picture, self.weights, side)
+            maps = self._merged(image)[0].mean(axis=0)
+            total = total + geometry.relaid_maps(maps, (other_matrix, other_size), (matrix, input_size), size)
         return total / len(self._short_sides), tags.transpose(1, 2, 3, 0), matrix, input_size
 
     def _merged(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,3 +101,19 @@ class PersonFinder:
         for maps in (heatmaps, tags):
             maps[1] = flip_back(maps[1], flip_index)
         return heatmaps, tags
+
+
+def picture_image(
+    picture: np.ndarray, weights: Weights, short_side: int | None = None
+) -> tuple[np.ndarray, np.ndarray, geometry.Size]:
+    """Make the network input of a whole picture, as a record says.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        short_side: of the input, in place of the record's.
+
+    Returns:
+        (1, 3, h, w) float32, the (1, 2, 3) matrix from picture to input pixels, and (h, w).
+    """
+    matrix, input_size = geometry.picture_matrix(picture.shape[:2], short_side or weights.input_size[0])
+    return normalised(geometry.crop(picture, matrix[0], input_size)[None], weights), matrix, input_size

@@ -123,6 +123,37 @@ def picture_matrix(
     return np.array([[[scale, 0, shift[0]], [0, scale, shift[1]]]]), (height, width)
 
 
+def relaid_maps(
+    maps: np.ndarray, old: tuple[np.ndarray, Size], new: tuple[np.ndarray, Size], map_size: tuple[int, ...]
+) -> np.ndarray:
+    """Bring maps of one input of a picture to where they lie in another: bilinear, the outermost pixels repeated.
+
+    Inputs of several sizes have black borders of different shares, so that enlarging their maps is not enough.
+
+    Args:
+        maps: (K, h, w) float32, outer edges on the outer edges of the old input.
+        old: the (1, 2, 3) matrix and the (height, width) of the input that the maps belong to, of `picture_matrix`.
+        new: those of the input that they shall lie on.
+        map_size: (height, width) of the result.
+
+    Returns:
+        (K, *map_size) float32, outer edges on the outer edges of the new input.
+    """
+    (old_matrix, old_size), (new_matrix, new_size) = old, new
+    scale = old_matrix[0, 0, 0] / new_matrix[0, 0, 0]
+    shift = old_matrix[0, :, 2] - scale * new_matrix[0, :, 2]  # old input = scale * new input + shift
+    old_stride = np.array(old_size[::-1]) / maps.shape[:0:-1]
+    new_stride = np.array(new_size[::-1]) / map_size[::-1]
+    factor = scale * new_stride / old_stride
+    offset = (factor - 1) / 2 + shift / old_stride  # from pixel centres to pixel centres
+    matrix = np.column_stack([np.diag(factor), offset])
+    result = np.empty((len(maps), *map_size), dtype=np.float32)
+    for single, relaid in zip(np.ascontiguousarray(maps, dtype=np.float32), result, strict=True):
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        cv2.warpAffine(single, matrix, map_size[::-1], dst=relaid, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return result
+
+
 def invert(matrices: np.ndarray) -> np.ndarray:
     """Return the inverses of (N, 2, 3) affine matrices."""
     linear = np.linalg.inv(matrices[:, :, :2])
@@ -192,12 +223,12 @@ def boxes_around(keypoints: np.ndarray, margin: float = 0.1) -> np.ndarray:
     Keypoints that are NaN do not count; a person of none gets a box of NaN. The margin is a share of the longer side,
     at least one pixel.
     """
-    start, stop = (
-        np.min(keypoints, axis=1, initial=np.inf, where=~np.isnan(keypoints)),
-        np.max(keypoints, axis=1, initial=-np.inf, where=~np.isnan(keypoints)),
-    )
+    known = ~np.isnan(keypoints)
+    start = np.min(keypoints, axis=1, initial=np.inf, where=known)
+    stop = np.max(keypoints, axis=1, initial=-np.inf, where=known)
     reach = np.maximum(margin * (stop - start).max(axis=1, keepdims=True, initial=0), 1)
-    return np.concatenate([start - reach, stop + reach], axis=1).astype(np.float32)
+    boxes = np.concatenate([start - reach, stop + reach], axis=1).astype(np.float32)
+    return np.where(np.isfinite(boxes), boxes, np.float32(np.nan))
 
 
 def oks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from leanpose.codecs.associative_embedding import AssociativeEmbedding
 from leanpose.codecs.center_box import CenterBox
 from leanpose.data.augment import augment, draw_views
 from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN
-from leanpose.errors import WeightsError
+from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.geometry import Size, input_to_heatmap
 from leanpose.losses import box_giou_loss, center_focal_loss, heatmap_mse, masked_heatmap_mse, tag_losses
 from leanpose.recipe import Recipe
@@ -22,7 +23,8 @@ from leanpose.runtime import top_down_heatmaps
 Batch = dict[str, torch.Tensor]
 Losses = dict[str, torch.Tensor]
 
-BOTTOM_UP_WEIGHTS = {"heatmaps": 1.0, "push": 1e-3, "pull": 1e-3, "centers": 1e-3, "boxes": 5e-3}
+LARGEST_LOG = 8.0  # of a distance in map pixels; keeps the exponential finite
+BOTTOM_UP_WEIGHTS = {"heatmaps": 1.0, "push": 1e-3, "pull": 1e-3, "centers": 0.02, "boxes": 0.05}
 
 
 class Objective(Protocol):
@@ -30,6 +32,10 @@ class Objective(Protocol):
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         """Return images (B, 3, h, w) in 0..255 and what is annotated in them, in input pixels."""
+        ...
+
+    def check(self, outputs: Mapping[str, torch.Tensor]) -> None:
+        """Raise WeightsError where a network's outputs are not those of this paradigm."""
         ...
 
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
@@ -63,6 +69,9 @@ class TopDown:
         )
         return images, {"keypoints": keypoints, "visibility": visibility}
 
+    def check(self, outputs: Mapping[str, torch.Tensor]) -> None:
+        top_down_heatmaps(outputs, self.recipe.model)
+
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
         heatmaps = top_down_heatmaps(outputs, self.recipe.model).float()  # (B, K, h / s, w / s)
         size = _size(heatmaps)
@@ -79,6 +88,11 @@ class BottomUp:
         self.recipe, self.record = recipe, recipe.weights()
         self.codec = AssociativeEmbedding(**recipe.codec_options)
         self.person_codec = CenterBox()
+        for name, weight in recipe.loss_weights.items():
+            if name not in BOTTOM_UP_WEIGHTS:
+                raise InputError(f"There is no loss '{name}'.{suggest(name, BOTTOM_UP_WEIGHTS)}")
+            if not 0 <= weight < math.inf:
+                raise InputError(f"loss_weights.{name} must be at least 0, not {weight}.")
         self.weights = BOTTOM_UP_WEIGHTS | recipe.loss_weights
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
@@ -98,9 +112,13 @@ class BottomUp:
             "boxes_xyxy": views.boxes(batch["boxes_xyxy"]),  # (B, P, 4)
         }
 
-    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+    def check(self, outputs: Mapping[str, torch.Tensor]) -> None:
         if "heatmaps_4" not in outputs:
-            raise WeightsError(f"{self.recipe.model} does not find people bottom-up; use a codec of single persons.")
+            raise WeightsError(
+                f"'{self.recipe.model}' does not find people bottom-up: leave views out and use a codec of single persons."
+            )
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
         heatmaps = torch.zeros((), device=outputs["tags"].device)
         for name in ("heatmaps_2", "heatmaps_4"):
             predicted = outputs[name].float()
@@ -124,7 +142,7 @@ class BottomUp:
         known = (self._known(annotations, logits) > BOX_KNOWN / 2).float()
         return {
             "centers": center_focal_loss(logits, target, known),
-            "boxes": box_giou_loss(logarithms.exp(), distances, weights * known),
+            "boxes": box_giou_loss(logarithms.clamp(max=LARGEST_LOG).exp(), distances, weights * known),
         }
 
     def _on_maps(self, points: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

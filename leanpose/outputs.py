@@ -21,7 +21,7 @@ from leanpose.draw import draw_poses
 from leanpose.errors import InputError, suggest
 from leanpose.files import write_bytes, write_text
 from leanpose.pictures import find_pictures, read_picture
-from leanpose.predict import DEFAULT_MODEL, Predictor
+from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Poses
 
@@ -38,6 +38,8 @@ def predict_files(
     format: str = "json,picture",
     flip_test: bool = False,
     min_score: float = 0.2,
+    min_person_score: float = 0.2,
+    finder: str = DEFAULT_FINDER,
     engine: EngineName = "auto",
     threads: int | None = None,
 ) -> None:
@@ -47,11 +49,14 @@ def predict_files(
         sources: picture files, folders, globs or URLs.
         model: name or file (.onnx, .safetensors) of the network.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: picture name ->
-            list of boxes, or COCO-style annotations. Without boxes the whole picture is one person.
+            list of boxes, or COCO-style annotations; or "picture": the whole picture is one person. Without it the
+            finder searches for the persons.
         out: folder for the results.
         format: any of json, csv, coco, picture, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn.
+        min_person_score: persons below this score are left out, where they were searched for.
+        finder: name or file of the network that proposes persons. Networks that find people themselves need none.
         engine: "auto", "onnxruntime" or "torch".
         threads: threads of the network.
     """
@@ -64,7 +69,16 @@ def predict_files(
     _check_places([*pictures, *([boxes] if boxes else [])], places)
     boxes_of = _read_boxes(boxes)
     boxes_of.check_names(pictures)
-    predictor = Predictor(model, engine=engine, flip_test=flip_test, threads=threads)
+    predictor = Predictor(
+        model,
+        engine=engine,
+        flip_test=flip_test,
+        threads=threads,
+        finder=finder if boxes is None else None,
+        min_person_score=min_person_score,
+    )
+    if predictor.bottom_up and boxes is not None:
+        raise InputError(f"{model} finds people without boxes; leave --boxes out.")
     results: list[tuple[str, tuple[int, int], Poses]] = []
     faults = []
     for source in tqdm(pictures, "predicting", unit="picture", disable=True if len(pictures) == 1 else None):
@@ -224,7 +238,7 @@ def _keys(source: str) -> tuple[str, str]:
 
 
 def _read_boxes(text: str | None) -> _Boxes:
-    if text is None:
+    if text is None or text == "picture":
         return _Boxes()
     if not text.lower().endswith(".json"):
         boxes = text.split()
@@ -233,7 +247,7 @@ def _read_boxes(text: str | None) -> _Boxes:
                 return _Boxes([[float(v) for v in box.split(",")] for box in boxes])
         except ValueError:
             pass
-        raise InputError(f"Boxes must be x1,y1,x2,y2 in pixels or a .json file, not '{text}'.")
+        raise InputError(f"Boxes must be x1,y1,x2,y2 in pixels, a .json file or 'picture', not '{text}'.")
     content = read_json(text)
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
         return _Boxes(by_name=_annotated_boxes(content, text), where=text)

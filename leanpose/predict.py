@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Predictor:
         finder: the bottom-up network that proposes persons where no boxes are given: like model. None: the whole
             picture is one person.
         min_person_score: persons below it are left out where the picture's persons were searched for.
+        scales: of a bottom-up network, see `leanpose.find.PersonFinder`.
         options: further arguments of the engine, for example `providers` of ONNX Runtime.
 
     Attributes:
@@ -57,6 +59,7 @@ class Predictor:
         batch_size: int = 16,
         finder: str | Path | Engine | None = DEFAULT_FINDER,
         min_person_score: float = 0.0,
+        scales: Sequence[float] = (1.0,),
         **options: Any,
     ) -> None:
         if batch_size < 1:
@@ -73,7 +76,7 @@ class Predictor:
         self.bottom_up = self.weights.codec == "associative_embedding"
         self._finder: PersonFinder | None = None
         if self.bottom_up:
-            self._finder = PersonFinder(self._engine, flip_test)
+            self._finder = PersonFinder(self._engine, flip_test, scales)
         else:
             self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
             if finder is not None:

@@ -133,6 +133,12 @@ class Recipe:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if self.schedule == "step" and not self.milestones:
             raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
+        if self.views is not None and self.codec != "associative_embedding":
+            raise InputError(f"Views of '{self.views}' need the codec associative_embedding, not '{self.codec}'.")
+        if self.views is None and self.codec == "associative_embedding":
+            raise InputError("The codec associative_embedding learns all persons in view: give views, such as persons.")
+        if self.views is None and self.loss_weights:
+            raise InputError("loss_weights are for bottom-up training: give views, or leave loss_weights out.")
 
     @property
     def training_size(self) -> Size:
@@ -230,6 +236,8 @@ def _reason(error: ArgumentError) -> str:
     message = _one_line(error).replace("recipe.", "").replace("typing.", "").rstrip(".")
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
     message = re.sub(r"Literal\[(.*?)\]", r"one of \1", message)
+    union = r'Parser key "([\w.]+)": Does not validate .*Subtypes: \[(.*), NoneType\] .*Given value: (.*)'
+    message = re.sub(union, r"\1 must be \2 or null, not \3", message)
     message = re.sub(r"the following arguments are required: (.*)", r"it lacks \1", message)
     return re.sub(r'Parser key "([\w.]+)": Expected an? (.*)\. Got value: (.*)', r"\1 must be \2, not \3", message)
 

@@ -37,7 +37,7 @@ from leanpose.models import create_model
 from leanpose.objectives import Batch, create_objective
 from leanpose.predict import Predictor
 from leanpose.recipe import Recipe, read_recipe
-from leanpose.runtime import TorchEngine, top_down_heatmaps
+from leanpose.runtime import TorchEngine
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
     "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed
@@ -254,11 +254,12 @@ def _check(recipe: Recipe) -> None:
     if recipe.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
     create_codec(recipe.codec, **recipe.codec_options)
+    objective = create_objective(recipe)
     network = _network(recipe, Path(recipe.start) if recipe.start else None).eval()
     with torch.inference_mode():
-        outputs = network(torch.zeros(1, 3, *recipe.input_size))  # refuses sides that do not suit its strides
-    if recipe.views is None:
-        top_down_heatmaps(outputs, recipe.model)
+        for size in (recipe.input_size, recipe.training_size):
+            outputs = network(torch.zeros(1, 3, *size))  # refuses sides that do not suit its strides
+            objective.check(outputs)
 
 
 def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:

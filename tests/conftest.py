@@ -1,10 +1,11 @@
-"""Annotated pictures that tests make for themselves: coloured stick figures with a COCO-style file."""
+"""Pictures that tests make for themselves: coloured stick figures with a COCO-style file, and flat rectangles that a
+network made of a few lines takes for persons."""
 
 from __future__ import annotations
 
 import colorsys
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
+import leanpose.predict as prediction
+from leanpose.geometry import input_to_heatmap
 from leanpose.keypoint_sets import COCO, KeypointSet
+from leanpose.runtime import Engine
+from leanpose.weights import Weights
 
 # A standing person by keypoint name without its side: x away from the middle, y from the top, of a box of height 1.
 BODY = {
@@ -47,6 +52,134 @@ def people(tmp_path: Path) -> MakePeople:
         return file, images
 
     return make
+
+
+class RectanglePeople:
+    """A network that takes flat rectangles for persons: at most one red, one green and one blue in a picture.
+
+    It knows nothing of where its input comes from, so what is found shows whether pictures were laid into it, and
+    places carried back, as the record says. The brighter a rectangle, the higher its scores.
+
+    Args:
+        weights: with codec "associative_embedding" it finds all persons of its input, else the one in the middle.
+        person_head: also give centers and box_logs.
+        absent: keypoints without a peak.
+
+    Attributes:
+        calls: shapes of its inputs so far.
+    """
+
+    NAMES = ("red", "green", "blue")
+
+    def __init__(self, weights: Weights | None = None, person_head: bool = False, absent: tuple[str, ...] = ()) -> None:
+        self.weights = weights or Weights(
+            "rectangles.coco_256x256", "rectangles", (256, 256), convention="classic", codec="associative_embedding"
+        )
+        self.person_head = person_head
+        self.absent = absent
+        self.calls: list[tuple[int, ...]] = []
+
+    @staticmethod
+    def picture(height: int, width: int, **boxes: tuple[int, int, int, int, int]) -> np.ndarray:
+        """Draw rectangles by colour: first column and row, columns and rows behind the last, brightness 0..255."""
+        picture = np.zeros((height, width, 3), np.uint8)
+        for name, (left, top, right, bottom, brightness) in boxes.items():
+            picture[top:bottom, left:right, RectanglePeople.NAMES.index(name)] = brightness
+        return picture
+
+    @staticmethod
+    def edges(box: tuple[int, ...]) -> np.ndarray:
+        """Return (4,) where the edges of a drawn rectangle are: half a pixel before and behind pixel centres."""
+        return np.array(box[:4]) - 0.5
+
+    @staticmethod
+    def keypoints(box_xyxy: Sequence[float] | np.ndarray, keypoint_set: KeypointSet = COCO) -> np.ndarray:
+        """Return (K, 2) keypoints of the person that fills a box, who looks at us."""
+        left, top, right, bottom = box_xyxy
+        places = []
+        for name in keypoint_set.keypoints:
+            side = {"left": 1, "right": -1}.get(name.partition("_")[0], 0)
+            x, y = BODY[name.removeprefix("left_").removeprefix("right_")]
+            places.append((0.5 + 2 * side * x, y))
+        return np.array([left, top]) + np.array(places) * [right - left, bottom - top]
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        self.calls.append(images.shape)
+        std, mean = (np.array(v)[:, None, None] for v in (self.weights.std, self.weights.mean))
+        maps = [self._maps((image * std + mean) / 255) for image in images]
+        return {name: np.stack([m[name] for m in maps]).astype(np.float32) for name in maps[0]}
+
+    def _maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs for one image (3, h, w), 0 to 1."""
+        height, width = image.shape[1:]
+        people = [(i, colour.max(), _extent(colour)) for i, colour in enumerate(image) if colour.max() > 0.05]
+        if self.weights.codec != "associative_embedding":
+            middle = image[:, height // 2, width // 2]
+            people = [person for person in people if person[0] == middle.argmax()]
+            return {"heatmaps": self._heatmaps(people, (height, width), 4)[0]}
+        fine, _ = self._heatmaps(people, (height, width), 2)
+        coarse, tags = self._heatmaps(people, (height, width), 4)
+        maps = {"heatmaps_4": coarse, "tags": tags, "heatmaps_2": fine}
+        if self.person_head:
+            centers, box_logs = np.full((height // 4, width // 4), -20.0), np.zeros((4, height // 4, width // 4))
+            y, x = np.mgrid[: height // 4, : width // 4]
+            for _, brightness, box in people:
+                left, top, right, bottom = np.array(box) / 4
+                distance = (x - (left + right) / 2) ** 2 + (y - (top + bottom) / 2) ** 2
+                logits = np.log(brightness / max(1 - brightness, 1e-6)) - 0.1 * distance
+                edges = np.log(np.maximum([x - left, y - top, right - x, bottom - y], 0.1))
+                box_logs = np.where(logits > centers, edges, box_logs)
+                centers = np.maximum(centers, logits)
+            maps |= {"centers": centers[None], "box_logs": box_logs}
+        return maps
+
+    def _heatmaps(
+        self, people: list[tuple[int, float, tuple[float, ...]]], size: tuple[int, int], stride: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return heat maps and tags (K, h / stride, w / stride) each, of people in an input of this size."""
+        names, convention = self.weights.keypoint_set.keypoints, self.weights.convention
+        map_size = (size[0] // stride, size[1] // stride)
+        heatmaps, tags = np.zeros((len(names), *map_size)), np.zeros((len(names), *map_size))
+        y, x = np.mgrid[: map_size[0], : map_size[1]]
+        half = 0.5 if self.weights.codec == "associative_embedding" else 0.0  # it decodes to the middle of a pixel
+        for number, brightness, box in people:
+            points = input_to_heatmap(self.keypoints(box, self.weights.keypoint_set), size, map_size, convention) - half
+            points += np.array([0.03, 0.02]) * (points / map_size[::-1] + 0.1)  # else two pixels may be equal: two peaks
+            for k in range(len(names)):
+                if names[k] not in self.absent:
+                    squared = (x - points[k, 0]) ** 2 + (y - points[k, 1]) ** 2
+                    peak = brightness * np.exp(-squared / 8)
+                    tags[k] = np.where(peak > np.maximum(heatmaps[k], 0.01), 2 * number + 1, tags[k])
+                    heatmaps[k] = np.maximum(heatmaps[k], peak)
+        return heatmaps, tags
+
+
+def _extent(colour: np.ndarray) -> tuple[float, float, float, float]:
+    """Return left, top, right, bottom of the one rectangle in a picture (h, w); its edges may be blurred."""
+    edges = []
+    for axis in (0, 1):
+        profile = colour.max(axis=axis).clip(0) / colour.max()
+        middle, length = (profile * np.arange(len(profile))).sum() / profile.sum(), profile.sum()
+        edges.append((middle - length / 2, middle + length / 2))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
+
+
+@pytest.fixture
+def rectangle_people() -> type[RectanglePeople]:
+    """Return the class, which test files cannot import."""
+    return RectanglePeople
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Engine]:
+    """Return a dictionary; networks that are put into it can be loaded by their name in it."""
+    named: dict[str, Engine] = {}
+    load = prediction.load_engine
+    monkeypatch.setattr(
+        prediction, "load_engine", lambda model, *others, **options: named.get(model) or load(model, *others, **options)
+    )
+    return named
 
 
 def _person(

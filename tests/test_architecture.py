@@ -13,7 +13,7 @@ import leanpose
 
 PACKAGE = Path(leanpose.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-NOT_NETWORKS = {"__init__.py", "layers.py", "counts.py"}
+NOT_NETWORKS = {"__init__.py", "layers.py", "counts.py", "batch_norm.py"}
 NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.name not in NOT_NETWORKS]
 
 # All that an application needs; these work without the extra "train".
@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "leanpose.data.coco_style",
     "leanpose.draw",
     "leanpose.evaluate",
+    "leanpose.find",
     "leanpose.geometry",
     "leanpose.losses",
     "leanpose.metrics",

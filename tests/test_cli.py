@@ -19,6 +19,8 @@ from leanpose import cli
 from leanpose.cli import COMMANDS, main, parse
 from leanpose.errors import InputError, LeanposeError
 from leanpose.keypoint_sets import COCO
+from leanpose.predict import DEFAULT_FINDER
+from leanpose.weights import BUNDLED, Weights
 
 REPOSITORY = Path(__file__).parents[1]
 ASTRONAUT = REPOSITORY / "docs" / "assets" / "astronaut.png"
@@ -75,7 +77,7 @@ def bad(tmp_path: Path) -> Path:
 
 
 # words after `leanpose predict`, {} standing for the folder; part of the one line on stderr
-BAD_INPUT = {
+BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "missing file": (["{}/none.png"], "There is no picture {}/none.png"),
     "glob without result": (["{}/*.webp"], "There is no picture {}/*.webp"),
     "long name": (["x" * 300 + ".png"], "There is no picture xxx"),
@@ -110,6 +112,10 @@ BAD_INPUT = {
     "pickle": (["{}/good.png", "--model", "{}/pickle.pth"], "pickle.pth is a pickle, which may hold code"),
     "pickle as ONNX": (["{}/good.png", "--model", "{}/pickle.onnx"], "pickle.onnx is not a usable ONNX file"),
     "zeros as ONNX": (["{}/good.png", "--model", "{}/zeros.onnx"], "zeros.onnx"),
+    "unknown finder": (["{}/good.png", "--finder", "lpn5"], "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
+    "missing finder": (["{}/good.png", "--finder", "{}/none.onnx"], "There is no file {}/none.onnx"),
+    "finder of single persons": (["{}/good.png", "--finder", "lpn50"], "lpn50.coco_128x96 finds one person a crop"),
+    "pickle as finder": (["{}/good.png", "--finder", "{}/pickle.pth"], "pickle.pth is a pickle, which may hold code"),
     "wrong engine": (["{}/good.png", "--engine", "torch"], "The engine torch cannot run .onnx files"),
     "no threads": (["{}/good.png", "--threads", "0"], "threads must be at least 1, not 0"),
     "unknown format": (["{}/good.png", "--format", "jsn"], "There is no format 'jsn'. Did you mean 'json'?"),
@@ -119,18 +125,23 @@ BAD_INPUT = {
 }
 
 
+def words_of(case: str, folder: Path) -> list[str]:
+    """Words of a case; where they are not about boxes and finders, the whole picture is one person."""
+    words = [word.replace("{}", str(folder)) for word in BAD_INPUT[case][0]]
+    return words if {"--boxes", "--finder"} & set(words) else [*words, "--boxes", "picture"]
+
+
 @pytest.mark.parametrize("case", sorted(BAD_INPUT.keys() - {"header only"}))
 def test_bad_input_is_one_line_and_leaves_nothing(
     case: str, bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words, message = BAD_INPUT[case]
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    assert main(["predict", *(word.replace("{}", str(bad)) for word in words)]) == 2
+    assert main(["predict", *words_of(case, bad)]) == 2
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("leanpose: ") and printed.err.count("\n") == 1
-    assert message.replace("{}", str(bad)) in printed.err
+    assert BAD_INPUT[case][1].replace("{}", str(bad)) in printed.err
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -149,11 +160,10 @@ def test_a_pickle_named_safetensors_is_refused(
 
 @pytest.mark.parametrize("case", ["cut JPEG", "damaged PNG", "header only", "pickle as ONNX", "broken JSON"])
 def test_a_whole_process_prints_one_line_too(case: str, bad: Path, tmp_path: Path) -> None:
-    words, message = BAD_INPUT[case]
     before = sorted(tmp_path.rglob("*"))
-    result = run("predict", *(word.replace("{}", str(bad)) for word in words), folder=tmp_path)
+    result = run("predict", *words_of(case, bad), folder=tmp_path)
     assert result.returncode == 2 and result.stdout == ""
-    assert message.replace("{}", str(bad)) in result.stderr
+    assert BAD_INPUT[case][1].replace("{}", str(bad)) in result.stderr
     assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -173,7 +183,7 @@ def test_odd_pictures_are_handled(tmp_path: Path, capfd: pytest.CaptureFixture[s
     turned[0x0112] = 6  # the camera was turned: 90 degrees clockwise to see it upright
     image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=turned)
     out = tmp_path / "out"
-    assert main(["predict", str(tmp_path), "--out", str(out)]) == 0
+    assert main(["predict", str(tmp_path), "--boxes", "picture", "--out", str(out)]) == 0
     assert capfd.readouterr().err == ""
     for name in (*ODD_BUT_GOOD, "turned.jpg"):
         result = json.loads((out / name).with_suffix(".json").read_text())
@@ -188,11 +198,26 @@ def test_a_box_may_begin_left_of_the_picture(bad: Path, tmp_path: Path) -> None:
         assert json.loads((out / "good.json").read_text())["persons"][0]["box_xyxy"] == [-5, -3, 30, 50]
 
 
+def test_a_picture_of_nobody_is_no_fault(
+    tmp_path: Path, networks: dict[str, Any], rectangle_people: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    record = Weights("all", "all", (256, 256), convention="classic", codec="associative_embedding")
+    networks |= {"all": rectangle_people(record), "crops": rectangle_people(Weights("crops", "crops", (128, 96)))}
+    cv2.imwrite(str(tmp_path / "none.png"), np.zeros((60, 40, 3), np.uint8))
+    for words in (["--model", "all"], ["--model", "crops", "--finder", "all"]):
+        out = tmp_path / words[1]
+        assert main(["predict", str(tmp_path / "none.png"), *words, "--out", str(out)]) == 0
+        assert capfd.readouterr().err == ""
+        assert json.loads((out / "none.json").read_text())["persons"] == []
+        np.testing.assert_array_equal(cv2.imread(str(out / "none.png")), 0)
+
+
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are always Unicode there")
 def test_a_file_name_that_is_not_unicode(bad: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Path(os.fsdecode(name)).write_bytes((bad / "good.png").read_bytes())
-    result = run("predict", os.fsdecode(name), "--out", "out", "--format", "json,csv,coco", folder=tmp_path)
+    words = ["--boxes", "picture", "--out", "out", "--format", "json,csv,coco"]
+    result = run("predict", os.fsdecode(name), *words, folder=tmp_path)
     assert result.returncode == 0 and result.stderr == ""
     assert len((tmp_path / "out" / "poses.csv").read_text().splitlines()) == 2
     assert json.loads(next((tmp_path / "out").glob("caf*.json")).read_text())["width"] == 40
@@ -211,6 +236,7 @@ WRONG_WORDS = {
     "word for a number": (["predict", "a.png", "--threads", "two"], "--threads cannot be 'two'"),
     "fraction for a whole number": (["predict", "a.png", "--threads", "1.5"], "--threads cannot be '1.5'"),
     "unknown choice": (["predict", "a.png", "--engine", "tensorrt"], "--engine cannot be 'tensorrt'"),
+    "word for a score": (["predict", "a.png", "--min-person-score", "low"], "--min-person-score cannot be 'low'"),
     "value for a switch": (["predict", "a.png", "--flip-test=yes"], "--flip-test"),
 }
 
@@ -345,10 +371,16 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
 
-def test_import_and_a_whole_predict_are_without_torch(tmp_path: Path) -> None:
+needs_finder = pytest.mark.skipif(
+    not any(name.startswith(f"{DEFAULT_FINDER}.") for name in BUNDLED), reason=f"{DEFAULT_FINDER} is not bundled yet"
+)
+
+
+@pytest.mark.parametrize("boxes", [["--boxes", "picture"], pytest.param([], marks=needs_finder)])
+def test_import_and_a_whole_predict_are_without_torch(boxes: list[str], tmp_path: Path) -> None:
     result = run(code=f"import leanpose; {LOADED}")
     assert result.returncode == 0 and "torch" not in result.stdout.split() and "leanpose" in result.stdout.split()
-    words = ["predict", str(ASTRONAUT), "--out", str(tmp_path), "--format", "json,csv,coco,picture"]
+    words = ["predict", str(ASTRONAUT), *boxes, "--out", str(tmp_path), "--format", "json,csv,coco,picture"]
     result = run(code=f"from leanpose.cli import main; assert main({words!r}) == 0; {LOADED}")
     assert result.returncode == 0, result.stderr
     loaded = result.stdout.splitlines()[-1].split()
@@ -443,3 +475,20 @@ def test_the_same_annotations_without_fault_are_evaluated(bad: Path, capsys: pyt
     file.write_text(annotation_file())
     assert main(["evaluate", "lpn50", "--data", str(file), "--images", str(bad), "--threads", "1"]) == 0
     assert capsys.readouterr().out.split()[:2] == ["AP", "AP50"]
+
+
+@pytest.mark.parametrize(
+    ("scales", "expected"), [(["--scales", "[0.5,1,2]"], [0.5, 1, 2]), (["--scales=[1.5]"], [1.5]), ([], None)]
+)
+def test_scales_are_a_list(scales: list[str], expected: list[float] | None) -> None:
+    evaluate = importlib.import_module("leanpose.evaluate").evaluate
+    words = ["all", "--data", "a.json", "--images", "pictures"]
+    assert parse("evaluate", evaluate, words + scales)[1]["scales"] == expected  # type: ignore[index]
+
+
+@pytest.mark.parametrize("scales", ["0.5,1", "big", "[big]", "1"])
+def test_scales_that_are_no_list(scales: str) -> None:
+    evaluate = importlib.import_module("leanpose.evaluate").evaluate
+    with pytest.raises(InputError, match="--scales cannot be") as caught:
+        parse("evaluate", evaluate, ["all", "--data", "a.json", "--images", "pictures", "--scales", scales])
+    assert "\n" not in str(caught.value)

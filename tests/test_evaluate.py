@@ -18,17 +18,19 @@ pytest.importorskip("faster_coco_eval")
 
 import leanpose.evaluate as evaluation
 from leanpose.data.coco_style import read_samples
-from leanpose.errors import InputError
+from leanpose.errors import InputError, WeightsError
 from leanpose.evaluate import (
     Metrics,
     PictureBoxes,
     annotated_boxes,
     detected_boxes,
     evaluate,
+    pictures_only,
     predict_picture,
 )
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.metrics import COCO_KEYS, CROWDPOSE_KEYS, coco_keypoint_metrics, crowdpose_metrics
+from leanpose.predict import Predictor
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
@@ -47,6 +49,9 @@ class Oracle:
     Args:
         scores: (K,) of every person.
     """
+
+    bottom_up = False
+    rescored = Predictor.rescored
 
     def __init__(
         self, annotations: Path, images: Path, keypoint_set: KeypointSet = COCO, error: float = 0, scores: float = 0.9
@@ -248,7 +253,7 @@ def test_persons_apart_are_both_kept(people: MakePeople) -> None:
         poses = oracle(path, boxes)
         return replace(poses, keypoints=poses.keypoints + np.array([0, 40], np.float32)[:, None, None])
 
-    apart.weights = oracle.weights  # type: ignore[attr-defined]
+    apart.rescored = oracle.rescored  # type: ignore[attr-defined]
     results = predict_picture(apart, two)  # type: ignore[arg-type]
     assert [r["score"] for r in results] == pytest.approx([0.72, 0.45], abs=1e-6)  # best first
 
@@ -329,7 +334,7 @@ def test_the_bundled_model_runs_through(people: MakePeople, tmp_path: Path) -> N
     assert 0 <= metrics["AP"] <= metrics["AP50"] <= 1
     results = json.loads((tmp_path / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 2]
-    unflipped = predict_picture(evaluation.Predictor("lpn50", threads=1), annotated_boxes(annotations, images)[0])
+    unflipped = predict_picture(evaluation.Predictor("lpn50", threads=1, finder=None), annotated_boxes(annotations, images)[0])
     assert unflipped[0]["keypoints"] != results[0]["keypoints"]
 
 
@@ -365,4 +370,136 @@ def test_metrics_print_as_a_table() -> None:
 def test_empty_boxes_give_no_results(people: MakePeople, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
     nobody = PictureBoxes(str(tmp_path / "a.png"), 1, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    assert predict_picture(evaluation.Predictor("lpn50", threads=1), nobody) == []
+    assert predict_picture(evaluation.Predictor("lpn50", threads=1, finder=None), nobody) == []
+
+
+Rectangles = Any  # the class RectanglePeople of conftest.py
+TOP_DOWN = Weights("crops", "crops", (256, 192), codec="dark", codec_options={"sigma": 2.0})
+BOTTOM_UP = Weights("all.coco_256x256", "all", (256, 256), convention="classic", codec="associative_embedding")
+
+
+@pytest.fixture
+def scenes(tmp_path: Path, rectangle_people: Rectangles) -> tuple[str, str]:
+    """An annotation file and a folder of three pictures: of two persons, of one, and of nobody."""
+    keypoints = list(COCO.keypoints)
+    content: dict[str, list[dict[str, Any]]] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "person", "keypoints": keypoints, "skeleton": []}],
+    }
+    pictures = [
+        {"red": (30, 20, 130, 300, 150), "green": (200, 40, 330, 310, 250)},
+        {"blue": (100, 100, 170, 290, 200)},
+        {},
+    ]
+    for number, boxes in enumerate(pictures, 1):
+        picture = rectangle_people.picture(330, 500, **boxes)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture[..., ::-1])
+        content["images"].append({"id": number, "file_name": f"{number}.png", "width": 500, "height": 330})
+        for left, top, right, bottom, _ in boxes.values():
+            points = rectangle_people.keypoints(rectangle_people.edges((left, top, right, bottom)))
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "area": (right - left) * (bottom - top),
+                    "iscrowd": 0,
+                    "num_keypoints": 17,
+                    "keypoints": [float(v) for point in points for v in (*point, 2)],
+                }
+            )
+    file = tmp_path / "scenes.json"
+    file.write_text(json.dumps(content))
+    return str(file), str(tmp_path)
+
+
+@pytest.fixture
+def made_up(networks: dict[str, Any], rectangle_people: Rectangles) -> dict[str, Any]:
+    """Two networks that can be loaded: "crops" and "all"."""
+    networks |= {"crops": rectangle_people(TOP_DOWN), "all": rectangle_people(BOTTOM_UP, person_head=True)}
+    return networks
+
+
+def test_pictures_only(scenes: tuple[str, str]) -> None:
+    pictures = pictures_only(*scenes)
+    assert [(p.image_id, Path(p.path).name, p.boxes_xyxy) for p in pictures] == [
+        (number, f"{number}.png", None) for number in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("boxes", [None, "found"])
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("scales", [None, [0.5, 1.0]])
+def test_a_bottom_up_network_is_measured(
+    boxes: str | None, flip_test: bool, scales: list[float] | None, scenes: tuple[str, str], made_up: dict[str, Any]
+) -> None:
+    data, images = scenes
+    metrics = evaluate("all", data=data, images=images, boxes=boxes, flip_test=flip_test, scales=scales)
+    assert metrics["AP"] == metrics["AR"] == pytest.approx(1)
+    batches, _, short_sides, _ = zip(*made_up["all"].calls, strict=True)
+    assert set(batches) == {2 if flip_test else 1}
+    assert short_sides == ((256,) if scales is None else (256, 128)) * 3
+
+
+def test_results_of_a_bottom_up_network(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
+    """As the network gives them: neither judged anew nor without duplicates."""
+    data, images = scenes
+    evaluate("all", data=data, images=images, out=str(tmp_path / "out"))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [r["image_id"] for r in results] == [1, 1, 2]
+    predictor = Predictor("all")
+    expected = [entry for n in (1, 2, 3) for entry in predictor(tmp_path / f"{n}.png").to_coco_results(n)]
+    assert results == expected
+
+
+def test_found_boxes_are_refined(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
+    data, images = scenes
+    metrics = evaluate("crops", data=data, images=images, boxes="found", finder="all", out=str(tmp_path / "out"))
+    assert metrics["AP"] == metrics["AR"] == pytest.approx(1)
+    assert [len(shapes) for shapes in (made_up["all"].calls, made_up["crops"].calls)] == [3, 2]  # one has nobody
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [r["image_id"] for r in results] == [1, 1, 2]
+    assert results[0]["score"] == pytest.approx((250 / 255) ** 2, abs=0.1)  # of the box times of the keypoints
+    assert results[1]["score"] == pytest.approx((150 / 255) ** 2, abs=0.1)
+    predictor = Predictor("crops", finder="all")
+    expected = [entry for n in (1, 2, 3) for entry in predictor(tmp_path / f"{n}.png").to_coco_results(n)]
+    assert results == expected
+
+
+@pytest.mark.parametrize("boxes", [None, "gt"])
+def test_the_finder_is_not_loaded_for_annotated_boxes(
+    boxes: str | None, scenes: tuple[str, str], made_up: dict[str, Any]
+) -> None:
+    data, images = scenes
+    metrics = evaluate("crops", data=data, images=images, boxes=boxes, finder="absent.onnx")
+    assert metrics["AP"] == pytest.approx(1)
+    assert made_up["all"].calls == []
+
+
+def test_a_person_who_is_not_found_costs_ap(scenes: tuple[str, str], made_up: dict[str, Any]) -> None:
+    data, images = scenes
+    dark = cv2.imread(f"{images}/2.png") // 20
+    cv2.imwrite(f"{images}/2.png", dark)
+    for model, options in (("all", {}), ("crops", {"boxes": "found", "finder": "all"})):
+        assert evaluate(model, data=data, images=images, **options)["AR"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("boxes", ["gt", "detections.json"])
+def test_a_bottom_up_network_takes_no_boxes(boxes: str, scenes: tuple[str, str], made_up: dict[str, Any]) -> None:
+    data, images = scenes
+    with pytest.raises(InputError, match="all finds people without boxes; leave --boxes out"):
+        evaluate("all", data=data, images=images, boxes=boxes)
+
+
+def test_unusable_finders_and_scales(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
+    data, images = scenes
+    out = str(tmp_path / "out")
+    with pytest.raises(WeightsError, match="crops finds one person a crop"):
+        evaluate("crops", data=data, images=images, boxes="found", finder="crops", out=out)
+    with pytest.raises(WeightsError, match=r"There is no file absent\.onnx"):
+        evaluate("crops", data=data, images=images, boxes="found", finder="absent.onnx", out=out)
+    with pytest.raises(InputError, match="scales must be"):
+        evaluate("all", data=data, images=images, scales=[1.0, 0.0], out=out)
+    assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from leanpose.geometry import (
     CONVENTIONS,
     Convention,
     Size,
+    boxes_around,
     crop,
     crop_matrices,
     grid_centre,
@@ -22,6 +23,8 @@ from leanpose.geometry import (
     oks,
     oks_nms,
     padded_boxes,
+    picture_matrix,
+    relaid_maps,
     transform,
 )
 from leanpose.keypoint_sets import COCO
@@ -307,3 +310,101 @@ def test_oks_nms_keeps_the_better_and_sorts(scores: list[float], threshold: floa
 
 def test_oks_nms_of_nobody() -> None:
     assert oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), COCO.oks_sigmas).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("picture", "short_side", "size"),  # (height, width) each
+    [
+        ((480, 640), 256, (256, 384)),  # these are HigherHRNet's
+        ((480, 640), 448, (448, 640)),
+        ((480, 640), 512, (512, 704)),
+        ((427, 640), 448, (448, 704)),
+        ((1080, 1920), 512, (512, 960)),
+        ((640, 480), 256, (384, 256)),
+        ((512, 512), 512, (512, 512)),
+        ((512, 1024), 512, (512, 1024)),  # nothing is added where it fits
+        ((333, 333 * 3), 448, (448, 448 * 3)),  # also where the scale is no short number
+        ((512, 1025), 512, (512, 1088)),
+        ((3, 4), 256, (256, 384)),
+        ((1, 1), 256, (256, 256)),
+        ((100, 400), 256, (256, 1024)),
+        ((100, 401), 256, (256, 1024)),  # no longer than four short sides
+        ((1, 500), 256, (256, 1024)),
+        ((500, 1), 256, (1024, 256)),
+        ((1, 10**6), 128, (128, 512)),
+    ],
+)
+def test_a_picture_fits_its_input(picture: Size, short_side: int, size: Size) -> None:
+    matrix, found = picture_matrix(picture, short_side)
+    assert found == size and matrix.shape == (1, 2, 3) and matrix.dtype == np.float64
+    scale = min(short_side / min(picture), 4 * short_side / max(picture))
+    np.testing.assert_allclose(matrix[0, :, :2], scale * np.eye(2))
+    height, width = picture
+    middle = np.array([int(width / 2 + 0.5), int(height / 2 + 0.5)])
+    np.testing.assert_allclose(transform(middle[None, None], matrix)[0, 0], [size[1] / 2, size[0] / 2], atol=1e-6)
+    # As published, the middle of an odd side is half a pixel too far.
+    corners = transform(np.array([[[0, 0], [width, height]]]), matrix)[0]
+    assert (corners[0] >= -scale / 2 - 1e-6).all() and (corners[1] <= np.array(size[::-1]) + 1e-6).all()
+
+
+def test_the_longest_input_can_be_chosen() -> None:
+    matrix, size = picture_matrix((100, 1000), 96, multiple=32, longest=2)
+    assert size == (96, 192)
+    assert matrix[0, 0, 0] == matrix[0, 1, 1] == pytest.approx(0.192)
+
+
+def test_the_picture_is_black_where_it_ends() -> None:
+    matrix, size = picture_matrix((50, 400), 64)
+    result = crop(np.full((50, 400, 3), 255, np.uint8), matrix[0], size)
+    rows = result[..., 0].mean(axis=1)
+    assert size == (64, 256) and (rows[17:47] == 255).all()
+    assert (rows[:15] == 0).all() and (rows[49:] == 0).all()
+
+
+@pytest.mark.parametrize("picture", [(480, 640), (427, 640), (100, 120), (333, 333), (20, 300), (300, 20)])
+@pytest.mark.parametrize(("old_side", "new_side"), [(128, 256), (512, 256), (256, 256), (192, 448)])
+@pytest.mark.parametrize("strides", [(2, 2), (4, 2), (2, 1)])
+def test_maps_of_another_input_are_laid_in_place(
+    picture: Size, old_side: int, new_side: int, strides: tuple[int, int]
+) -> None:
+    """Maps that hold the place in the picture still hold it."""
+    (old, old_size), (new, new_size) = (picture_matrix(picture, side) for side in (old_side, new_side))
+
+    def ramps(matrix: np.ndarray, size: Size, stride: int) -> np.ndarray:
+        y, x = (np.arange(side // stride) * stride + stride / 2 for side in size)  # the middle of the map's pixels
+        places = transform(np.stack(np.meshgrid(x, y), axis=2).reshape(1, -1, 2), invert(matrix))
+        return places.reshape(len(y), len(x), 2).transpose(2, 0, 1).astype(np.float32)
+
+    maps = ramps(old, old_size, strides[0])
+    expected = ramps(new, new_size, strides[1])
+    result = relaid_maps(maps, (old, old_size), (new, new_size), expected.shape[1:])
+    assert result.shape == expected.shape and result.dtype == np.float32
+    inside = ((expected >= maps.min(axis=(1, 2))[:, None, None]) & (expected <= maps.max(axis=(1, 2))[:, None, None])).all(0)
+    assert inside.mean() > 0.7
+    pixel = strides[0] / old[0, 0, 0]  # of the old map; OpenCV places samples on a grid of 1/32 pixel
+    np.testing.assert_allclose(result[:, inside], expected[:, inside], rtol=0, atol=pixel / 16)
+    assert result.min() >= maps.min() - 1e-3 and result.max() <= maps.max() + 1e-3  # nothing is made up beside them
+
+
+def test_boxes_around_keypoints() -> None:
+    nan = np.nan
+    keypoints = np.array(
+        [
+            [[10, 20], [110, 60], [30, 40]],  # the margin is a tenth of the longer side
+            [[nan, nan], [110, 60], [30, 40]],
+            [[nan, nan], [5, 7], [nan, nan]],  # a single keypoint: one pixel
+            [[1, 1], [1, 4], [1, 2]],
+            [[nan, nan], [nan, nan], [nan, nan]],
+        ],
+        np.float32,
+    )
+    boxes = boxes_around(keypoints)
+    assert boxes.dtype == np.float32
+    expected = [[0, 10, 120, 70], [22, 32, 118, 68], [4, 6, 6, 8], [0, 0, 2, 5], [nan] * 4]
+    np.testing.assert_allclose(boxes, expected, rtol=1e-6)
+    np.testing.assert_allclose(boxes_around(keypoints[:1], margin=0.25), [[-15, -5, 135, 85]])
+
+
+def test_boxes_around_nobody() -> None:
+    boxes = boxes_around(np.zeros((0, 17, 2), np.float32))
+    assert boxes.shape == (0, 4) and boxes.dtype == np.float32

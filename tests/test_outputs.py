@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import numpy as np
 import pytest
 
 from leanpose.data.coco_style import read_samples
-from leanpose.errors import InputError
+from leanpose.errors import InputError, WeightsError
 from leanpose.keypoint_sets import COCO
 from leanpose.outputs import predict_files, to_coco, to_csv
 from leanpose.pictures import read_picture
-from leanpose.predict import Predictor
+from leanpose.predict import DEFAULT_FINDER, Predictor
 from leanpose.structures import Poses
+from leanpose.weights import BUNDLED, Weights
 
 ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 
@@ -45,7 +47,7 @@ def persons(path: Path) -> list[dict[str, Any]]:
 
 
 def test_all_formats_of_two_pictures_of_one_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    predict_files(["one", "two"], out="out", format="json,csv,coco, picture", threads=1)
+    predict_files(["one", "two"], boxes="picture", out="out", format="json,csv,coco, picture", threads=1)
     out = folder / "out"
     assert files_in(out) == ["coco.json", "her-2.jpg", "her-2.json", "her.json", "her.png", "poses.csv"]
     printed = capsys.readouterr()
@@ -59,7 +61,7 @@ def test_all_formats_of_two_pictures_of_one_name(folder: Path, capsys: pytest.Ca
     assert (result["picture"], result["width"], result["height"]) == (str(Path("two/her.jpg")), 128, 120)
     assert result["keypoint_set"] == "coco"
     assert list(result["persons"][0]["keypoints"]) == list(COCO.keypoints)
-    expected = Predictor("lpn50", threads=1)("two/her.jpg").to_dicts()
+    expected = Predictor("lpn50", threads=1, finder=None)("two/her.jpg").to_dicts()
     assert result["persons"] == expected
 
     drawn, plain = read_picture(out / "her.png"), read_picture("one/her.png")
@@ -76,7 +78,7 @@ def test_csv(folder: Path) -> None:
         (str(Path(name)), str(i)) for name in ("one/her.png", "two/her.jpg") for i in range(2)
     ]
     assert [float(rows[1][key]) for key in ("x1", "y1", "x2", "y2")] == [30, 5, 90, 115]
-    poses = Predictor("lpn50", threads=1)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    poses = Predictor("lpn50", threads=1, finder=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
     found = [[float(rows[3][f"{name}_{part}"]) for part in ("x", "y")] for name in COCO.keypoints]
     np.testing.assert_allclose(found, poses.keypoints[1], atol=0.0051)
     assert float(rows[3]["nose_score"]) == pytest.approx(poses.scores[1, 0], abs=0.0001)
@@ -110,7 +112,7 @@ def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
     predict_files(["one", "two"], out="out", format="coco", boxes="10,10,100,110 30,5,90,115", threads=1)
     samples = read_samples(folder / "out" / "coco.json", folder)
     assert [Path(s.image_path) for s in samples] == [folder / "one/her.png"] * 2 + [folder / "two/her.jpg"] * 2
-    poses = Predictor("lpn50", threads=1)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    poses = Predictor("lpn50", threads=1, finder=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
     for i, sample in enumerate(samples[2:]):
         labelled = poses.scores[i] >= 0.2
         np.testing.assert_array_equal(sample.visibility > 0, labelled)
@@ -162,7 +164,7 @@ def test_boxes(folder: Path, boxes: str | dict[str, Any]) -> None:
         Path("boxes.json").write_text(json.dumps(boxes))
         boxes = "boxes.json"
     predict_files(["two/her.jpg"], boxes=boxes, out="out", format="json", threads=1)
-    assert persons(folder / "out" / "her.json") == Predictor("lpn50", threads=1)("two/her.jpg", BOX).to_dicts()
+    assert persons(folder / "out" / "her.json") == Predictor("lpn50", threads=1, finder=None)("two/her.jpg", BOX).to_dicts()
 
 
 def test_boxes_reach_beyond_the_picture(folder: Path) -> None:
@@ -233,7 +235,7 @@ def test_unusable_box_files(folder: Path, content: str, message: str) -> None:
 
 @pytest.mark.parametrize("boxes", ["", " ", "all", "1,2,3", "1,2,3,4,5", "1,2,3,x", "1, 2, 3, 4", "1,2,3,4 5,6"])
 def test_unusable_box_texts(folder: Path, boxes: str) -> None:
-    with pytest.raises(InputError, match=r"Boxes must be x1,y1,x2,y2 in pixels or a \.json file"):
+    with pytest.raises(InputError, match=r"Boxes must be x1,y1,x2,y2 in pixels, a \.json file or 'picture'"):
         predict_files(["two/her.jpg"], boxes=boxes, out="out", threads=1)
     assert not Path("out").exists()
 
@@ -241,7 +243,7 @@ def test_unusable_box_texts(folder: Path, boxes: str) -> None:
 def test_one_bad_picture_among_three(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("cut.jpg").write_bytes(Path("two/her.jpg").read_bytes()[:500])
     with pytest.raises(InputError, match="1 of 3 pictures could not be used; they are named above"):
-        predict_files(["one/her.png", "cut.jpg", "two/her.jpg"], out="out", format="json,csv,coco", threads=1)
+        predict_files(["one/her.png", "cut.jpg", "two/her.jpg"], boxes="picture", out="out", format="json,csv,coco", threads=1)
     assert capsys.readouterr().err == "leanpose: cut.jpg is cut off: its end is missing; copy or download it again.\n"
     assert files_in(folder / "out") == ["coco.json", "her-2.json", "her.json", "poses.csv"]
     names = [image["file_name"] for image in json.loads(Path("out/coco.json").read_text())["images"]]
@@ -259,12 +261,12 @@ def test_all_pictures_bad(folder: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         Path(name).write_text("no picture")
     with pytest.raises(InputError, match="2 of 2 pictures"):
-        predict_files(["a.jpg", "b.jpg"], out="out", format="json,csv,coco,picture", threads=1)
+        predict_files(["a.jpg", "b.jpg"], boxes="picture", out="out", format="json,csv,coco,picture", threads=1)
     assert not Path("out").exists()
 
 
 def test_a_picture_given_twice_is_written_once(folder: Path) -> None:
-    predict_files(["one/her.png", "one", "one/*.png"], out="out", format="json,coco", threads=1)
+    predict_files(["one/her.png", "one", "one/*.png"], boxes="picture", out="out", format="json,coco", threads=1)
     assert files_in(folder / "out") == ["coco.json", "her.json"]
     assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 1
 
@@ -272,7 +274,7 @@ def test_a_picture_given_twice_is_written_once(folder: Path) -> None:
 def test_pictures_named_as_the_common_files(folder: Path) -> None:
     for name in ("coco.png", "poses.png"):
         Path(name).write_bytes(Path("one/her.png").read_bytes())
-    predict_files(["coco.png", "poses.png"], out="out", format="json,csv,coco", threads=1)
+    predict_files(["coco.png", "poses.png"], boxes="picture", out="out", format="json,csv,coco", threads=1)
     assert files_in(folder / "out") == ["coco-2.json", "coco.json", "poses-2.json", "poses.csv"]
     assert len(persons(folder / "out" / "coco-2.json")) == 1
 
@@ -285,9 +287,9 @@ def test_pictures_are_never_overwritten(folder: Path, sources: list[str], out: s
     Path("two/her.png").write_bytes(Path("one/her.png").read_bytes())
     before = {name: (folder / name).read_bytes() for name in files_in(folder)}
     with pytest.raises(InputError, match=r"would overwrite .*her\.png; choose another folder with --out"):
-        predict_files(sources, out=out, threads=1)
+        predict_files(sources, boxes="picture", out=out, threads=1)
     assert {name: (folder / name).read_bytes() for name in files_in(folder)} == before
-    predict_files(["one/her.png"], out="one", format="json", threads=1)  # a JSON file beside the picture is fine
+    predict_files(["one/her.png"], boxes="picture", out="one", format="json", threads=1)  # a JSON file beside the picture is fine
     assert files_in(folder / "one") == ["her.json", "her.png"]
 
 
@@ -307,7 +309,7 @@ def test_pictures_are_never_overwritten(folder: Path, sources: list[str], out: s
 def test_kind_of_the_drawn_picture(folder: Path, name: str, drawn: str) -> None:
     suffix = Path(name).suffix or ".png"
     Path(name).write_bytes(cv2.imencode(suffix.lower(), read_picture("one/her.png"))[1].tobytes())
-    predict_files([name], out="out", format="picture", threads=1)
+    predict_files([name], boxes="picture", out="out", format="picture", threads=1)
     assert files_in(folder / "out") == [drawn]
     assert read_picture(folder / "out" / drawn).shape == (256, 256, 3)
 
@@ -345,7 +347,9 @@ def run_on_a_full_disk(largest: int, *words: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize("form", ["json", "csv", "coco", "picture"])
 def test_full_disk(folder: Path, form: str) -> None:
     out = folder / "out"
-    run = run_on_a_full_disk(300, "predict", "one/her.png", "--out", str(out), "--format", form)
+    run = run_on_a_full_disk(
+        300, "predict", "one/her.png", "--boxes", "picture", "--out", str(out), "--format", form
+    )
     assert run.returncode == 2, run.stderr
     assert run.stderr.startswith("leanpose: ") and run.stderr.count("\n") == 1
     assert "cannot be written (File too large); free space" in run.stderr
@@ -354,7 +358,7 @@ def test_full_disk(folder: Path, form: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of the file size exist on Unix only")
 def test_full_disk_keeps_older_results_whole(folder: Path) -> None:
-    predict_files(["one/her.png"], out="out", threads=1)
+    predict_files(["one/her.png"], boxes="picture", out="out", threads=1)
     before = {name: (folder / "out" / name).read_bytes() for name in files_in(folder / "out")}
     run = run_on_a_full_disk(5000, "predict", "one/her.png", "--out", "out", "--boxes", "10,10,100,110")
     assert run.returncode == 2, run.stderr
@@ -362,3 +366,122 @@ def test_full_disk_keeps_older_results_whole(folder: Path) -> None:
     assert after.keys() == before.keys()
     assert after["her.png"] == before["her.png"]
     assert len(persons(folder / "out" / "her.json")) == 1
+
+
+Rectangles = Any  # the class RectanglePeople of conftest.py
+TOP_DOWN = Weights("crops", "crops", (128, 96), codec="dark", codec_options={"sigma": 2.0})
+BOTTOM_UP = Weights("all.coco_256x256", "all", (256, 256), convention="classic", codec="associative_embedding")
+PEOPLE = {"red": (30, 20, 130, 300, 250), "green": (200, 40, 330, 310, 150)}
+
+
+@pytest.fixture
+def two_networks(folder: Path, networks: dict[str, Any], rectangle_people: Rectangles) -> dict[str, Any]:
+    """Two networks that can be loaded, "crops" and "all", and in the folder two.png with two persons, none.png."""
+    networks |= {"crops": rectangle_people(TOP_DOWN), "all": rectangle_people(BOTTOM_UP)}
+    for name, boxes in (("two.png", PEOPLE), ("none.png", {})):
+        cv2.imwrite(name, rectangle_people.picture(330, 500, **boxes)[..., ::-1])
+    return networks
+
+
+@pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "finder": "all"}], ids=["all", "crops"])
+def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networks: dict[str, Any]) -> None:
+    predict_files(["two.png"], out="out", format="json,csv,coco,picture", **words)  # type: ignore[arg-type]
+    assert files_in(folder / "out") == ["coco.json", "poses.csv", "two.json", "two.png"]
+    found = persons(folder / "out" / "two.json")
+    assert found == Predictor(**words, min_person_score=0.2)("two.png").to_dicts()  # type: ignore[arg-type]
+    assert len(found) == 2 and found[0]["score"] > found[1]["score"]
+    noses = [(person["keypoints"]["nose"]["x"], person["keypoints"]["nose"]["y"]) for person in found]
+    np.testing.assert_allclose(noses, [[79.5, 44.7], [264.5, 63.8]], atol=5)
+    assert len(Path("out/poses.csv").read_text().splitlines()) == 3
+    assert len(json.loads(Path("out/coco.json").read_text())["annotations"]) == 2
+    drawn, plain = read_picture("out/two.png"), read_picture("two.png")
+    assert (drawn[:, :165] != plain[:, :165]).any() and (drawn[:, 165:] != plain[:, 165:]).any()
+
+
+@pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "finder": "all"}], ids=["all", "crops"])
+def test_a_picture_of_nobody_is_no_fault(
+    words: dict[str, str], folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict_files(["none.png"], out="out", format="json,csv,coco,picture", **words)  # type: ignore[arg-type]
+    assert "none.png: 0 persons, " in capsys.readouterr().out
+    assert files_in(folder / "out") == ["coco.json", "none.json", "none.png", "poses.csv"]
+    result = json.loads(Path("out/none.json").read_text())
+    assert result == {"picture": "none.png", "width": 500, "height": 330, "keypoint_set": "coco", "persons": []}
+    np.testing.assert_array_equal(read_picture("out/none.png"), read_picture("none.png"))
+    assert len(Path("out/poses.csv").read_text().splitlines()) == 1
+    content = json.loads(Path("out/coco.json").read_text())
+    assert (len(content["images"]), content["annotations"], len(content["categories"])) == (1, [], 1)
+
+
+@pytest.mark.parametrize("model", ["all", "crops"])
+def test_weak_persons_are_left_out(model: str, folder: Path, two_networks: dict[str, Any]) -> None:
+    for least, count in ((0.0, 2), (0.2, 2), (0.7, 1), (1.0, 0)):
+        predict_files(["two.png"], model, out="out", format="json", finder="all", min_person_score=least)
+        assert len(persons(folder / "out" / "two.json")) == count
+
+
+def test_the_whole_picture_as_one_person(folder: Path, two_networks: dict[str, Any]) -> None:
+    """Also in several pictures, whatever their size, without a finder, and however weak the person is."""
+    predict_files(["two.png", "one", "none.png"], "crops", "picture", "out", "json", finder="absent", min_person_score=1)
+    for name, box in (("two", [0, 0, 499, 329]), ("her", [0, 0, 255, 255]), ("none", [0, 0, 499, 329])):
+        assert [person["box_xyxy"] for person in persons(folder / "out" / f"{name}.json")] == [box]
+    assert two_networks["all"].calls == []
+
+
+def test_given_boxes_need_no_finder(folder: Path, two_networks: dict[str, Any]) -> None:
+    Path("boxes.json").write_text(json.dumps({"two.png": [[30, 20, 130, 300]]}))
+    for boxes in ("30,20,130,300", "boxes.json"):
+        predict_files(["two.png"], "crops", boxes, "out", "json", finder="absent", min_person_score=1)
+        assert len(persons(folder / "out" / "two.json")) == 1
+    predict_files(["two.png", "none.png"], "crops", "boxes.json", "out", "json", finder="absent")
+    assert persons(folder / "out" / "none.json") == []  # it is not searched either
+
+
+@pytest.mark.parametrize("boxes", ["picture", "0,0,50,50", "boxes.json"])
+def test_a_bottom_up_network_takes_no_boxes(boxes: str, folder: Path, two_networks: dict[str, Any]) -> None:
+    """One sentence, not one a picture."""
+    Path("boxes.json").write_text(json.dumps({"two.png": [[30, 20, 130, 300]]}))
+    with pytest.raises(InputError, match="^all finds people without boxes; leave --boxes out"):
+        predict_files(["two.png", "none.png"], "all", boxes, "out", "json")
+    assert two_networks["all"].calls == [] and not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("finder", "message"),
+    [
+        ("al.onnx", r"There is no file al\.onnx"),
+        ("crops", "crops finds one person a crop"),
+        ("nobody", "There are no weights 'nobody'"),
+    ],
+)
+def test_unusable_finders(finder: str, message: str, folder: Path, two_networks: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        predict_files(["two.png", "none.png"], "crops", out="out", finder=finder)
+    assert "\n" not in str(caught.value)
+    assert not Path("out").exists()
+
+
+def test_lacking_keypoints_in_every_format(folder: Path, two_networks: dict[str, Any], rectangle_people: Rectangles) -> None:
+    record = replace(BOTTOM_UP, codec_options={"refine": False})
+    two_networks["partly"] = rectangle_people(record, absent=("nose", "left_ankle"))
+    predict_files(["two.png"], "partly", out="out", format="json,csv,coco,picture")
+    for person in persons(folder / "out" / "two.json"):
+        assert len(person["keypoints"]) == 15 and "nose" not in person["keypoints"]
+    for annotation in json.loads(Path("out/coco.json").read_text())["annotations"]:
+        assert annotation["num_keypoints"] == 15 and annotation["keypoints"][:3] == [0, 0, 0]
+    with open("out/poses.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["nose_x"], row["nose_y"], row["nose_score"]) for row in rows] == [("nan", "nan", "0.0000")] * 2
+    assert read_picture("out/two.png").shape == (330, 500, 3)
+
+
+@pytest.mark.skipif(
+    not any(name.startswith(f"{DEFAULT_FINDER}.") for name in BUNDLED), reason=f"{DEFAULT_FINDER} is not bundled yet"
+)
+def test_the_astronaut_is_one_person(folder: Path) -> None:
+    predict_files([str(ASTRONAUT)], out="out", threads=1)
+    assert files_in(folder / "out") == ["astronaut.json", "astronaut.png"]
+    (person,) = persons(folder / "out" / "astronaut.json")
+    assert person["score"] >= 0.2
+    nose = person["keypoints"]["nose"]
+    assert np.hypot(nose["x"] - 223, nose["y"] - 127) < 30

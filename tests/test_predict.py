@@ -1,4 +1,4 @@
-"""Predictor: the bundled network on a real photograph, and the way of coordinates with a network that finds dots."""
+"""Predictor: the bundled network on a real photograph, and the way of coordinates with networks that are made up."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from leanpose.errors import InputError, WeightsError
+from leanpose.find import PersonFinder
 from leanpose.geometry import Convention, heatmap_to_input
-from leanpose.keypoint_sets import COCO
+from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.pictures import read_picture
-from leanpose.predict import Predictor, check_boxes, network_images
+from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, Predictor, check_boxes, network_images
 from leanpose.structures import Poses
-from leanpose.weights import Weights
+from leanpose.weights import BUNDLED, Weights
 
 ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 BOXES = np.array([[60, 0, 400, 512], [80, 10, 380, 460], [-50, -20, 300, 700], [100, 100, 300, 400]], np.float32)
@@ -24,7 +25,7 @@ BOXES = np.array([[60, 0, 400, 512], [80, 10, 380, 460], [-50, -20, 300, 700], [
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return Predictor("lpn50", threads=1)
+    return Predictor("lpn50", threads=1, finder=None)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_whole_picture_is_one_person(predictor: Predictor, astronaut: np.ndarray
 @pytest.mark.parametrize("boxes", [None, [60, 0, 400, 512]])
 def test_astronaut(flip_test: bool, boxes: list[int] | None) -> None:
     """Her face and shoulders are where they are; she looks at us, so her left is at the right."""
-    poses = Predictor("lpn50", flip_test=flip_test, threads=1)(ASTRONAUT, boxes)
+    poses = Predictor("lpn50", flip_test=flip_test, threads=1, finder=None)(ASTRONAUT, boxes)
     at = dict(zip(COCO.keypoints, poses.keypoints[0], strict=True))
     for name, place in {
         "nose": (223, 127),
@@ -77,14 +78,14 @@ def test_several_boxes_equal_single_calls(predictor: Predictor, astronaut: np.nd
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
 def test_batch_size_does_not_matter(predictor: Predictor, astronaut: np.ndarray, batch_size: int) -> None:
-    other = Predictor("lpn50", threads=1, batch_size=batch_size)
+    other = Predictor("lpn50", threads=1, batch_size=batch_size, finder=None)
     assert_same(other(astronaut, BOXES), predictor(astronaut, BOXES))
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_cutting_the_picture_moves_the_keypoints(astronaut: np.ndarray, flip_test: bool) -> None:
     """The padded box lies inside the cut, so the network sees the same pixels."""
-    predictor = Predictor("lpn50", flip_test=flip_test, threads=1)
+    predictor = Predictor("lpn50", flip_test=flip_test, threads=1, finder=None)
     box = np.array([130, 60, 290, 273], np.float32)
     left, top = 61, 20
     cut = predictor(astronaut[top:400, left:420], box - (left, top, left, top))
@@ -101,7 +102,7 @@ def test_twice_the_picture_gives_twice_the_coordinates(predictor: Predictor, ast
 
 
 def test_flip_test_changes_a_little(predictor: Predictor, astronaut: np.ndarray) -> None:
-    plain, flipped = predictor(astronaut), Predictor("lpn50", flip_test=True, threads=1)(astronaut)
+    plain, flipped = predictor(astronaut), Predictor("lpn50", flip_test=True, threads=1, finder=None)(astronaut)
     distances = np.linalg.norm(plain.keypoints[0, :5] - flipped.keypoints[0, :5], axis=1)
     assert 0 < distances.max() < 15
 
@@ -227,7 +228,7 @@ def test_a_dot_is_found_in_place(convention: Convention, scale: int, place: tupl
     record = Weights("dot", "dot", (128, 96), codec="dark", codec_options={"sigma": 2.0}, convention=convention)
     x, y = place[0] * scale, place[1] * scale
     picture = dot(x, y, (160 * scale, 120 * scale), 8 * scale)
-    poses = Predictor(DotFinder(record))(picture, [10.3 * scale, 20.7 * scale, 100 * scale, 140.2 * scale])
+    poses = Predictor(DotFinder(record), finder=None)(picture, [10.3 * scale, 20.7 * scale, 100 * scale, 140.2 * scale])
     heatmap_pixel = 119.5 * scale * 1.25 / 32
     np.testing.assert_allclose(poses.keypoints[0], [[x, y]] * 17, rtol=0, atol=0.2 * heatmap_pixel)
     assert poses.scores.min() > 0.9
@@ -240,14 +241,14 @@ def test_the_flip_test_leaves_a_dot_in_place(convention: Convention, shift: bool
     )
     engine = DotFinder(record)
     picture = dot(61, 83.5, (160, 120), 8)
-    one, two = (Predictor(engine, flip_test=flip)(picture, [10, 20, 100, 140]) for flip in (False, True))
+    one, two = (Predictor(engine, flip_test=flip, finder=None)(picture, [10, 20, 100, 140]) for flip in (False, True))
     np.testing.assert_allclose(two.keypoints, one.keypoints, rtol=0, atol=0.75)
     assert engine.calls == [1, 1, 1]
 
 
 def test_persons_are_batched() -> None:
     engine = DotFinder(Weights("dot", "dot", (128, 96), codec="heatmap"))
-    Predictor(engine, batch_size=4)(np.zeros((50, 50, 3), np.uint8), [[0, 0, 20, 30]] * 10)
+    Predictor(engine, batch_size=4, finder=None)(np.zeros((50, 50, 3), np.uint8), [[0, 0, 20, 30]] * 10)
     assert engine.calls == [4, 4, 2]
 
 
@@ -274,10 +275,199 @@ def test_the_padding_of_the_record_is_used() -> None:
 
 def test_a_bottom_up_network_is_refused_in_one_sentence() -> None:
     class BottomUp:
-        weights = Predictor("lpn50").weights
+        weights = Predictor("lpn50", finder=None).weights
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             return {"tags": images}
 
     with pytest.raises(WeightsError, match="bottom-up"):
-        Predictor(BottomUp())(np.zeros((64, 64, 3), np.uint8))
+        Predictor(BottomUp(), finder=None)(np.zeros((64, 64, 3), np.uint8))
+
+
+Rectangles = Any  # the class RectanglePeople of conftest.py
+TOP_DOWN = Weights("crops", "crops", (128, 96), codec="dark", codec_options={"sigma": 2.0})
+BOTTOM_UP = Weights("all.coco_256x256", "all", (256, 256), convention="classic", codec="associative_embedding")
+PEOPLE = {  # the best is not the first
+    "red": (30, 20, 130, 300, 180),
+    "green": (200, 40, 330, 310, 250),
+    "blue": (400, 100, 470, 290, 120),
+}
+BY_SCORE = ("green", "red", "blue")
+
+
+@pytest.fixture
+def crowd(rectangle_people: Rectangles) -> np.ndarray:
+    """A picture of 330 x 500 pixels with three persons."""
+    return rectangle_people.picture(330, 500, **PEOPLE)
+
+
+def places_of(rectangles: Rectangles, names: tuple[str, ...] = BY_SCORE) -> np.ndarray:
+    return np.stack([rectangles.keypoints(rectangles.edges(PEOPLE[name])) for name in names])
+
+
+@pytest.mark.parametrize("person_head", [False, True])
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_found_persons_are_refined(
+    person_head: bool, flip_test: bool, crowd: np.ndarray, rectangle_people: Rectangles
+) -> None:
+    network, finder = rectangle_people(TOP_DOWN), rectangle_people(BOTTOM_UP, person_head)
+    poses = Predictor(network, flip_test=flip_test, finder=finder)(crowd)
+    assert network.calls == [(3, 3, 128, 96)] * (2 if flip_test else 1)  # all persons in one call
+    assert {shape[0] for shape in finder.calls} == {1}  # the flip test is for the network, not for its finder
+    assert len(finder.calls) == 1 or not person_head
+    places = places_of(rectangle_people)
+    # A pixel of the heat map of the largest person is 1.25 * 281 / 32 = 11 pixels of the picture.
+    np.testing.assert_allclose(poses.keypoints, places, rtol=0, atol=5)
+    edges = np.stack([rectangle_people.edges(PEOPLE[name]) for name in BY_SCORE])
+    np.testing.assert_allclose(poses.boxes_xyxy, edges, rtol=0, atol=3 if person_head else 30)
+    box_scores, keypoint_scores = poses.person_scores / poses.scores.mean(axis=1), poses.scores.mean(axis=1)
+    brightness = np.array([PEOPLE[name][4] / 255 for name in BY_SCORE])
+    np.testing.assert_allclose(box_scores, brightness, rtol=0.15)
+    np.testing.assert_allclose(keypoint_scores, brightness, rtol=0.15)
+    assert poses.keypoint_set is TOP_DOWN.keypoint_set
+
+
+def test_the_finder_only_proposes(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    """Its keypoints need not be those of the network."""
+    network = rectangle_people(TOP_DOWN)
+    finder = rectangle_people(dataclasses.replace(BOTTOM_UP, keypoint_set=CROWDPOSE))
+    poses = Predictor(network, finder=finder)(crowd)
+    assert poses.keypoint_set is COCO
+    np.testing.assert_allclose(poses.keypoints, places_of(rectangle_people), rtol=0, atol=5)
+
+
+def test_found_persons_are_batched(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    network = rectangle_people(TOP_DOWN)
+    Predictor(network, finder=rectangle_people(BOTTOM_UP), batch_size=2)(crowd)
+    assert [shape[0] for shape in network.calls] == [2, 1]
+
+
+@pytest.mark.parametrize("bottom_up", [False, True])
+def test_min_person_score(bottom_up: bool, crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    network = rectangle_people(BOTTOM_UP if bottom_up else TOP_DOWN)
+
+    def found(score: float) -> Poses:
+        return Predictor(network, finder=rectangle_people(BOTTOM_UP), min_person_score=score)(crowd)
+
+    everybody = found(0)
+    scores = everybody.person_scores.tolist()
+    assert len(everybody) == 3 and scores == sorted(scores, reverse=True)
+    for score, count in ((scores[2], 3), (scores[2] + 1e-4, 2), (scores[1] + 1e-4, 1), (1, 0)):
+        assert_same(found(score), everybody[:count], atol=0)
+
+
+def test_min_person_score_is_for_searches_only(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    for finder in (None, rectangle_people(BOTTOM_UP)):
+        predictor = Predictor(rectangle_people(TOP_DOWN), finder=finder, min_person_score=1.0)
+        assert len(predictor(crowd, [[0, 0, 99, 99], [100, 100, 199, 199]])) == 2
+    assert len(Predictor(rectangle_people(TOP_DOWN), finder=None, min_person_score=1.0)(crowd)) == 1
+
+
+@pytest.mark.parametrize("boxes", [[30, 20, 130, 300], [], [[200, 40, 330, 310]] * 2])
+def test_given_boxes_skip_the_finder(boxes: list[Any], crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    network, finder = rectangle_people(TOP_DOWN), rectangle_people(BOTTOM_UP)
+    poses = Predictor(network, finder=finder)(crowd, boxes)
+    assert finder.calls == []
+    assert len(poses) == len(np.reshape(boxes, (-1, 4)))  # also where two boxes hold the same person
+    assert_same(poses, Predictor(network, finder=None)(crowd, boxes), atol=0)
+
+
+def test_without_a_finder_the_picture_is_one_person(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    poses = Predictor(rectangle_people(TOP_DOWN), finder=None)(crowd)
+    assert poses.boxes_xyxy.tolist() == [[0, 0, 499, 329]]
+
+
+def test_a_person_that_is_proposed_twice_is_one(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    class Twice(rectangle_people):  # type: ignore[misc, valid-type]
+        """The best person has two centres, one with a box that is too wide for suppression to take it out."""
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            outputs = super().__call__(images)
+            (_, _, y, x) = np.unravel_index(outputs["centers"].argmax(), outputs["centers"].shape)
+            outputs["centers"][..., y, x + 2] = outputs["centers"].max() - 0.1
+            outputs["box_logs"][..., y, x + 2] = outputs["box_logs"][..., y, x] + [0.9, 0, 0.9, 0]
+            return outputs
+
+    finder = Twice(BOTTOM_UP, person_head=True)
+    assert len(PersonFinder(finder).boxes(crowd)[0]) == 4
+    network = rectangle_people(TOP_DOWN)
+    poses = Predictor(network, finder=finder)(crowd)
+    assert network.calls[0][0] == 4
+    assert len(poses) == 3
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0)])
+def test_a_bottom_up_network_needs_no_finder(
+    flip_test: bool, scales: tuple[float, ...], crowd: np.ndarray, rectangle_people: Rectangles
+) -> None:
+    network, finder = rectangle_people(BOTTOM_UP), rectangle_people(BOTTOM_UP)
+    predictor = Predictor(network, flip_test=flip_test, finder=finder, scales=scales)
+    poses = predictor(crowd)
+    assert predictor.bottom_up and not Predictor(rectangle_people(TOP_DOWN), finder=None).bottom_up
+    assert finder.calls == []
+    assert [shape[0] for shape in network.calls] == [2 if flip_test else 1] * len(scales)
+    np.testing.assert_allclose(poses.keypoints, places_of(rectangle_people), rtol=0, atol=3)
+    assert_same(poses, PersonFinder(network, flip_test, scales).poses(crowd), atol=0)
+
+
+@pytest.mark.parametrize("boxes", [[0, 0, 20, 20], [], [[np.nan] * 4], "everywhere"])
+def test_a_bottom_up_network_takes_no_boxes(boxes: Any, crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+    with pytest.raises(InputError, match=r"finds people without boxes; leave them out") as caught:
+        Predictor(rectangle_people(BOTTOM_UP))(crowd, boxes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("person_head", [False, True])
+@pytest.mark.parametrize("size", [(330, 500), (1, 1), (1, 500), (3000, 20)])
+def test_nobody_is_found(size: tuple[int, int], person_head: bool, rectangle_people: Rectangles) -> None:
+    network, finder = rectangle_people(TOP_DOWN), rectangle_people(BOTTOM_UP, person_head)
+    for predictor in (Predictor(network, finder=finder), Predictor(finder)):
+        poses = predictor(np.zeros((*size, 3), np.uint8))
+        assert len(poses) == 0 and poses.keypoints.shape == (0, 17, 2)
+        assert poses.keypoints.dtype == poses.person_scores.dtype == np.float32
+        assert poses.to_dicts() == []
+    assert network.calls == []
+
+
+def test_a_grey_picture_is_searched_too(rectangle_people: Rectangles) -> None:
+    """Grey is red, green and blue in one place: three persons for this finder, one after the search for duplicates."""
+    grey = rectangle_people.picture(330, 500, red=PEOPLE["green"])[..., 0]
+    poses = Predictor(rectangle_people(TOP_DOWN), finder=rectangle_people(BOTTOM_UP))(grey)
+    np.testing.assert_allclose(poses.keypoints, places_of(rectangle_people, ("green",)), rtol=0, atol=5)
+
+
+@pytest.mark.parametrize(
+    ("finder", "message"),
+    [
+        ("litpose_xs", "There are no weights 'litpose_xs'"),
+        ("absent.onnx", r"There is no file absent\.onnx"),
+        ("lpn50", r"lpn50\.coco_128x96 finds one person a crop"),
+    ],
+)
+def test_unusable_finders(finder: str, message: str) -> None:
+    with pytest.raises(WeightsError, match=message) as caught:
+        Predictor("lpn50", finder=finder)
+    assert "\n" not in str(caught.value)
+
+
+def test_finders_have_names_too(
+    crowd: np.ndarray, networks: dict[str, Any], rectangle_people: Rectangles
+) -> None:
+    networks |= {"crops": rectangle_people(TOP_DOWN), "all": rectangle_people(BOTTOM_UP)}
+    assert len(Predictor("crops", finder="all")(crowd)) == 3
+    networks |= {DEFAULT_MODEL: networks["crops"], DEFAULT_FINDER: networks["all"]}
+    assert len(Predictor()(crowd)) == 3
+
+
+@pytest.mark.skipif(
+    not any(name.startswith(f"{DEFAULT_FINDER}.") for name in BUNDLED), reason=f"{DEFAULT_FINDER} is not bundled yet"
+)
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, DEFAULT_FINDER])
+def test_the_astronaut_is_found(model: str) -> None:
+    """With the bundled finder alone, and refined by the bundled network."""
+    poses = Predictor(model, threads=1, min_person_score=0.2)(ASTRONAUT)
+    assert len(poses) == 1
+    left, top, right, bottom = poses.boxes_xyxy[0]
+    assert left < 202 and top < 105 and right > 244 and bottom > 225  # around her eyes and shoulders
+    assert np.hypot(*(poses.keypoints[0, COCO.keypoints.index("nose")] - (223, 127))) < 30

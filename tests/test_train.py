@@ -104,7 +104,7 @@ def test_it_learns_eight_pictures(make_recipe: MakeRecipe, tmp_path: Path, capfd
     )
     assert output.err == ""
     (sample, *_) = read_samples(make_recipe().val_data.annotations, make_recipe().val_data.images)
-    poses = Predictor(best, threads=1)(sample.image_path, sample.box_xyxy)
+    poses = Predictor(best, threads=1, finder=None)(sample.image_path, sample.box_xyxy)
     assert np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1).mean() < 5  # pixels
 
 
@@ -126,7 +126,7 @@ def test_the_best_file_carries_the_record_and_the_averaged_weights(make_recipe: 
     assert_equal_states(state, averaged)
     assert not torch.equal(state["conv1.weight"], current["conv1.weight"])
     assert read_recipe(tmp_path / "run" / "recipe.yaml") == recipe
-    assert len(Predictor(best, threads=1)(np.zeros((80, 60, 3), np.uint8))) == 1
+    assert len(Predictor(best, threads=1, finder=None)(np.zeros((80, 60, 3), np.uint8))) == 1
 
 
 @pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
@@ -408,12 +408,12 @@ def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
     samples = read_samples(data.annotations, data.images)[:2]
     batch = CropSet(samples, recipe.input_size, recipe.padding, recipe.convention).__getitems__([(0, 0), (1, 1)])
     module = PoseTraining(recipe, torch.nn.Conv2d(3, 17, 1), 1)
-    images, keypoints, _ = module.images_and_targets(batch)
+    images, annotations = module.views(batch)
     for i, sample in enumerate(samples):
         seen, matrices = network_images(read_picture(sample.image_path), sample.box_xyxy[None], module.record)
         assert np.abs(images[i].numpy() - seen[0]).max() < 0.1  # of a range of about 4.7
         expected = geometry.transform(sample.keypoints[None], matrices)[0]
-        np.testing.assert_allclose(keypoints[i].numpy(), expected, atol=1e-3)
+        np.testing.assert_allclose(annotations["keypoints"][i].numpy(), expected, atol=1e-3)
 
 
 def test_the_moving_average_is_short_at_first_and_long_later() -> None:

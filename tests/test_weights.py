@@ -213,7 +213,7 @@ def test_a_file_alone_is_a_model(tmp_path: Path) -> None:
     engine = load_engine(file, threads=1)
     assert plain(engine.weights) == plain(PLAIN)
     assert engine(np.zeros((2, 3, 32, 24), np.float32))["heatmaps"].shape == (2, 17, 8, 6)
-    poses = Predictor(file)(np.zeros((50, 50, 3), np.uint8))
+    poses = Predictor(file, finder=None)(np.zeros((50, 50, 3), np.uint8))
     assert poses.keypoints.shape == (1, 17, 2)
 
 
@@ -246,7 +246,7 @@ def test_record_of_another_network(tmp_path: Path, record: Weights, network: dic
 def test_record_with_unknown_codec(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     file = write_onnx(tmp_path / "x.onnx", dataclasses.replace(PLAIN, **change))
     with pytest.raises(InputError, match=message):
-        Predictor(file)
+        Predictor(file, finder=None)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(5000)])

@@ -145,9 +145,9 @@ def read_scenes(
             person with labelled keypoints.
 
     Returns:
-        Scenes in the file's order, with at most MAX_PEOPLE persons, the largest. Crowd regions and the persons without
-        labelled keypoints are the scenes' ignored regions; the latter stay among the persons, since their boxes are
-        known.
+        Scenes in the file's order, with at most MAX_PEOPLE persons, the largest. Crowd regions, further persons and
+        those without labelled keypoints are the scenes' ignored regions; the last stay among the persons, since
+        their boxes are known.
 
     Raises:
         InputError: the file cannot be read, has another keypoint set, or holds no such picture.
@@ -182,13 +182,18 @@ def _scenes_of(
         triples = np.array(annotation["keypoints"], dtype=np.float32).reshape(k, 3)
         if box is None:
             continue
-        if annotation.get("iscrowd"):
-            ignored += [(polygon, NOTHING_KNOWN) for polygon in _outlines(annotation.get("segmentation"), box)]
-        elif len(persons) < MAX_PEOPLE:
+        kept = not annotation.get("iscrowd") and len(persons) < MAX_PEOPLE
+        if kept:
             persons.append(triples)
             boxes.append(box)
-            if not triples[:, 2].any():
-                ignored += [(polygon, BOX_KNOWN) for polygon in _outlines(annotation.get("segmentation"), box)]
+        if not kept or not triples[:, 2].any():
+            try:
+                outlines = _outlines(annotation.get("segmentation"), box)
+            except (LookupError, TypeError, ValueError):
+                raise InputError(
+                    f"{file}: a 'segmentation' of picture {picture['id']} is neither polygons nor a run-length mask."
+                ) from None
+            ignored += [(polygon, BOX_KNOWN if kept else NOTHING_KNOWN) for polygon in outlines]
     if not persons:
         return []
     triples = np.stack(persons)
@@ -215,9 +220,15 @@ def _outlines(segmentation: Any, box: np.ndarray) -> list[np.ndarray]:
     """Return the (n, 2) polygons of an annotation, in picture pixels; its box where it has none we can read.
 
     A run-length mask (COCO's crowds) is turned into its outlines.
+
+    Raises:
+        LookupError, TypeError, ValueError: the annotation is broken.
     """
     if isinstance(segmentation, list) and segmentation:
-        return [np.array(polygon, dtype=np.float32).reshape(-1, 2) for polygon in segmentation]
+        polygons = [np.array(polygon, dtype=np.float32).reshape(-1, 2) for polygon in segmentation]
+        if not all(np.isfinite(polygon).all() for polygon in polygons):
+            raise ValueError("not a number")
+        return polygons
     if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
         height, width = segmentation["size"]
         counts = segmentation["counts"]  # runs of 0 and 1 in turn, column after column

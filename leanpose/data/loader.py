@@ -47,7 +47,8 @@ class CropSet(Dataset):
 
     A crop shows the padded box at the scale of the network input with a margin around it, so that one affine on the
     crop gives any view. Crops of scenes have a fourth channel: what is known about the persons at each pixel
-    (coco_style.known_map; 0 outside the picture). Items are asked for in batches of (position, draw) pairs; the draw's number seeds its noise.
+    (coco_style.known_map; 0 outside the picture). Items are asked for in batches of (position, draw) pairs; the
+    draw's number seeds its noise.
 
     Args:
         samples: annotated persons, or scenes; not both.

@@ -10,7 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from leanpose.data.augment import NO_AUGMENTATION, NOISE, Augmentation, augment  # noqa: E402
+from leanpose.data.augment import (  # noqa: E402
+    NO_AUGMENTATION,
+    NOISE,
+    Augmentation,
+    RandomViews,
+    augment,
+    draw_views,
+)
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.geometry import CONVENTIONS, Convention  # noqa: E402
 from leanpose.keypoint_sets import COCO, KeypointSet  # noqa: E402
@@ -260,6 +267,178 @@ def test_outside_the_crop_is_black() -> None:
     images, _, _ = augment(crops, keypoints, visibility, random_noise(40), settings, INPUT, COCO)
     assert images.min() == 0
     assert images.max() == pytest.approx(200)
+
+
+SCENE_VIEWS = VIEWS | {
+    "zoomed out": Augmentation(flip=0, scale=0.2, rotation=0, zoom=1.2),
+    "uniform": Augmentation(flip=0.5, scale=0.4, rotation=45, rotation_probability=0.8, shift=0.1, uniform=True),
+}
+COLOURED = Augmentation(0.5, 0.4, 45, 0.8, shift=0.1, brightness=0.5, contrast=0.5, saturation=0.5)
+
+
+def views_of(count: int, settings: Augmentation, convention: Convention = "udp") -> RandomViews:
+    return draw_views(random_noise(count), settings, CROP, INPUT, convention)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("settings", SCENE_VIEWS.values(), ids=SCENE_VIEWS)
+def test_all_points_of_a_view_follow_its_pixels(settings: Augmentation, convention: Convention) -> None:
+    """Three dots a crop, each in two channels of which one does not change colour, stand for three persons."""
+    count = 60
+    random = np.random.default_rng(3)
+    centres = torch.from_numpy(random.uniform([20, 26], [52, 70], (count, 3, 2)).astype(np.float32))
+    views = views_of(count, settings, convention)
+    points = views.points(centres[:, :, None])[:, :, 0]  # (B, P, K, 2), as scenes have them
+    torch.testing.assert_close(points, views.points(centres))
+    compared = 0
+    for person in range(3):
+        dots = blobs(centres[:, person])
+        images = views.images(torch.cat([dots, dots[..., :1]], dim=3))
+        assert images.shape == (count, 4, *INPUT)
+        position = points[:, person]
+        inside = ((position > 11) & (position < torch.tensor([INPUT[1] - 12, INPUT[0] - 12]))).all(1)
+        for channels in (images[inside, :3], images[inside, 3:]):
+            found = torch.stack([centroid(image) for image in channels])
+            assert (found - position[inside]).norm(dim=1).max() < 0.3
+        compared += int(inside.sum())
+    assert compared >= 30
+
+
+def test_points_that_are_not_there_stay_so() -> None:
+    points = torch.full((5, 2, 17, 2), torch.nan)
+    points[:, 0, 3] = torch.tensor([30.0, 40.0])
+    moved = views_of(5, STRONG).points(points)
+    assert moved.shape == points.shape
+    assert torch.equal(moved.isnan(), points.isnan())
+    assert views_of(5, STRONG).boxes(torch.full((5, 2, 4), torch.nan)).isnan().all()
+
+
+def random_boxes(count: int) -> torch.Tensor:
+    """Return (count, 4, 4) boxes xyxy in crops, each with an area, some beyond the border."""
+    random = np.random.default_rng(5)
+    start = random.uniform(-20, 60, (count, 4, 2))
+    return torch.from_numpy(np.concatenate([start, start + random.uniform(1, 50, (count, 4, 2))], 2).astype(np.float32))
+
+
+def corners(boxes: torch.Tensor) -> torch.Tensor:
+    """Return (B, P, 4, 2) of (B, P, 4)."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack([torch.stack(pair, -1) for pair in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))], -2)
+
+
+@pytest.mark.parametrize("name", ["flip", "zoom", "shift", "zoomed out"])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_boxes_that_are_not_turned_are_exact(name: str, convention: Convention) -> None:
+    boxes, views = random_boxes(40), views_of(40, SCENE_VIEWS[name], convention)
+    moved = views.points(corners(boxes))
+    expected = torch.cat([moved.amin(2), moved.amax(2)], dim=-1)
+    torch.testing.assert_close(views.boxes(boxes), expected, rtol=0, atol=1e-4)
+    assert not torch.allclose(expected, boxes, atol=3)
+
+
+def test_turned_boxes_lie_inside_the_turned_rectangle_and_around_its_ellipse() -> None:
+    boxes, views = random_boxes(200), views_of(200, SCENE_VIEWS["uniform"])
+    found, moved = views.boxes(boxes), views.points(corners(boxes))
+    largest = torch.cat([moved.amin(2), moved.amax(2)], dim=-1)
+    inward = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    slack = (found - largest) * inward
+    assert slack.min() > -1e-3
+    assert slack.max() > 1  # it is not that of the corners
+    torch.testing.assert_close(found[..., :2] + found[..., 2:], moved.mean(2) * 2, rtol=0, atol=1e-3)
+
+    turns = torch.linspace(0, 2 * torch.pi, 721)
+    circle = torch.stack([turns.cos(), turns.sin()], -1)  # (N, 2)
+    middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
+    ellipse = views.points(middle[:, :, None] + half[:, :, None] * circle)
+    around = torch.cat([ellipse.amin(2), ellipse.amax(2)], dim=-1)
+    torch.testing.assert_close(found, around, rtol=0, atol=0.01)
+
+
+def test_a_quarter_turn_exchanges_the_sides_of_a_box() -> None:
+    views = RandomViews(
+        linear=torch.tensor([[[0.0, -1.0], [1.0, 0.0]]]),
+        centre=torch.tensor([[40.0, 50.0]]),
+        middle=torch.tensor([24.0, 32.0]),
+        mirrored=torch.tensor([False]),
+        colours=torch.ones(1, 3),
+        input_size=INPUT,
+    )
+    found = views.boxes(torch.tensor([[[30.0, 48.0, 50.0, 52.0]]]))  # 20 wide, 4 high, around the centre
+    torch.testing.assert_close(found, torch.tensor([[[22.0, 22.0, 26.0, 42.0]]]))
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_names_change_sides_in_mirrored_views_only(dim: int) -> None:
+    views = views_of(20, STRONG)
+    assert 0 < views.mirrored.sum() < 20
+    shape = (20, 17, 3) if dim == 1 else (20, 3, 17)
+    values = torch.arange(20 * 17 * 3).view(shape)
+    named = views.names(values, COCO, dim)
+    swapped = values[:, COCO.flip_index] if dim == 1 else values[:, :, COCO.flip_index]
+    for i, mirrored in enumerate(views.mirrored.tolist()):
+        assert torch.equal(named[i], swapped[i] if mirrored else values[i])
+    assert not torch.equal(named, values)
+
+
+def test_uniform_draws_fill_the_stated_range() -> None:
+    count = 2000
+    settings = Augmentation(
+        flip=0.5, scale=0.5, rotation=30, rotation_probability=1, shift=0.2, zoom=1.25, uniform=True
+    )
+    views = views_of(count, settings)
+    zoom = torch.linalg.det(views.linear).abs().sqrt()
+    degrees = torch.rad2deg(torch.atan2(-views.linear[:, 0, 1], views.linear[:, 1, 1]))
+    shift = (views.centre - torch.tensor([(CROP[1] - 1) / 2, (CROP[0] - 1) / 2])) / INPUT[0]
+    for values, middle, reach in (
+        (zoom, 1.25, 0.5),
+        (degrees, 0.0, 30.0),
+        (shift[:, 0], 0.0, 0.2),
+        (shift[:, 1], 0.0, 0.2),
+    ):
+        deviates = (values - middle) / reach
+        assert -1 - 1e-4 <= deviates.min() < -0.99
+        assert 0.99 < deviates.max() <= 1 + 1e-4
+        quarters = torch.histc(deviates, 4, -1, 1) / count
+        assert (quarters - 0.25).abs().max() < 0.03
+
+
+def test_normal_draws_lie_around_the_mean_zoom() -> None:
+    views = views_of(2000, Augmentation(flip=0, scale=0.5, rotation=30, rotation_probability=1, zoom=1.25))
+    zoom = torch.linalg.det(views.linear).sqrt()
+    assert zoom.mean().item() == pytest.approx(1.25, abs=0.03)
+    assert 0.75 - 1e-4 <= zoom.min() < zoom.max() <= 1.75 + 1e-4
+    assert (zoom - 1.25).abs().median() < 0.5 * 0.75  # nearer to the middle than most of a range
+
+
+def test_a_fourth_channel_does_not_change_colour() -> None:
+    crops = torch.cat([random_crops(8), torch.full((8, *CROP, 1), 255, dtype=torch.uint8)], dim=3)
+    crops[:, 30:60, 20:50, 3] = 128
+    noise = random_noise(8)
+    plain = Augmentation(0.5, 0.4, 45, 0.8, shift=0.1)
+    coloured, expected = (
+        draw_views(noise, settings, CROP, INPUT).images(crops) for settings in (COLOURED, plain)
+    )
+    assert torch.equal(coloured[:, 3], expected[:, 3])
+    assert not torch.allclose(coloured[:, :3], expected[:, :3], atol=5)
+    three = draw_views(noise, COLOURED, CROP, INPUT).images(crops[..., :3])
+    assert torch.equal(coloured[:, :3], three)  # and does not change the others
+    assert expected[:, 3].min() == 0  # outside the crop
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"zoom": 0.2}, "scale must be below zoom, 0.2, not 0.3"),
+        ({"zoom": 0.75, "scale": 0.75}, "scale must be below zoom, 0.75, not 0.75"),
+        ({"zoom": -1, "scale": 0}, "scale must be below zoom, -1, not 0"),
+        ({"zoom": float("nan")}, "scale must be below zoom, nan, not 0.3"),
+    ],
+    ids=str,
+)
+def test_zoom_must_stay_above_zero(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Augmentation(**settings)
+    Augmentation(zoom=1.5, scale=1.2)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leanpose.data.coco_style import box_from_xywh, read_annotations, read_detections, read_samples
+from leanpose.data.coco_style import (
+    ALL_KNOWN,
+    BOX_KNOWN,
+    MAX_PEOPLE,
+    NOTHING_KNOWN,
+    Views,
+    box_from_xywh,
+    known_map,
+    read_annotations,
+    read_detections,
+    read_samples,
+    read_scenes,
+)
 from leanpose.errors import InputError
-from leanpose.keypoint_sets import COCO, LSP
+from leanpose.keypoint_sets import COCO, LSP, KeypointSet
+from leanpose.structures import Scene
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data"
+FISH = KeypointSet("fish", ("head", "tail"), (("head", "tail"),), "test")
+UNLABELLED = [0, 0, 0, 0, 0, 0]
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -184,6 +199,202 @@ def test_a_folder_or_binary_file_is_an_error(tmp_path: Path) -> None:
             read_samples(path, tmp_path)
 
 
+def persons(*changes: dict[str, Any], **picture: Any) -> dict[str, Any]:
+    """Return a file of one picture with one person for each of the changes; `picture` changes the picture."""
+    values = content()
+    values["images"][0] |= picture
+    values["annotations"] = [content(**change)["annotations"][0] for change in changes]
+    return values
+
+
+def scenes_of(tmp_path: Path, values: dict[str, Any], views: Views = "pictures") -> list[Scene]:
+    return read_scenes(written(tmp_path, values), tmp_path / "pictures", FISH, views)
+
+
+def test_a_picture_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
+    small = {"bbox": [60, 10, 10, 20], "keypoints": [61, 11, 1, 62, 12, 2]}
+    (scene,) = scenes_of(tmp_path, persons(small, {}))
+    assert scene.image_path == str(tmp_path / "pictures" / "a.jpg")
+    assert scene.image_id == 7
+    np.testing.assert_array_equal(scene.boxes_xyxy, [[10, 20, 39, 59], [60, 10, 69, 29]])  # the larger one first
+    expected = np.array([[[12.5, 25], [np.nan, np.nan]], [[61, 11], [62, 12]]], np.float32)
+    np.testing.assert_array_equal(scene.keypoints, expected)
+    assert scene.visibility.tolist() == [[2, 0], [1, 2]]
+    assert (scene.keypoints.dtype, scene.visibility.dtype, scene.boxes_xyxy.dtype) == (np.float32, np.int8, np.float32)
+    assert scene.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "square"),
+    [(100, 80, [10, 0, 89, 79]), (80, 101, [0, 10.5, 79, 89.5]), (60, 60, [0, 0, 59, 59])],
+)
+def test_views_of_pictures_are_laid_around_the_centre_square(
+    tmp_path: Path, width: int, height: int, square: list[float]
+) -> None:
+    (scene,) = scenes_of(tmp_path, persons({}, {}, width=width, height=height))
+    np.testing.assert_array_equal(scene.box_xyxy, np.array(square, np.float32))
+
+
+def test_views_of_persons_are_laid_around_each_with_labelled_keypoints(tmp_path: Path) -> None:
+    unlabelled = {"bbox": [40, 0, 50, 60], "keypoints": UNLABELLED}
+    values = persons({"bbox": [1, 2, 10, 20]}, unlabelled, {"bbox": [5, 6, 20, 30]}, {"iscrowd": 1})
+    scenes = scenes_of(tmp_path, values, "persons")
+    np.testing.assert_array_equal([scene.box_xyxy for scene in scenes], [[5, 6, 24, 35], [1, 2, 10, 21]])
+    for scene in scenes:  # everybody is in each
+        np.testing.assert_array_equal(scene.boxes_xyxy, [[40, 0, 89, 59], [5, 6, 24, 35], [1, 2, 10, 21]])
+        assert {level for _, level in scene.ignored} == {NOTHING_KNOWN, BOX_KNOWN}
+
+
+def test_scenes_come_in_the_order_of_the_pictures(tmp_path: Path) -> None:
+    values = persons({"image_id": 2}, {"image_id": 9}, {"image_id": 2})
+    values["images"] = [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in (9, 5, 2)]
+    scenes = scenes_of(tmp_path, values)  # 5 has nobody
+    assert [(scene.image_id, len(scene.visibility)) for scene in scenes] == [(9, 1), (2, 2)]
+
+
+def test_persons_without_area_are_in_no_scene(tmp_path: Path) -> None:
+    (scene,) = scenes_of(tmp_path, persons({"bbox": [10, 20, 0, 40]}, {"bbox": [200, 20, 30, 40]}, {}))
+    np.testing.assert_array_equal(scene.boxes_xyxy, [[10, 20, 39, 59]])
+    assert scene.ignored == ()
+
+
+def runs(mask: np.ndarray) -> dict[str, Any]:
+    """Return a mask as COCO's run lengths: of 0 and 1 in turn, column after column."""
+    flat = mask.T.ravel().astype(int)
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff([0, *ends, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *lengths] if flat[0] else lengths}
+
+
+def rectangles(*corners: tuple[int, int, int, int]) -> np.ndarray:
+    """Return an (80, 100) mask that is true inside x1, y1, x2, y2, edges included."""
+    mask = np.zeros((80, 100), bool)
+    for x1, y1, x2, y2 in corners:
+        mask[y1 : y2 + 1, x1 : x2 + 1] = True
+    return mask
+
+
+def polygon(x1: float, y1: float, x2: float, y2: float) -> list[float]:
+    return [x1, y1, x2, y1, x2, y2, x1, y2]
+
+
+BOX = rectangles((10, 20, 39, 59))  # of `content`
+ONE, TWO = (50, 5, 70, 30), (3, 40, 20, 79)
+OUTLINES: dict[str, tuple[Any, np.ndarray]] = {
+    "polygon": ([polygon(*ONE)], rectangles(ONE)),
+    "polygon between pixels": ([polygon(50.4, 4.6, 69.6, 30.4)], rectangles(ONE)),
+    "two polygons": ([polygon(*ONE), polygon(*TWO)], rectangles(ONE, TWO)),
+    "polygon over the border": ([polygon(-20, 40, 20, 200)], rectangles((0, 40, 20, 79))),
+    "run lengths": (runs(rectangles(ONE)), rectangles(ONE)),
+    "run lengths of two parts": (runs(rectangles(ONE, TWO)), rectangles(ONE, TWO)),
+    "run lengths from the first pixel": (runs(rectangles((0, 0, 30, 9))), rectangles((0, 0, 30, 9))),
+    "compressed run lengths": ({"size": [80, 100], "counts": "PPYo0"}, BOX),
+    "none": (None, BOX),
+    "no polygon": ([], BOX),
+}
+
+
+@pytest.mark.parametrize("kind", OUTLINES)
+@pytest.mark.parametrize("level", [BOX_KNOWN, NOTHING_KNOWN])
+def test_crowds_and_persons_without_keypoints_are_ignored(tmp_path: Path, kind: str, level: int) -> None:
+    segmentation, mask = OUTLINES[kind]
+    change = {"iscrowd": 1} if level == NOTHING_KNOWN else {"keypoints": UNLABELLED}
+    (scene,) = scenes_of(tmp_path, persons(change | {"segmentation": segmentation}, {"bbox": [5, 6, 20, 30]}))
+    known = known_map(scene, (80, 100))
+    np.testing.assert_array_equal(known, np.where(mask, level, ALL_KNOWN))
+    boxes = [[5, 6, 24, 35]]
+    if level == BOX_KNOWN:  # still a person, whose box is learned
+        boxes.insert(0, [10, 20, 39, 59])
+        assert np.isnan(scene.keypoints[0]).all()
+        assert scene.visibility[0].tolist() == [0, 0]
+    np.testing.assert_array_equal(scene.boxes_xyxy, boxes)
+
+
+def test_the_largest_persons_are_kept_and_the_others_ignored(tmp_path: Path) -> None:
+    sides = np.random.default_rng(0).permutation(np.arange(5, 5 + MAX_PEOPLE + 3)).tolist()
+    values = persons(*({"bbox": [side, 0, side, side]} for side in sides))
+    (scene,) = scenes_of(tmp_path, values)
+    assert len(scene.visibility) == MAX_PEOPLE
+    assert scene.boxes_xyxy[:, 0].tolist() == list(range(MAX_PEOPLE + 7, 7, -1))
+    expected = np.where(rectangles((5, 0, 9, 4), (6, 0, 11, 5), (7, 0, 13, 6)), NOTHING_KNOWN, ALL_KNOWN)
+    np.testing.assert_array_equal(known_map(scene, (80, 100)), expected)
+    assert len(scenes_of(tmp_path, values, "persons")) == MAX_PEOPLE
+
+
+@pytest.mark.parametrize("side", ["width", "height"])
+@pytest.mark.parametrize("value", [None, "wide"])
+def test_scenes_need_the_size_of_their_picture(tmp_path: Path, side: str, value: Any) -> None:
+    with pytest.raises(InputError, match=r"set\.json: picture 7 lacks its 'width' and 'height' in pixels"):
+        scenes_of(tmp_path, persons({}, **{side: value}))
+
+
+def test_scenes_of_other_keypoints_are_an_error(tmp_path: Path) -> None:
+    file = written(tmp_path, content())
+    with pytest.raises(InputError, match=r"set\.json has the keypoints 'fish', not 'coco'"):
+        read_scenes(file, tmp_path, COCO)
+
+
+@pytest.mark.parametrize(
+    ("values", "views"),
+    [
+        (content() | {"annotations": []}, "pictures"),
+        (content(iscrowd=1), "pictures"),
+        (content(bbox=[10, 20, 0, 40]), "pictures"),
+        (content(keypoints=UNLABELLED), "persons"),
+    ],
+    ids=["no annotation", "only crowds", "no area", "nothing labelled"],
+)
+def test_a_file_without_scenes_is_an_error(tmp_path: Path, values: dict[str, Any], views: Views) -> None:
+    with pytest.raises(InputError, match=r"set\.json holds no picture with an annotated person"):
+        scenes_of(tmp_path, values, views)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 2, 3]],
+        [["a", "b"]],
+        [5],
+        [[1, 2, float("nan"), 4]],
+        {"counts": [10, 5]},
+        {"counts": [10, 5], "size": [80, 100]},
+        {"counts": [8005, -5], "size": [80, 100]},
+        {"counts": ["a"], "size": [80, 100]},
+        {"counts": [8000], "size": 8000},
+    ],
+    ids=str,
+)
+def test_a_broken_segmentation_is_one_clear_error(tmp_path: Path, segmentation: Any) -> None:
+    values = persons({"segmentation": segmentation}, {"iscrowd": 1, "segmentation": segmentation})
+    message = r"set\.json: a 'segmentation' of picture 7 is neither polygons nor a run-length mask"
+    with pytest.raises(InputError, match=message):
+        scenes_of(tmp_path, values)
+    del values["annotations"][1]
+    assert len(scenes_of(tmp_path, values)) == 1  # nobody looks at those of labelled persons
+
+
+def scene(*ignored: tuple[list[float], int]) -> Scene:
+    """Return a scene of nobody with regions x1, y1, x2, y2 at levels."""
+    regions = tuple((np.array(polygon(*corners), np.float32).reshape(-1, 2), level) for corners, level in ignored)
+    return Scene("a.png", 1, np.zeros(4), np.zeros((0, 2, 2)), np.zeros((0, 2), np.int8), np.zeros((0, 4)), regions)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_overlapping_regions_the_least_known_counts(swapped: bool) -> None:
+    regions = [([10, 10, 50, 50], BOX_KNOWN), ([30, 30, 70, 70], NOTHING_KNOWN)]
+    known = known_map(scene(*reversed(regions) if swapped else regions), (80, 100))
+    assert (known.dtype, known.shape) == (np.uint8, (80, 100))
+    expected = np.full((80, 100), ALL_KNOWN)
+    expected[10:51, 10:51] = BOX_KNOWN
+    expected[30:71, 30:71] = NOTHING_KNOWN
+    np.testing.assert_array_equal(known, expected)
+
+
+def test_where_nothing_is_ignored_all_is_known() -> None:
+    assert (known_map(scene(), (20, 30)) == ALL_KNOWN).all()
+    assert ALL_KNOWN > BOX_KNOWN > NOTHING_KNOWN == 0  # 0 is also what lies outside the picture
+
+
 def test_detections_of_other_categories_are_left_out(tmp_path: Path) -> None:
     person = {"image_id": 7, "bbox": [-3, 2, 300, 4], "score": 0.5, "category_id": 1}
     unnamed = {"image_id": 7, "bbox": [1, 2, 3, 4], "score": 0.25}
@@ -214,3 +425,15 @@ def test_real_sets_hold_the_persons_that_their_readme_counts(name: str, count: i
     samples = read_samples(REAL / f"{name}.json", REAL / folder / "images", COCO)
     assert len(samples) == count
     assert all(Path(sample.image_path).is_file() for sample in samples[:20])
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not on this machine")
+def test_real_scenes_hold_the_persons_that_real_samples_are() -> None:
+    folder = REAL / "coco"
+    samples = read_samples(folder / "val.json", folder / "images")
+    pictures, around = (
+        read_scenes(folder / "val.json", folder / "images", COCO, views) for views in ("pictures", "persons")
+    )
+    assert len({scene.image_path for scene in pictures}) == len(pictures) <= 280
+    assert len(around) == len(samples)  # a view each
+    assert sum(int((scene.visibility > 0).any(axis=1).sum()) for scene in pictures) == len(samples)

@@ -13,14 +13,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from leanpose import geometry  # noqa: E402
-from leanpose.data.augment import NOISE  # noqa: E402
-from leanpose.data.coco_style import read_samples  # noqa: E402
+from leanpose.data.augment import NOISE, Augmentation, draw_views  # noqa: E402
+from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN, Views, known_map, read_samples  # noqa: E402
 from leanpose.data.loader import CropSet, DataSource, MixedSampler, draw_noise, read_sources  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.geometry import CONVENTIONS, Convention  # noqa: E402
 from leanpose.keypoint_sets import COCO, LSP  # noqa: E402
 from leanpose.pictures import read_picture  # noqa: E402
-from leanpose.structures import Sample  # noqa: E402
+from leanpose.structures import Sample, Scene  # noqa: E402
 
 INPUT = (64, 48)
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -102,6 +102,95 @@ def test_noise_is_uniform_and_independent() -> None:
     np.testing.assert_allclose(noise.std(0), 12**-0.5, atol=0.02)
     np.testing.assert_allclose(np.corrcoef(noise.T), np.eye(NOISE), atol=0.1)
     np.testing.assert_allclose(np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1], 0, atol=0.1)
+
+
+SQUARE = (64, 64)
+
+
+@pytest.fixture
+def scenes(samples: list[Sample]) -> list[Scene]:
+    """Return scenes of two, no and one person: two of them views of one picture with two ignored regions."""
+
+    def scene(name: str, box: list[float], persons: list[int], *ignored: tuple[list[list[float]], int]) -> Scene:
+        chosen = [samples[i] for i in persons]
+        return Scene(
+            image_path=next(sample.image_path for sample in samples if sample.image_id == name),
+            image_id=name,
+            box_xyxy=np.array(box, np.float32),
+            keypoints=np.stack([person.keypoints for person in chosen] or [np.zeros((17, 2), np.float32)])[: len(chosen)],
+            visibility=np.stack([person.visibility for person in chosen] or [np.zeros(17, np.int8)])[: len(chosen)],
+            boxes_xyxy=np.stack([person.box_xyxy for person in chosen] or [np.zeros(4, np.float32)])[: len(chosen)],
+            ignored=tuple((np.array(corners, np.float32), level) for corners, level in ignored),
+        )
+
+    crowd = ([[60.0, 40], [90, 40], [90, 70], [60, 70]], NOTHING_KNOWN)
+    unlabelled = ([[100.0, 60], [130, 60], [130, 110], [100, 110]], BOX_KNOWN)
+    return [
+        scene("a.png", [25, 0, 174, 149], [0, 2], crowd, unlabelled),
+        scene("b.png", [25, 0, 174, 149], []),
+        scene("a.png", [40, 30, 90, 120], [0], crowd, unlabelled),
+    ]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_crops_of_scenes_carry_what_is_known(scenes: list[Scene], convention: Convention) -> None:
+    crops = CropSet(scenes, SQUARE, padding=1.0, convention=convention)
+    batch = crops.__getitems__([(0, 0), (1, 1), (2, 2)])
+    assert batch["crops"].dtype == torch.uint8
+    assert batch["crops"].shape == (3, 96, 96, 4)
+    for i, scene in enumerate(scenes):
+        (matrix,) = geometry.crop_matrices(scene.box_xyxy[None], SQUARE, 1.0, convention)
+        matrix[:, 2] += 16
+        picture = read_picture(scene.image_path)
+        expected = geometry.crop(np.dstack([picture, known_map(scene, picture.shape[:2])]), matrix, (96, 96))
+        np.testing.assert_array_equal(batch["crops"][i].numpy(), expected)
+    everybody, nobody = batch["crops"][0, ..., 3], batch["crops"][1, ..., 3]
+    assert set(nobody.unique().tolist()) >= {0, ALL_KNOWN}
+    assert (everybody[:10] == 0).all() and (everybody[-10:] == 0).all()  # above and below the picture
+    matrix = geometry.crop_matrices(scenes[0].box_xyxy[None], SQUARE, 1.0, convention) + [0, 0, 16]
+    for place, level in (((75, 55), NOTHING_KNOWN), ((115, 85), BOX_KNOWN), ((150, 30), ALL_KNOWN)):
+        x, y = geometry.transform(np.array([[place]], float), matrix)[0, 0].round().astype(int)
+        assert everybody[y, x] == level
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_persons_of_scenes_are_carried_and_filled_up(scenes: list[Scene], convention: Convention) -> None:
+    batch = CropSet(scenes, SQUARE, padding=1.2, convention=convention).__getitems__([(0, 0), (1, 1), (2, 2)])
+    assert {name: tuple(values.shape) for name, values in batch.items()} == {
+        "crops": (3, 96, 96, 4),
+        "keypoints": (3, 2, 17, 2),
+        "visibility": (3, 2, 17),
+        "boxes_xyxy": (3, 2, 4),
+        "noise": (3, NOISE),
+    }
+    for i, scene in enumerate(scenes):
+        matrix = geometry.crop_matrices(scene.box_xyxy[None], SQUARE, 1.2, convention) + [0, 0, 16]
+        count = len(scene.visibility)
+        for person in range(count):
+            expected = geometry.transform(scene.keypoints[person, None], matrix)[0]
+            np.testing.assert_allclose(batch["keypoints"][i, person].numpy(), expected, atol=1e-3)
+            corners = geometry.transform(scene.boxes_xyxy[person].reshape(1, 2, 2), matrix)
+            np.testing.assert_allclose(batch["boxes_xyxy"][i, person].numpy(), corners.ravel(), atol=1e-3)
+            assert batch["visibility"][i, person].tolist() == scene.visibility[person].tolist()
+        assert batch["keypoints"][i, count:].isnan().all()
+        assert batch["boxes_xyxy"][i, count:].isnan().all()
+        assert (batch["visibility"][i, count:] == 0).all()
+
+
+def test_the_same_draw_is_the_same_view(scenes: list[Scene]) -> None:
+    settings = Augmentation(brightness=0.3, shift=0.1)
+    sets = [CropSet(scenes, SQUARE, seed=3, threads=threads) for threads in (1, 2)]
+    batches = [sets[0].__getitems__([(0, 5), (2, 8)]), sets[1].__getitems__([(2, 8), (1, 2), (0, 5), (0, 6)])]
+    seen = []
+    for batch in batches:
+        views = draw_views(batch["noise"], settings, sets[0].crop_size, SQUARE)
+        seen.append((views.images(batch["crops"]), views.points(batch["keypoints"]), views.boxes(batch["boxes_xyxy"])))
+    for one, other in zip(*seen, strict=True):
+        torch.testing.assert_close(one, other[[2, 0]], rtol=0, atol=1e-3, equal_nan=True)
+    assert not torch.allclose(seen[1][0][2], seen[1][0][3], atol=5)  # another draw is another view
+    one = sets[0][(2, 8)]
+    for name, values in batches[0].items():
+        torch.testing.assert_close(one[name], values[1], rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_missing_picture_is_named(samples: list[Sample]) -> None:
@@ -203,3 +292,18 @@ def test_sources_become_one_keypoint_set(people: MakePeople) -> None:
     np.testing.assert_array_equal(sets[1][0].keypoints[ankle], own.keypoints[0])
     with pytest.raises(InputError, match="no data"):
         read_sources([], COCO)
+
+
+@pytest.mark.parametrize("views", ["pictures", "persons"])
+def test_sources_are_read_as_scenes_where_views_are_given(people: MakePeople, views: Views) -> None:
+    coco, images = people("coco", count=3)
+    ((first, *others),) = read_sources([DataSource(str(coco), str(images))], COCO, views)
+    assert len(others) == 2
+    assert isinstance(first, Scene)
+    sample = read_samples(coco, images)[0]
+    expected = sample.box_xyxy if views == "persons" else [0, 10, 99, 109]  # of 100 x 120 pixels
+    np.testing.assert_array_equal(first.box_xyxy, np.asarray(expected, np.float32))
+    np.testing.assert_array_equal(first.keypoints[0], sample.keypoints)
+    lsp, lsp_images = people("lsp", count=1, keypoint_set=LSP)
+    with pytest.raises(InputError, match="has the keypoints 'lsp', not 'coco'"):
+        read_sources([DataSource(str(lsp), str(lsp_images))], COCO, views)

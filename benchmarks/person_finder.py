@@ -1,0 +1,97 @@
+"""How well a bottom-up network finds persons: recall of its boxes at a number of false boxes a picture, by size.
+
+    python benchmarks/person_finder.py MODEL --data coco/val.json --images coco/images
+
+MODEL is a name or a file. Both kinds of proposals are measured: those of the network's person head, if it has one, and
+boxes around the poses that grouping finds. A box is right when its IoU with an annotated person that no better box
+took is at least 0.5; boxes on crowds are neither right nor false. Persons without labelled keypoints count too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from leanpose.codecs.center_box import CenterBox
+from leanpose.data.coco_style import box_from_xywh, read_annotations
+from leanpose.find import PersonFinder
+from leanpose.geometry import iou
+from leanpose.pictures import read_picture
+from leanpose.runtime import load_engine
+
+FALSE_BOXES = (0.3, 1, 3)  # a picture
+SIZES = {"all": (0, np.inf), "small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}  # square root of the area
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--images", required=True)
+    options = parser.parse_args()
+    content, _ = read_annotations(options.data)
+    finder = PersonFinder(load_engine(options.model))
+    finder.person_codec = CenterBox(score_threshold=0.01)  # the whole curve
+    for kind in ("person head", "poses"):
+        scores: list[np.ndarray] = []  # of all boxes
+        hits: list[np.ndarray] = []  # whether each is right, or on a crowd (then NaN)
+        person_sizes: list[np.ndarray] = []
+        hit_sizes: list[np.ndarray] = []
+        for image in tqdm(content["images"], kind, disable=None):
+            picture = read_picture(Path(options.images) / image["file_name"])
+            if kind == "poses":
+                poses = finder.poses(picture)
+                boxes, box_scores = poses.boxes_xyxy, poses.person_scores
+            else:
+                boxes, box_scores = finder.boxes(picture)
+            entries = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+            truth = [box_from_xywh(a["bbox"], image) for a in entries]
+            crowd = np.array([bool(a["iscrowd"]) for a in entries], dtype=bool)
+            sizes = np.sqrt([a["area"] for a in entries])
+            right, size_of = match(boxes, np.array(truth, dtype=np.float32).reshape(-1, 4), crowd, sizes)
+            scores.append(box_scores)
+            hits.append(right)
+            hit_sizes.append(size_of)
+            person_sizes.append(sizes[~crowd])
+        report(kind, *map(np.concatenate, (scores, hits, hit_sizes, person_sizes)), len(content["images"]))
+
+
+def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each box (best first) 1 if it is right, 0 if false, NaN on a crowd; and the size of its person."""
+    right, size_of = np.zeros(len(boxes)), np.full(len(boxes), np.nan)
+    overlap = iou(boxes, truth) if len(truth) else np.zeros((len(boxes), 0))
+    taken = np.zeros(len(truth), dtype=bool)
+    for i, row in enumerate(overlap):
+        free = np.where(taken | crowd, 0, row)
+        if free.size and free.max() >= 0.5:
+            best = int(free.argmax())
+            taken[best], right[i], size_of[i] = True, 1, sizes[best]
+        elif crowd.any():
+            inside = np.minimum(boxes[i, 2:], truth[crowd, 2:]) - np.maximum(boxes[i, :2], truth[crowd, :2])
+            area = np.prod(boxes[i, 2:] - boxes[i, :2])
+            if (np.prod(inside.clip(0), axis=1) > 0.5 * area).any():
+                right[i] = np.nan
+    return right, size_of
+
+
+def report(kind: str, scores: np.ndarray, hits: np.ndarray, hit_sizes: np.ndarray, sizes: np.ndarray, n: int) -> None:
+    order = np.argsort(-scores, kind="stable")
+    scores, hits, hit_sizes = scores[order], hits[order], hit_sizes[order]
+    false = np.cumsum(hits == 0)
+    print(f"{kind}: {len(scores)} boxes in {n} pictures, {len(sizes)} persons")
+    print("false boxes a picture   score  " + "  ".join(f"{name:>6}" for name in SIZES) + "   recall, %")
+    for limit in FALSE_BOXES:
+        count = int(np.searchsorted(false, limit * n, side="right"))
+        cells = []
+        for low, high in SIZES.values():
+            found = ((hit_sizes[:count] >= low) & (hit_sizes[:count] < high)).sum()
+            cells.append(f"{100 * found / max(1, ((sizes >= low) & (sizes < high)).sum()):6.1f}")
+        lowest = scores[count - 1] if count else np.nan
+        print(f"{min(limit, false[-1] / n if len(false) else 0):>21.2f}  {lowest:6.3f}  " + "  ".join(cells))
+
+
+if __name__ == "__main__":
+    main()
