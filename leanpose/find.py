@@ -28,14 +28,18 @@ class PersonFinder:
             multiples of 64. Heat maps are averaged over all of them, tags come from the one nearest to 1.
 
     Raises:
-        WeightsError: the record has no bottom-up codec.
+        WeightsError: the record has no bottom-up codec, or another convention than "classic".
         InputError: there is no scale, or one is not above 0 or larger than 10.
     """
 
     def __init__(self, engine: Engine, flip_test: bool = False, scales: Sequence[float] = (1.0,)) -> None:
         weights = engine.weights
         if weights.codec != "associative_embedding":
-            raise WeightsError(f"{weights.name} finds one person a crop, not the persons of a picture; use litepose_xs.")
+            raise WeightsError(
+                f"{weights.name} finds one person a crop, not the persons of a picture; use litepose_xs."
+            )
+        if weights.convention != "classic":
+            raise WeightsError(f"{weights.name} must have the convention 'classic', in which whole pictures are laid.")
         self._engine = engine
         self.weights = weights
         self.flip_test = flip_test
@@ -65,15 +69,16 @@ class PersonFinder:
             boxes_xyxy (N, 4) float32 picture pixels and scores (N,), best first: from the network's person head, or,
             where it has none, around the poses it finds.
         """
-        images, matrix, input_size = picture_image(picture, self.weights, self._short_sides[0])
-        outputs = self._engine(images)
-        if "centers" not in outputs:
+        if self.weights.model_options.get("person_head"):
+            images, matrix, input_size = picture_image(picture, self.weights, self._short_sides[0])
+            outputs = self._engine(images)
+            boxes, scores = self.person_codec.decode(outputs["centers"][0, 0], outputs["box_logs"][0])  # map pixels
+            size = (outputs["centers"].shape[2], outputs["centers"].shape[3])
+            corners = geometry.heatmap_to_input(boxes.reshape(1, -1, 2), input_size, size, self.weights.convention)
+            boxes = geometry.transform(corners, geometry.invert(matrix)).reshape(-1, 4)
+        else:
             poses = self.poses(picture)
-            return poses.boxes_xyxy, poses.person_scores
-        boxes, scores = self.person_codec.decode(outputs["centers"][0, 0], outputs["box_logs"][0])  # map pixels
-        size = (outputs["centers"].shape[2], outputs["centers"].shape[3])
-        corners = geometry.heatmap_to_input(boxes.reshape(1, -1, 2), input_size, size, self.weights.convention)
-        boxes = geometry.transform(corners, geometry.invert(matrix)).reshape(-1, 4)
+            boxes, scores = poses.boxes_xyxy, poses.person_scores
         height, width = picture.shape[:2]
         boxes = boxes.clip(0, [width - 1, height - 1, width - 1, height - 1]).astype(np.float32)
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
@@ -94,9 +99,12 @@ class PersonFinder:
 
     def _merged(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return heat maps (T, K, h, w) and tags (T, K, h, w) of one input; T is 2 with the flip test, else 1."""
+        outputs = self._engine(np.concatenate([image, image[..., ::-1]]) if self.flip_test else image)
+        if "heatmaps_2" not in outputs:
+            raise WeightsError(f"'{self.weights.model}' finds one person a crop: give its record another codec.")
+        heatmaps, tags = merge_scales(outputs)
         if not self.flip_test:
-            return merge_scales(self._engine(image))
-        heatmaps, tags = merge_scales(self._engine(np.concatenate([image, image[..., ::-1]])))
+            return heatmaps, tags
         flip_index = self.weights.keypoint_set.flip_index
         for maps in (heatmaps, tags):
             maps[1] = flip_back(maps[1], flip_index)

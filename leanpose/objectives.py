@@ -115,7 +115,7 @@ class BottomUp:
     def check(self, outputs: Mapping[str, torch.Tensor]) -> None:
         if "heatmaps_4" not in outputs:
             raise WeightsError(
-                f"'{self.recipe.model}' does not find people bottom-up: leave views out and use a codec of single persons."
+                f"'{self.recipe.model}' does not find people bottom-up: leave views out and use another codec."
             )
 
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:

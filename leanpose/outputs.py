@@ -172,7 +172,7 @@ def to_json(source: str, size: tuple[int, int], poses: Poses) -> dict[str, Any]:
 
 
 def to_csv(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> str:
-    """Return one row a person: picture, person, score, box, then x, y and score of every keypoint."""
+    """Return one row a person: picture, person, score, box, then x, y and score of every keypoint, empty if absent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     header: list[str] = []
@@ -184,7 +184,7 @@ def to_csv(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> str:
         for i in range(len(poses)):
             cells = [f"{v:.2f}" for v in poses.boxes_xyxy[i]]
             for (x, y), score in zip(poses.keypoints[i], poses.scores[i], strict=True):
-                cells += [f"{x:.2f}", f"{y:.2f}", f"{score:.4f}"]
+                cells += [f"{x:.2f}", f"{y:.2f}", f"{score:.4f}"] if np.isfinite([x, y]).all() else ["", "", ""]
             writer.writerow([source, i, f"{poses.person_scores[i]:.4f}", *cells])
     return text.getvalue()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,16 @@ class Predictor:
         self.batch_size = batch_size
         self.min_person_score = min_person_score
         self.bottom_up = self.weights.codec == "associative_embedding"
-        self._finder: PersonFinder | None = None
+        self._make_finder: Callable[[], PersonFinder] | None = None
         if self.bottom_up:
-            self._finder = PersonFinder(self._engine, flip_test, scales)
+            people = PersonFinder(self._engine, flip_test, scales)
+            self._make_finder = lambda: people
+        elif tuple(scales) != (1.0,):
+            raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
         else:
             self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
             if finder is not None:
-                self._finder = PersonFinder(loaded(finder))
+                self._make_finder = cache(lambda: PersonFinder(loaded(finder)))  # loaded when it is first needed
 
     def __call__(self, picture: Source, boxes: Any = None) -> Poses:
         """Return the poses of all persons in one picture.
@@ -95,8 +99,8 @@ class Predictor:
                 given to a bottom-up network.
         """
         array = read_picture(picture)
-        if boxes is None and self._finder is not None:
-            return self._found(array, self._finder)
+        if boxes is None and self._make_finder is not None:
+            return self._found(array, self._make_finder())
         if self.bottom_up:
             raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
         return self._in_boxes(array, check_boxes(boxes, array.shape[:2]))

@@ -135,6 +135,14 @@ class Recipe:
             raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
         if self.views is not None and self.codec != "associative_embedding":
             raise InputError(f"Views of '{self.views}' need the codec associative_embedding, not '{self.codec}'.")
+        if self.views is not None and self.convention != "classic":
+            raise InputError(f"Views of '{self.views}' need the convention classic, not '{self.convention}'.")
+        height, width = self.input_size
+        if self.views is not None and (height != width or height % 64):
+            raise InputError(
+                f"Views of '{self.views}' need an input_size of two equal sides that are multiples of 64, the short side "
+                f"of a whole picture, not {height}x{width}."
+            )
         if self.views is None and self.codec == "associative_embedding":
             raise InputError("The codec associative_embedding learns all persons in view: give views, such as persons.")
         if self.views is None and self.loss_weights:

@@ -162,9 +162,10 @@ class KeepBest(Callback):
         assert loader is not None
         done = f", going on after epoch {trainer.current_epoch}" if trainer.current_epoch else ""
         parts = f" ({trainer.world_size} processes)" if trainer.world_size > 1 else ""
+        what = "pictures" if recipe.views == "pictures" else "persons"
         _say(
             module,
-            f"{self.folder.name}: {recipe.model} at {height}x{width}, {len(loader.dataset)} persons, {recipe.epochs} "
+            f"{self.folder.name}: {recipe.model} at {height}x{width}, {len(loader.dataset)} {what}, {recipe.epochs} "
             f"epochs of {steps // recipe.epochs} steps on {trainer.strategy.root_device}{parts}{done}",
         )
 
@@ -185,7 +186,8 @@ class KeepBest(Callback):
             self.best = metrics["AP"]
         if better and trainer.is_global_zero:
             suffix = ", flip test" if recipe.flip_test else ""
-            key = f"{Path(recipe.val_data.annotations).name}, annotated boxes{suffix}"
+            shown = "whole pictures" if recipe.views else "annotated boxes"
+            key = f"{Path(recipe.val_data.annotations).name}, {shown}{suffix}"
             record = recipe.weights({f"{name} ({key})": value for name, value in metrics.items()})
             save_network(self.folder / "best.safetensors", module.network, record)
 

@@ -4,6 +4,7 @@ network made of a few lines takes for persons."""
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,6 +76,8 @@ class RectanglePeople:
         self.weights = weights or Weights(
             "rectangles.coco_256x256", "rectangles", (256, 256), convention="classic", codec="associative_embedding"
         )
+        if person_head:
+            self.weights = dataclasses.replace(self.weights, model_options={"person_head": True})
         self.person_head = person_head
         self.absent = absent
         self.calls: list[tuple[int, ...]] = []
@@ -144,7 +147,9 @@ class RectanglePeople:
         half = 0.5 if self.weights.codec == "associative_embedding" else 0.0  # it decodes to the middle of a pixel
         for number, brightness, box in people:
             points = input_to_heatmap(self.keypoints(box, self.weights.keypoint_set), size, map_size, convention) - half
-            points += np.array([0.03, 0.02]) * (points / map_size[::-1] + 0.1)  # else two pixels may be equal: two peaks
+            points += np.array([0.03, 0.02]) * (
+                points / map_size[::-1] + 0.1
+            )  # else two pixels may be equal: two peaks
             for k in range(len(names)):
                 if names[k] not in self.absent:
                     squared = (x - points[k, 0]) ** 2 + (y - points[k, 1]) ** 2

@@ -334,7 +334,9 @@ def test_the_bundled_model_runs_through(people: MakePeople, tmp_path: Path) -> N
     assert 0 <= metrics["AP"] <= metrics["AP50"] <= 1
     results = json.loads((tmp_path / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 2]
-    unflipped = predict_picture(evaluation.Predictor("lpn50", threads=1, finder=None), annotated_boxes(annotations, images)[0])
+    unflipped = predict_picture(
+        evaluation.Predictor("lpn50", threads=1, finder=None), annotated_boxes(annotations, images)[0]
+    )
     assert unflipped[0]["keypoints"] != results[0]["keypoints"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import leanpose.export as exporting  # noqa: E402
 from leanpose.checkpoints import save_network  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
 from leanpose.export import ExportReport, export, to_onnx  # noqa: E402
+from leanpose.find import PersonFinder  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
+from leanpose.pictures import read_picture  # noqa: E402
 from leanpose.predict import Predictor  # noqa: E402
-from leanpose.runtime import OnnxRuntimeEngine, TorchEngine  # noqa: E402
+from leanpose.runtime import OnnxRuntimeEngine, TorchEngine, load_engine  # noqa: E402
 from leanpose.weights import Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -211,3 +214,156 @@ def test_the_output_is_quiet(folder: Path, capfd: pytest.CaptureFixture[str]) ->
     model = to_onnx(network, record)
     assert model.metadata_props
     assert capfd.readouterr() == ("", "")
+
+
+OUTPUTS = {"heatmaps_4": (14, 4), "tags": (14, 4), "heatmaps_2": (14, 2), "centers": (1, 4), "box_logs": (4, 4)}
+BOTTOM_UP = Weights(
+    "litepose_xs.lsp_64x64", "litepose_xs", (64, 64), LSP, convention="classic", codec="associative_embedding",
+    codec_options={"upsample": False}, model_options={"person_head": True}, note="another test",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bottom_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with b.safetensors, litepose_xs with its person head and heat maps of about 1."""
+    folder = tmp_path_factory.mktemp("bottom_up")
+    torch.manual_seed(0)
+    network = create_model("litepose_xs", 14, person_head=True)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    for layer in (network.person.center, network.person.box):
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    torch.nn.init.zeros_(network.person.center.bias)
+    network.eval()
+    with torch.inference_mode():
+        outputs = network(torch.randn(8, 3, 64, 64))
+        for i, name in enumerate(("heatmaps_4", "heatmaps_2")):
+            for branch in (network.final_refined, network.final_raw):
+                branch[i].conv[3].weight /= outputs[name].amax().item()
+    save_network(folder / "b.safetensors", network, BOTTOM_UP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bottom_up_reports(bottom_up: Path) -> dict[str, ExportReport]:
+    """Return, by storage, the reports of float32.onnx and float16.onnx, written beside b.safetensors."""
+    return {
+        storage: export(str(bottom_up / "b.safetensors"), out=str(bottom_up / f"{storage}.onnx"), storage=storage)
+        for storage in ("float32", "float16")
+    }
+
+
+both_storages = pytest.mark.parametrize("storage", ["float32", "float16"])
+
+
+@both_storages
+def test_bottom_up_report(storage: str, bottom_up_reports: dict[str, ExportReport], bottom_up: Path) -> None:
+    report, file, half = bottom_up_reports[storage], bottom_up / f"{storage}.onnx", storage == "float16"
+    assert report.file == str(file)
+    assert report.inputs == 4
+    assert (1e-5 if half else 0) < report.difference < (0.03 if half else 1e-4)
+    assert half or report.pixel_difference < 0.01
+    assert report.megabytes == pytest.approx(file.stat().st_size / 1e6)
+    parameters = sum(p.numel() for p in create_model("litepose_xs", 14, person_head=True).parameters())
+    assert report.megabytes < parameters * (2.6 if half else 4.6) / 1e6
+
+
+@pytest.mark.parametrize("size", [(1, 64, 64), (3, 32, 96), (1, 160, 128), (2, 512, 64)], ids=str)
+@both_storages
+def test_bottom_up_takes_pictures_of_any_size(
+    storage: str, size: tuple[int, int, int], bottom_up_reports: dict[str, ExportReport], bottom_up: Path
+) -> None:
+    count, height, width = size
+    file, weights_file = bottom_up / f"{storage}.onnx", bottom_up / "b.safetensors"
+    exported, original = OnnxRuntimeEngine(file, 1), TorchEngine.from_file(weights_file, 1)
+    images = np.random.default_rng(5).standard_normal((count, 3, height, width)).astype(np.float32)
+    found, expected = exported(images), original(images)
+    assert {name: maps.shape for name, maps in found.items()} == {
+        name: (count, channels, height // stride, width // stride) for name, (channels, stride) in OUTPUTS.items()
+    }
+    for name, maps in expected.items():
+        assert found[name].dtype == np.float32
+        tolerance = (0.03 if storage == "float16" else 1e-4) * np.abs(maps).max()
+        np.testing.assert_allclose(found[name], maps, rtol=0, atol=tolerance, err_msg=name)
+
+
+@both_storages
+def test_bottom_up_names_and_record(storage: str, bottom_up_reports: dict[str, ExportReport], bottom_up: Path) -> None:
+    file = bottom_up / f"{storage}.onnx"
+    model = onnx.load(file)
+    (images,) = model.graph.input
+    assert images.name == "images"
+    axes = [axis.dim_value or axis.dim_param for axis in images.type.tensor_type.shape.dim]
+    assert axes[1] == 3
+    assert all(isinstance(axis, str) and axis for axis in (axes[0], *axes[2:]))
+    assert [value.name for value in model.graph.output] == list(OUTPUTS)
+    assert {entry.key: entry.value for entry in model.metadata_props} == BOTTOM_UP.to_metadata()
+    assert str(Path(exporting.__file__).parent).encode() not in file.read_bytes()
+
+
+def test_bottom_up_file_predicts_as_the_network(
+    bottom_up_reports: dict[str, ExportReport], bottom_up: Path, people: MakePeople
+) -> None:
+    _, pictures = people(count=1)
+    picture = read_picture(pictures / "1.png")
+    files = bottom_up / "float32.onnx", bottom_up / "b.safetensors"
+    for flip_test in (False, True):
+        found, expected = (Predictor(file, threads=1, flip_test=flip_test)(picture) for file in files)
+        assert len(found) == len(expected) > 1
+        np.testing.assert_allclose(found.person_scores, expected.person_scores, atol=1e-4)
+        np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.01)
+        assert found.keypoint_set.name == "lsp"
+    (boxes, scores), (wanted, _) = (PersonFinder(load_engine(file, threads=1)).boxes(picture) for file in files)
+    assert len(scores) > 0
+    np.testing.assert_allclose(boxes, wanted, atol=0.01)
+
+
+def test_bottom_up_pictures_of_a_data_set_are_compared(
+    bottom_up_reports: dict[str, ExportReport],
+    bottom_up: Path,
+    people: MakePeople,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    annotations, pictures = people(count=3)
+    content = json.loads(annotations.read_text())
+    content["annotations"] += content["annotations"]  # two persons a picture
+    annotations.write_text(json.dumps(content))
+    exported = onnx.load(bottom_up / "float32.onnx")
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
+    shapes = []
+    run = OnnxRuntimeEngine.__call__
+    monkeypatch.setattr(
+        OnnxRuntimeEngine, "__call__", lambda self, images: shapes.append(images.shape) or run(self, images)
+    )
+    more = export(
+        str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"), data=str(annotations), images=str(pictures)
+    )
+    assert more.inputs == 3
+    assert more.difference < 1e-4
+    assert shapes == [(1, 3, 128, 64)] * 3
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("fault", [1.01, np.nan])
+def test_every_output_of_a_bottom_up_network_is_checked(
+    output: str, fault: float, bottom_up: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(exporting, "to_onnx", lambda *_: onnx.ModelProto())
+    engine = TorchEngine.from_file(bottom_up / "b.safetensors", 1)
+
+    class Faulty:
+        def __init__(self, path: Path) -> None:
+            pass
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            outputs = engine(images)
+            return outputs | {output: outputs[output] * np.float32(fault)}
+
+    monkeypatch.setattr(exporting, "OnnxRuntimeEngine", Faulty)
+    with pytest.raises(WeightsError, match=r"The export failed its check and was not written"):
+        export(str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"))
+    assert list(tmp_path.iterdir()) == []

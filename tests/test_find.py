@@ -132,7 +132,7 @@ def test_boxes_without_a_person_head(rectangle_people: Rectangles) -> None:
     picture = rectangle_people.picture(480, 640, **PICTURES[480, 640])
     boxes, scores = finder.boxes(picture)
     poses = finder.poses(picture)
-    np.testing.assert_array_equal(boxes, poses.boxes_xyxy)
+    np.testing.assert_array_equal(boxes, poses.boxes_xyxy.clip(0, [639, 479, 639, 479]))
     np.testing.assert_array_equal(scores, poses.person_scores)
     assert len(boxes) == 3
 
@@ -233,6 +233,18 @@ def test_a_network_of_single_persons_finds_nobody(codec: str, rectangle_people: 
     with pytest.raises(WeightsError, match=r"made\.coco_256x256 finds one person a crop") as caught:
         PersonFinder(rectangle_people(replace(RECORD, codec=codec)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_a_record_of_all_persons_with_a_network_of_single_ones(flip_test: bool, rectangle_people: Rectangles) -> None:
+    class Single(rectangle_people):  # type: ignore[misc, valid-type]
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            return {"heatmaps": super().__call__(images)["heatmaps_4"]}
+
+    finder = PersonFinder(Single(RECORD), flip_test)
+    for find in (finder.poses, finder.boxes):
+        with pytest.raises(WeightsError, match="'made' finds one person a crop: give its record another codec"):
+            find(np.zeros((60, 60, 3), np.uint8))
 
 
 def test_a_parameter_that_the_codec_does_not_have(rectangle_people: Rectangles) -> None:

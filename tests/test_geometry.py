@@ -379,7 +379,9 @@ def test_maps_of_another_input_are_laid_in_place(
     expected = ramps(new, new_size, strides[1])
     result = relaid_maps(maps, (old, old_size), (new, new_size), expected.shape[1:])
     assert result.shape == expected.shape and result.dtype == np.float32
-    inside = ((expected >= maps.min(axis=(1, 2))[:, None, None]) & (expected <= maps.max(axis=(1, 2))[:, None, None])).all(0)
+    inside = (
+        (expected >= maps.min(axis=(1, 2))[:, None, None]) & (expected <= maps.max(axis=(1, 2))[:, None, None])
+    ).all(0)
     assert inside.mean() > 0.7
     pixel = strides[0] / old[0, 0, 0]  # of the old map; OpenCV places samples on a grid of 1/32 pixel
     np.testing.assert_allclose(result[:, inside], expected[:, inside], rtol=0, atol=pixel / 16)

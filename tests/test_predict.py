@@ -447,13 +447,11 @@ def test_a_grey_picture_is_searched_too(rectangle_people: Rectangles) -> None:
 )
 def test_unusable_finders(finder: str, message: str) -> None:
     with pytest.raises(WeightsError, match=message) as caught:
-        Predictor("lpn50", finder=finder)
+        Predictor("lpn50", finder=finder)(ASTRONAUT)
     assert "\n" not in str(caught.value)
 
 
-def test_finders_have_names_too(
-    crowd: np.ndarray, networks: dict[str, Any], rectangle_people: Rectangles
-) -> None:
+def test_finders_have_names_too(crowd: np.ndarray, networks: dict[str, Any], rectangle_people: Rectangles) -> None:
     networks |= {"crops": rectangle_people(TOP_DOWN), "all": rectangle_people(BOTTOM_UP)}
     assert len(Predictor("crops", finder="all")(crowd)) == 3
     networks |= {DEFAULT_MODEL: networks["crops"], DEFAULT_FINDER: networks["all"]}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 
 from leanpose.codecs import create_codec  # noqa: E402
@@ -14,6 +14,7 @@ from leanpose.data.augment import Augmentation  # noqa: E402
 from leanpose.data.loader import DataSource  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
+from leanpose.objectives import create_objective  # noqa: E402
 from leanpose.recipe import Recipe, read_recipe  # noqa: E402
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
@@ -41,7 +42,10 @@ def test_shipped_recipes_load(file: Path) -> None:
     recipe = read_recipe(file)
     assert recipe.weights().input_size == recipe.input_size
     create_codec(recipe.codec, **recipe.codec_options)
-    create_model(recipe.model, 17, **recipe.model_options)
+    with torch.inference_mode(), torch.device("meta"):
+        network = create_model(recipe.model, len(recipe.weights().keypoint_set), **recipe.model_options)
+        outputs = network.eval()(torch.zeros(1, 3, *recipe.training_size))
+    create_objective(recipe).check(outputs)
     assert f"leanpose train recipes/{file.name}" in file.read_text()  # its head says how it is run
 
 
@@ -76,10 +80,35 @@ def test_values_get_their_types(recipe_file: Path) -> None:
         ("train_data=[{annotations: b, images: c, share: 2}]", "train_data", [DataSource("b", "c", 2.0)]),
         ("channels_last=false", "channels_last", False),
         ("milestones=[1,2]", "milestones", [1, 2]),
+        ("view_size=[64, 32]", "view_size", (64, 32)),
+        ("view_size=null", "view_size", None),
+        ("augmentation={zoom: 1.2, uniform: true}", "augmentation", Augmentation(zoom=1.2, uniform=True)),
     ],
 )
 def test_changes(recipe_file: Path, change: str, key: str, value: object) -> None:
     assert getattr(read_recipe(recipe_file, [change]), key) == value
+
+
+def test_bottom_up_keys(recipe_file: Path) -> None:
+    changes = [
+        "model=litepose_xs",
+        "views=persons",
+        "convention=classic",
+        "codec=associative_embedding",
+        "loss_weights={pull: 1}",
+    ]
+    recipe = read_recipe(recipe_file, [*changes, "model_options.person_head=true"])
+    assert (recipe.views, recipe.loss_weights) == ("persons", {"pull": 1.0})
+    record = recipe.weights()
+    assert (record.codec, record.model_options) == ("associative_embedding", {"person_head": True})
+
+
+def test_training_shows_the_view_size_or_else_the_input_size(recipe_file: Path) -> None:
+    recipe = read_recipe(recipe_file)
+    assert recipe.training_size == recipe.input_size == (256, 192)
+    smaller = read_recipe(recipe_file, ["view_size=[128, 96]"])
+    assert smaller.training_size == (128, 96)
+    assert smaller.input_size == smaller.weights().input_size == (256, 192)
 
 
 def test_the_last_change_counts(recipe_file: Path) -> None:
@@ -119,6 +148,18 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("augmentation: {flip: 2}", "flip must be between 0 and 1, not 2.0"),
         ("schedule: step", "needs milestones"),
         ("{epochs: 3, validate_every: 4}", "validate_every must be at most the number of epochs, 3, not 4"),
+        ("views: crowd", "views must be one of 'pictures', 'persons' or null, not crowd"),
+        ("view_size: 64", "view_size must be tuple[int, int] or null, not 64"),
+        ("view_size: [64]", "view_size must be tuple[int, int] or null, not [64]"),
+        ("max_minutes: long", "max_minutes must be float or null, not long"),
+        ("views: persons", "Views of 'persons' need the codec associative_embedding, not 'udp'"),
+        ("{views: pictures, codec: dark}", "Views of 'pictures' need the codec associative_embedding, not 'dark'"),
+        ("{views: pictures, codec: associative_embedding}", "need the convention classic, not 'udp'"),
+        ("codec: associative_embedding", "codec associative_embedding learns all persons in view: give views"),
+        ("loss_weights: {pull: 1}", "loss_weights are for bottom-up training: give views, or leave loss_weights out"),
+        ("loss_weights: {pull: high}", "loss_weights must be float, not high"),
+        ("loss_weights: 3", "loss_weights must be dict, not 3"),
+        ("augmentation: {zoom: 0.3}", "scale must be below zoom, 0.3, not 0.3"),
     ],
 )
 def test_refused_values(recipe_file: Path, more: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Poses and Sample: checks when made, selection, JSON and COCO forms."""
+"""Poses, Sample and Scene: checks when made, selection, JSON and COCO forms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP
-from leanpose.structures import Poses, Sample
+from leanpose.structures import Poses, Sample, Scene
 
 
 def some_poses(n: int = 3, ids: bool = False) -> Poses:
@@ -65,6 +65,30 @@ def test_samples_check_their_shapes(field: str, value: np.ndarray) -> None:
     Sample(**good)
     with pytest.raises(InputError, match=field):
         Sample(**good | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("box_xyxy", np.zeros((1, 4))),
+        ("keypoints", np.zeros((3, 16, 2))),
+        ("keypoints", np.zeros((2, 17, 2))),
+        ("boxes_xyxy", np.zeros((2, 4))),
+        ("boxes_xyxy", [[0, 0, 1, 1]] * 3),
+    ],
+)
+def test_scenes_check_their_shapes(field: str, value: object) -> None:
+    good: dict[str, Any] = {
+        "image_path": "a.jpg",
+        "image_id": 1,
+        "box_xyxy": np.zeros(4),
+        "keypoints": np.zeros((3, 17, 2)),
+        "visibility": np.zeros((3, 17)),
+        "boxes_xyxy": np.zeros((3, 4)),
+    }
+    assert Scene(**good).ignored == ()
+    with pytest.raises(InputError, match=field):
+        Scene(**good | {field: value})
 
 
 def test_poses_are_frozen() -> None:

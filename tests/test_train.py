@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,11 +29,13 @@ from leanpose.checkpoints import read_state  # noqa: E402
 from leanpose.data.coco_style import read_samples  # noqa: E402
 from leanpose.data.loader import CropSet  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
+from leanpose.find import PersonFinder  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.pictures import read_picture  # noqa: E402
 from leanpose.predict import Predictor, network_images  # noqa: E402
 from leanpose.recipe import Recipe, read_recipe  # noqa: E402
+from leanpose.runtime import load_engine  # noqa: E402
 from leanpose.train import PoseTraining, _moving_average, train, train_recipe  # noqa: E402
 from leanpose.weights import Weights  # noqa: E402
 
@@ -76,6 +80,12 @@ def recipe_file(people: MakePeople, tmp_path: Path) -> Path:
 def make_recipe(recipe_file: Path) -> MakeRecipe:
     """Return a function from key=value words to a recipe."""
     return lambda *changes: read_recipe(recipe_file, changes)
+
+
+BOTTOM_UP = (
+    "model=litepose_xs", "model_options={person_head: true}", "codec=associative_embedding", "input_size=[64,64]",
+    "codec_options={sigma: 1.5, upsample: false}", "convention=classic", "views=persons", "padding=1.2",
+)  # fmt: skip
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -129,13 +139,68 @@ def test_the_best_file_carries_the_record_and_the_averaged_weights(make_recipe: 
     assert len(Predictor(best, threads=1, finder=None)(np.zeros((80, 60, 3), np.uint8))) == 1
 
 
-@pytest.mark.parametrize("interruption", [RuntimeError, KeyboardInterrupt])
-def test_a_resumed_run_is_an_unbroken_one(
-    interruption: type[BaseException], make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_bottom_up_it_learns_two_pictures(
+    make_recipe: MakeRecipe, people: MakePeople, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    annotations, images = people("two", count=2)
+    content = json.loads(annotations.read_text())
+    for entry in content["images"]:  # made square, so that training sees all that prediction sees
+        picture = cv2.imread(str(images / entry["file_name"]))
+        cv2.imwrite(str(images / entry["file_name"]), cv2.copyMakeBorder(picture, 0, 0, 0, 20, cv2.BORDER_REPLICATE))
+        entry["width"] = 120
+    annotations.write_text(json.dumps(content))
+    data = f"{{annotations: {annotations}, images: {images}}}"
+    recipe = make_recipe(
+        *BOTTOM_UP, "views=pictures", "padding=1.0", "augmentation={flip: 0, scale: 0, rotation: 0}",
+        f"train_data=[{data}]", f"val_data={data}", "epochs=1", "samples_per_epoch=300", "batch_size=2",
+        "codec_options.detection_threshold=0.3", "foreground_weight=10", "learning_rate=0.01", "ema_decay=0.9",
+        "loss_weights={boxes: 0.1, pull: 0.1, push: 0.1}",
+    )  # fmt: skip
+    best = train(recipe)
+    state, metadata = read_state(best)
+    record = Weights.from_metadata(metadata, "best")
+    assert record.metrics["AP50 (people.json, whole pictures)"] > 0.4
+    output = capfd.readouterr()
+    assert re.fullmatch(
+        r"stage0: litepose_xs at 64x64, 2 pictures, 1 epochs of 150 steps on cpu\n"
+        r"epoch 1/1  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
+        output.out,
+    )
+    assert output.err == ""
+
+    assert (record.model, record.input_size) == ("litepose_xs", (64, 64))
+    assert record.model_options == {"person_head": True}
+    assert record.codec == "associative_embedding"
+    assert record.codec_options == {"sigma": 1.5, "upsample": False, "detection_threshold": 0.3}
+    assert (record.convention, record.padding) == ("classic", 1.0)
+    assert "person.center.weight" in state
+    finder = PersonFinder(load_engine(best, threads=1))
+    predictor = Predictor(best, threads=1)
+    for sample in read_samples(annotations, images):
+        poses = predictor(sample.image_path)
+        distances = np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1)
+        assert np.nanmedian(distances) < 5  # pixels
+        boxes, _ = finder.boxes(read_picture(sample.image_path))
+        assert geometry.iou(boxes[:1], sample.box_xyxy[None]).item() > 0.6
+
+
+@pytest.mark.parametrize(
+    ("interruption", "method"),
+    [(RuntimeError, ()), (KeyboardInterrupt, ()), (RuntimeError, BOTTOM_UP)],
+    ids=["error", "Ctrl-C", "bottom-up"],
+)
+def test_a_resumed_run_is_an_unbroken_one(
+    interruption: type[BaseException],
+    method: tuple[str, ...],
+    make_recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    views = "{shift: 0.1, zoom: 1.2, uniform: true" if method else "{half_body: 0.5"
     changes = (
+        *method,
         "learning_rate=0.003", "gradient_clip=1.0", "warmup_steps=2", "ema_decay=0.8", "epochs=3", "validate_every=2",
-        "augmentation={half_body: 0.5, brightness: 0.2}", "weight_decay=0.1",
+        f"augmentation={views}, brightness: 0.2}}", "weight_decay=0.1",
     )  # fmt: skip
     whole = make_recipe(*changes, f"out={tmp_path / 'whole'}")
     broken = make_recipe(*changes, f"out={tmp_path / 'broken'}")
@@ -307,8 +372,20 @@ def test_a_run_is_not_overwritten(recipe_file: Path, tmp_path: Path) -> None:
         (["val_data.annotations=absent.json"], "There is no file absent.json"),
         (["val_data.images=absent"], "1.png; check the images of val_data"),
         (["train_data=[]"], "no data to train on"),
+        (["view_size=[60,48]"], "height 60, but both sides must be multiples of 16"),
+        (["codec=associative_embedding"], "give views, such as persons"),
+        (["views=persons"], "need the codec associative_embedding, not 'dark'"),
+        ([*BOTTOM_UP, "codec=dark"], "need the codec associative_embedding, not 'dark'"),
+        ([*BOTTOM_UP, "views=null"], "give views, such as persons"),
+        ([*BOTTOM_UP, "views=crowd"], "views must be one of 'pictures', 'persons' or null, not crowd"),
+        ([*BOTTOM_UP, "view_size=[64,72]"], "width 72, but both sides must be multiples of 16: use width 64 or 80"),
+        ([*BOTTOM_UP, "loss_weights={pul: 1}"], "There is no loss 'pul'. Did you mean 'pull'?"),
+        ([*BOTTOM_UP, "model=lpn50", "model_options={}"], "'lpn50' does not find people bottom-up"),
+        ([*BOTTOM_UP, "model_options={persons_head: true}"], "Did you mean 'person_head'?"),
+        ([*BOTTOM_UP, "codec_options={sigm: 1}"], "no parameter 'sigm'. Did you mean 'sigma'?"),
+        ([*BOTTOM_UP, "keypoint_set=lsp"], "has the keypoints 'coco', not 'lsp'"),
     ],
-    ids=lambda value: value[0].partition("=")[0] if isinstance(value, list) else "",
+    ids=lambda value: value[-1].partition("=")[0] if isinstance(value, list) else "",
 )
 def test_nothing_is_written_when_a_recipe_cannot_run(
     changes: list[str], message: str, make_recipe: MakeRecipe, tmp_path: Path
@@ -316,6 +393,7 @@ def test_nothing_is_written_when_a_recipe_cannot_run(
     with pytest.raises(LeanposeError) as caught:
         train(make_recipe(*changes))
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -428,3 +506,33 @@ def test_a_bottom_up_network_is_refused_before_anything_is_written(make_recipe: 
     with pytest.raises(WeightsError, match="bottom-up"):
         train(make_recipe("model=litepose_xs"))
     assert not (tmp_path / "run").exists()
+
+
+def test_losses_of_bottom_up_training_are_logged_by_name(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe(*BOTTOM_UP, "epochs=1", "loss_weights={pull: 0.1}"))
+    (log,) = (tmp_path / "run" / "stage0" / "csv").glob("*/metrics.csv")
+    rows = [row for row in csv.DictReader(log.open()) if row["loss"]]
+    names = ("heatmaps", "push", "pull", "centers", "boxes")
+    assert rows
+    for row in rows:
+        parts = [float(row[f"loss {name}"]) for name in names]
+        assert float(row["loss"]) == pytest.approx(sum(parts), rel=1e-4)
+
+
+def test_bottom_up_training_ends_where_nobody_is_found(make_recipe: MakeRecipe) -> None:
+    best = train(make_recipe(*BOTTOM_UP, "epochs=1", "samples_per_epoch=4", "codec_options.detection_threshold=50"))
+    assert len(Predictor(best, threads=1)(np.zeros((80, 60, 3), np.uint8))) == 0
+    record = Weights.from_metadata(read_state(best)[1], "best")
+    assert record.metrics["AP (people.json, whole pictures)"] == 0
+
+
+def test_a_second_bottom_up_run_starts_from_the_first(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """As in recipes/litepose_xs_256_cpu.yaml: first around persons, then of whole pictures."""
+    first = train(make_recipe(*BOTTOM_UP, "epochs=1", "view_size=[32,48]", f"out={tmp_path / 'first'}"))
+    assert Weights.from_metadata(read_state(first)[1], "first").input_size == (64, 64)
+    second = make_recipe(
+        *BOTTOM_UP, "epochs=1", "views=pictures", f"start={first}", "learning_rate=1e-9", "ema_decay=0"
+    )
+    one, other = (read_state(file)[0] for file in (first, train(second)))
+    for name in (name for name in one if name.endswith("weight")):
+        torch.testing.assert_close(other[name], one[name], rtol=0, atol=1e-6)

@@ -415,9 +415,7 @@ def test_a_fourth_channel_does_not_change_colour() -> None:
     crops[:, 30:60, 20:50, 3] = 128
     noise = random_noise(8)
     plain = Augmentation(0.5, 0.4, 45, 0.8, shift=0.1)
-    coloured, expected = (
-        draw_views(noise, settings, CROP, INPUT).images(crops) for settings in (COLOURED, plain)
-    )
+    coloured, expected = (draw_views(noise, settings, CROP, INPUT).images(crops) for settings in (COLOURED, plain))
     assert torch.equal(coloured[:, 3], expected[:, 3])
     assert not torch.allclose(coloured[:, :3], expected[:, :3], atol=5)
     three = draw_views(noise, COLOURED, CROP, INPUT).images(crops[..., :3])

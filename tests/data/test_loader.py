@@ -117,9 +117,9 @@ def scenes(samples: list[Sample]) -> list[Scene]:
             image_path=next(sample.image_path for sample in samples if sample.image_id == name),
             image_id=name,
             box_xyxy=np.array(box, np.float32),
-            keypoints=np.stack([person.keypoints for person in chosen] or [np.zeros((17, 2), np.float32)])[: len(chosen)],
-            visibility=np.stack([person.visibility for person in chosen] or [np.zeros(17, np.int8)])[: len(chosen)],
-            boxes_xyxy=np.stack([person.box_xyxy for person in chosen] or [np.zeros(4, np.float32)])[: len(chosen)],
+            keypoints=np.array([person.keypoints for person in chosen], np.float32).reshape(-1, 17, 2),
+            visibility=np.array([person.visibility for person in chosen], np.int8).reshape(-1, 17),
+            boxes_xyxy=np.array([person.box_xyxy for person in chosen], np.float32).reshape(-1, 4),
             ignored=tuple((np.array(corners, np.float32), level) for corners, level in ignored),
         )
 
@@ -147,7 +147,8 @@ def test_crops_of_scenes_carry_what_is_known(scenes: list[Scene], convention: Co
     everybody, nobody = batch["crops"][0, ..., 3], batch["crops"][1, ..., 3]
     assert set(nobody.unique().tolist()) >= {0, ALL_KNOWN}
     assert (everybody[:10] == 0).all() and (everybody[-10:] == 0).all()  # above and below the picture
-    matrix = geometry.crop_matrices(scenes[0].box_xyxy[None], SQUARE, 1.0, convention) + [0, 0, 16]
+    matrix = geometry.crop_matrices(scenes[0].box_xyxy[None], SQUARE, 1.0, convention)
+    matrix[..., 2] += 16
     for place, level in (((75, 55), NOTHING_KNOWN), ((115, 85), BOX_KNOWN), ((150, 30), ALL_KNOWN)):
         x, y = geometry.transform(np.array([[place]], float), matrix)[0, 0].round().astype(int)
         assert everybody[y, x] == level
@@ -164,7 +165,8 @@ def test_persons_of_scenes_are_carried_and_filled_up(scenes: list[Scene], conven
         "noise": (3, NOISE),
     }
     for i, scene in enumerate(scenes):
-        matrix = geometry.crop_matrices(scene.box_xyxy[None], SQUARE, 1.2, convention) + [0, 0, 16]
+        matrix = geometry.crop_matrices(scene.box_xyxy[None], SQUARE, 1.2, convention)
+        matrix[..., 2] += 16
         count = len(scene.visibility)
         for person in range(count):
             expected = geometry.transform(scene.keypoints[person, None], matrix)[0]

@@ -20,10 +20,12 @@ from leanpose.models.counts import count_macs, count_parameters
 COUNTS = [
     ("litepose_xs", {}, (256, 256), 1_675_912, 885_841_920, 0),
     ("litepose_xs", {"num_keypoints": 14}, (256, 256), 1_675_552, 882_892_800, 0),
+    ("litepose_xs", {"person_head": True}, (256, 256), 1_679_469, 899_604_480, 0),
     ("litepose_s", {}, (448, 448), 2_731_624, 3_624_375_552, 0),
     ("litepose_s", {"num_keypoints": 14}, (448, 448), 2_731_240, 3_614_139_648, 0),
     ("litepose_m", {}, (448, 448), 3_534_336, 5_275_717_888, 0),
     ("litepose_m", {"num_keypoints": 14}, (448, 448), 3_533_808, 5_263_675_648, 0),
+    ("litepose_m", {"person_head": True}, (448, 448), 3_539_045, 5_332_316_416, 0),
     ("litepose_l", {}, (512, 512), 5_738_672, 9_979_297_792, 0),
     ("litepose_l", {"num_keypoints": 14}, (512, 512), 5_738_120, 9_961_996_288, 0),
     ("lpn50", {}, (256, 192), 2_911_153, 1_068_144_640, 1_572_864),
@@ -212,3 +214,52 @@ def test_lpn_with_squeeze_excitation() -> None:
         for blocks, channels in zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True)
     )
     assert network(torch.zeros(1, 3, 64, 64))["heatmaps"].shape == (1, 17, 16, 16)
+
+
+@pytest.mark.parametrize("name", list_models("litepose_*"))
+@pytest.mark.parametrize("head", ["fusion", "plain"])
+def test_litepose_with_person_head(name: str, head: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(name, num_keypoints=5, head=head, person_head=True)
+    images = torch.randn(2, 3, 64, 96)
+    outputs = network(images)
+    assert {output: tuple(maps.shape) for output, maps in outputs.items()} == {
+        "heatmaps_4": (2, 5, 16, 24),
+        "tags": (2, 5, 16, 24),
+        "heatmaps_2": (2, 5, 32, 48),
+        "centers": (2, 1, 16, 24),
+        "box_logs": (2, 4, 16, 24),
+    }
+    for maps, start in ((outputs["centers"].sigmoid(), 0.01), (outputs["box_logs"].exp(), 8.0)):
+        torch.testing.assert_close(
+            maps, torch.full_like(maps, start), rtol=0.3, atol=0
+        )  # nobody, 8 pixels to the edges
+    (outputs["centers"].sum() + outputs["box_logs"].sum()).backward()
+    assert network.stage[0][0].inv[0].weight.grad.abs().max() > 0  # the backbone learns from it too
+
+
+def test_the_person_head_leaves_the_rest_of_litepose_as_it_is() -> None:
+    torch.manual_seed(0)
+    network = create_model("litepose_xs", person_head=True).eval()
+    without = create_model("litepose_xs").eval()
+    state = network.state_dict()
+    rest = [key for key in state if not key.startswith("person.")]
+    assert rest == list(without.state_dict()) == list(state)[: len(rest)]
+    assert (len(rest), len(state)) == (679, 695)
+    without.load_state_dict({key: state[key] for key in rest})
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        outputs, expected = network(images), without(images)
+    assert list(expected) == ["heatmaps_4", "tags", "heatmaps_2"]
+    for output, maps in expected.items():
+        assert torch.equal(outputs[output], maps)
+
+
+def test_litepose_export_keeps_sides_free() -> None:
+    height, width = (16 * torch.export.Dim(side, min=2, max=32) for side in ("rows", "columns"))
+    network = create_model("litepose_xs", person_head=True).eval()
+    exported = torch.export.export(
+        network, (torch.zeros(1, 3, 64, 96),), dynamic_shapes=({2: height, 3: width},)
+    ).module()
+    images = torch.randn(1, 3, 96, 64)
+    torch.testing.assert_close(exported(images), network(images))
