@@ -29,6 +29,10 @@ BUNDLED: dict[str, tuple[str, str]] = {
         "lpn50.coco_128x96.onnx",
         "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
     ),
+    "litepose_xs.coco_256x256": (
+        "litepose_xs.coco_256x256.onnx",
+        "87350d35bf630245cbac5d88bba5458d65792f76f17078dc9f96ae335d783624",
+    ),
 }
 
 

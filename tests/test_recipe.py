@@ -94,6 +94,7 @@ def test_bottom_up_keys(recipe_file: Path) -> None:
         "model=litepose_xs",
         "views=persons",
         "convention=classic",
+        "input_size=[256, 256]",
         "codec=associative_embedding",
         "loss_weights={pull: 1}",
     ]
@@ -155,6 +156,10 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("views: persons", "Views of 'persons' need the codec associative_embedding, not 'udp'"),
         ("{views: pictures, codec: dark}", "Views of 'pictures' need the codec associative_embedding, not 'dark'"),
         ("{views: pictures, codec: associative_embedding}", "need the convention classic, not 'udp'"),
+        (
+            "{views: pictures, codec: associative_embedding, convention: classic}",
+            "need an input_size of two equal sides, multiples of 64",
+        ),
         ("codec: associative_embedding", "codec associative_embedding learns all persons in view: give views"),
         ("loss_weights: {pull: 1}", "loss_weights are for bottom-up training: give views, or leave loss_weights out"),
         ("loss_weights: {pull: high}", "loss_weights must be float, not high"),
