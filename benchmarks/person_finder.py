@@ -31,9 +31,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", required=True)
+    parser.add_argument(
+        "--scales", default="1,0.5", help="factors on the input size, with commas; boxes of all are collected"
+    )
     options = parser.parse_args()
     content, _ = read_annotations(options.data)
-    finder = PersonFinder(load_engine(options.model))
+    finder = PersonFinder(load_engine(options.model), scales=[float(scale) for scale in options.scales.split(",")])
     finder.person_codec = CenterBox(score_threshold=0.01)  # the whole curve
     for kind in ("person head", "poses"):
         scores: list[np.ndarray] = []  # of all boxes

@@ -25,7 +25,8 @@ class PersonFinder:
         engine: a bottom-up network, with its record.
         flip_test: also run the mirrored picture: heat maps are averaged, tags count twice.
         scales: sizes of the picture, as factors on the record's input size, rounded so that the input's sides are
-            multiples of 64. Heat maps are averaged over all of them, tags come from the one nearest to 1.
+            multiples of 64. Heat maps are averaged over all of them, tags come from the one nearest to 1; boxes are
+            collected from all.
 
     Raises:
         WeightsError: the record has no bottom-up codec, or another convention than "classic".
@@ -70,12 +71,10 @@ class PersonFinder:
             where it has none, around the poses it finds.
         """
         if self.weights.model_options.get("person_head"):
-            images, matrix, input_size = picture_image(picture, self.weights, self._short_sides[0])
-            outputs = self._engine(images)
-            boxes, scores = self.person_codec.decode(outputs["centers"][0, 0], outputs["box_logs"][0])  # map pixels
-            size = (outputs["centers"].shape[2], outputs["centers"].shape[3])
-            corners = geometry.heatmap_to_input(boxes.reshape(1, -1, 2), input_size, size, self.weights.convention)
-            boxes = geometry.transform(corners, geometry.invert(matrix)).reshape(-1, 4)
+            found = [self._boxes_at(picture, side) for side in self._short_sides]
+            boxes, scores = (np.concatenate(values) for values in zip(*found, strict=True))
+            best = geometry.box_nms(boxes, scores, self.person_codec.nms_iou)[: self.person_codec.max_people]
+            boxes, scores = boxes[best], scores[best]
         else:
             poses = self.poses(picture)
             boxes, scores = poses.boxes_xyxy, poses.person_scores
@@ -83,6 +82,15 @@ class PersonFinder:
         boxes = boxes.clip(0, [width - 1, height - 1, width - 1, height - 1]).astype(np.float32)
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return boxes[kept], scores[kept]
+
+    def _boxes_at(self, picture: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes (N, 4) in picture pixels and scores (N,) that the person head sees at one size."""
+        image, matrix, input_size = picture_image(picture, self.weights, short_side)
+        outputs = self._engine(image)
+        boxes, scores = self.person_codec.decode(outputs["centers"][0, 0], outputs["box_logs"][0])  # map pixels
+        size = (outputs["centers"].shape[2], outputs["centers"].shape[3])
+        corners = geometry.heatmap_to_input(boxes.reshape(1, -1, 2), input_size, size, self.weights.convention)
+        return geometry.transform(corners, geometry.invert(matrix)).reshape(-1, 4), scores
 
     def _maps(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, geometry.Size]:
         """Return heat maps (K, h, w) and tags (K, h, w, T) of the whole picture, the matrix and the input's size."""

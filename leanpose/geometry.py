@@ -231,6 +231,19 @@ def boxes_around(keypoints: np.ndarray, margin: float = 0.1) -> np.ndarray:
     return np.where(np.isfinite(boxes), boxes, np.float32(np.nan))
 
 
+def box_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Return the positions of the boxes to keep, best score first.
+
+    Greedy: a box goes when its IoU with a better one that was kept is above the threshold.
+    """
+    overlapping = iou(boxes_xyxy, boxes_xyxy) > threshold  # (N, N)
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable"):
+        if not overlapping[index, kept].any():
+            kept.append(int(index))
+    return np.array(kept, dtype=int)
+
+
 def oks(
     keypoints_a: np.ndarray,
     keypoints_b: np.ndarray,

@@ -21,7 +21,7 @@ from leanpose.draw import draw_poses
 from leanpose.errors import InputError, suggest
 from leanpose.files import write_bytes, write_text
 from leanpose.pictures import find_pictures, read_picture
-from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, Predictor
+from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, MIN_PERSON_SCORE, Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Poses
 
@@ -38,7 +38,7 @@ def predict_files(
     format: str = "json,picture",
     flip_test: bool = False,
     min_score: float = 0.2,
-    min_person_score: float = 0.2,
+    min_person_score: float = MIN_PERSON_SCORE,
     finder: str = DEFAULT_FINDER,
     engine: EngineName = "auto",
     threads: int | None = None,

@@ -21,6 +21,8 @@ from leanpose.weights import Weights
 
 DEFAULT_MODEL = "lpn50"
 DEFAULT_FINDER = "litepose_xs"
+FINDER_SCALES = (1.0, 0.5)  # the half size finds large persons better, at a quarter of the time
+MIN_PERSON_SCORE = 0.2
 FARTHEST = 1e6  # pixels; no box reaches farther
 KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
 NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
@@ -42,7 +44,7 @@ class Predictor:
         batch_size: most crops in one call of the network.
         finder: the bottom-up network that proposes persons where no boxes are given: like model. None: the whole
             picture is one person.
-        min_person_score: persons below it are left out where the picture's persons were searched for.
+        min_person_score: persons below it are left out where the picture's persons were searched for; 0 keeps all.
         scales: of a bottom-up network, see `leanpose.find.PersonFinder`.
         options: further arguments of the engine, for example `providers` of ONNX Runtime.
 
@@ -59,7 +61,7 @@ class Predictor:
         threads: int | None = None,
         batch_size: int = 16,
         finder: str | Path | Engine | None = DEFAULT_FINDER,
-        min_person_score: float = 0.0,
+        min_person_score: float = MIN_PERSON_SCORE,
         scales: Sequence[float] = (1.0,),
         **options: Any,
     ) -> None:
@@ -84,7 +86,9 @@ class Predictor:
         else:
             self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
             if finder is not None:
-                self._make_finder = cache(lambda: PersonFinder(loaded(finder)))  # loaded when it is first needed
+                self._make_finder = cache(
+                    lambda: PersonFinder(loaded(finder), scales=FINDER_SCALES)
+                )  # loaded when it is first needed
 
     def __call__(self, picture: Source, boxes: Any = None) -> Poses:
         """Return the poses of all persons in one picture.

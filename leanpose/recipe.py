@@ -140,8 +140,8 @@ class Recipe:
         height, width = self.input_size
         if self.views is not None and (height != width or height % 64):
             raise InputError(
-                f"Views of '{self.views}' need an input_size of two equal sides, multiples of 64, which the short side of "
-                f"a whole picture becomes, not {height}x{width}."
+                f"Views of '{self.views}' need an input_size of equal sides, multiples of 64, not {height}x{width}: "
+                "it is the short side of a whole picture."
             )
         if self.views is None and self.codec == "associative_embedding":
             raise InputError("The codec associative_embedding learns all persons in view: give views, such as persons.")

@@ -113,7 +113,7 @@ class PoseTraining(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.results = []
         engine = TorchEngine(self.network, self.record)
-        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, finder=None)
+        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, finder=None, min_person_score=0.0)
 
     def validation_step(self, picture: int, batch_index: int) -> None:
         self.results += predict_picture(self._predictor, self.pictures[picture])

@@ -31,7 +31,7 @@ BUNDLED: dict[str, tuple[str, str]] = {
     ),
     "litepose_xs.coco_256x256": (
         "litepose_xs.coco_256x256.onnx",
-        "87350d35bf630245cbac5d88bba5458d65792f76f17078dc9f96ae335d783624",
+        "bdc245336a6bf8511bea35cd1d15aa020b3faf67fb51816c9e54cb602ef7a7f0",
     ),
 }
 

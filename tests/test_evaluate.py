@@ -30,7 +30,7 @@ from leanpose.evaluate import (
 )
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.metrics import COCO_KEYS, CROWDPOSE_KEYS, coco_keypoint_metrics, crowdpose_metrics
-from leanpose.predict import Predictor
+from leanpose.predict import FINDER_SCALES, Predictor
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
@@ -460,7 +460,10 @@ def test_found_boxes_are_refined(scenes: tuple[str, str], made_up: dict[str, Any
     data, images = scenes
     metrics = evaluate("crops", data=data, images=images, boxes="found", finder="all", out=str(tmp_path / "out"))
     assert metrics["AP"] == metrics["AR"] == pytest.approx(1)
-    assert [len(shapes) for shapes in (made_up["all"].calls, made_up["crops"].calls)] == [3, 2]  # one has nobody
+    assert [len(shapes) for shapes in (made_up["all"].calls, made_up["crops"].calls)] == [
+        3 * len(FINDER_SCALES),
+        2,
+    ]  # one has nobody
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 1, 2]
     assert results[0]["score"] == pytest.approx((250 / 255) ** 2, abs=0.1)  # of the box times of the keypoints

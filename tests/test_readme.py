@@ -38,7 +38,7 @@ def test_predict_lines_run(desk: Path, line: str) -> None:
 
 
 def test_there_are_lines_to_run() -> None:
-    assert len(PREDICTIONS) == 2
+    assert len(PREDICTIONS) == 3
 
 
 def test_the_example_runs(desk: Path) -> None:

@@ -158,7 +158,7 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("{views: pictures, codec: associative_embedding}", "need the convention classic, not 'udp'"),
         (
             "{views: pictures, codec: associative_embedding, convention: classic}",
-            "need an input_size of two equal sides, multiples of 64",
+            "need an input_size of equal sides, multiples of 64",
         ),
         ("codec: associative_embedding", "codec associative_embedding learns all persons in view: give views"),
         ("loss_weights: {pull: 1}", "loss_weights are for bottom-up training: give views, or leave loss_weights out"),

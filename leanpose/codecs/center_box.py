@@ -176,15 +176,5 @@ class CenterBox:
         left, top, right, bottom = np.exp(np.minimum(logs[:, y, x], math.log(height + width)))
         boxes = np.stack([x - left, y - top, x + right, y + bottom], axis=1)  # (N, 4)
         boxes = boxes.clip(-0.5, np.array([width, height, width, height]) - 0.5).astype(np.float32)
-        kept = _suppress(boxes, self.nms_iou)
+        kept = geometry.box_nms(boxes, scores, self.nms_iou)
         return boxes[kept], scores[kept]
-
-
-def _suppress(boxes_xyxy: np.ndarray, largest_iou: float) -> np.ndarray:
-    """Keep, of boxes (N, 4) sorted best first, those that overlap no kept better one more than allowed: indices."""
-    overlapping = geometry.iou(boxes_xyxy, boxes_xyxy) > largest_iou  # (N, N)
-    kept: list[int] = []
-    for index in range(len(boxes_xyxy)):
-        if not overlapping[index, kept].any():
-            kept.append(index)
-    return np.array(kept, dtype=np.int64)
