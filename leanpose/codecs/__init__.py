@@ -1,7 +1,8 @@
 """Codecs: how keypoints are written into heat maps (encode, torch) and read from them (decode, NumPy).
 
-A codec is a frozen dataclass whose fields are its parameters. It works in heat-map pixels only, the centre of
-the top-left pixel being (0, 0); geometry.py converts to and from input pixels. Decoding never imports torch.
+A codec is a frozen dataclass whose fields are its parameters. It works in heat-map pixels only, the centre of the
+top-left pixel being (0, 0) (AssociativeEmbedding says where it differs); geometry.py converts to and from input
+pixels. Decoding never imports torch.
 """
 
 from __future__ import annotations
