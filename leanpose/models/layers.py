@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from leanpose.errors import InputError
+
+
+class Auxiliary(NamedTuple):
+    """Heat maps that a network returns in train mode only, to be learned beside its final ones.
+
+    A network that has some lists them in its attribute `auxiliary`, under the names of its outputs.
+
+    Attributes:
+        keypoints: which of the network's K keypoints the maps show, in this order; None: all.
+        weight: of the loss of these maps; that of the final ones has 1.
+    """
+
+    keypoints: tuple[int, ...] | None = None
+    weight: float = 1.0
 
 
 class GlobalContext(nn.Module):
