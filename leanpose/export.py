@@ -73,7 +73,7 @@ def export(
     """Write a network with its preprocessing and codec to an ONNX file and compare both.
 
     Args:
-        model: .safetensors file.
+        model: name or .safetensors file.
         out: .onnx file to write.
         data: COCO-style file whose persons are compared (the first 64); without it both see noise.
         images: folder of its pictures.
@@ -88,7 +88,7 @@ def export(
         raise InputError(f"storage must be 'float32' or 'float16', not '{storage}'.")
     if (data is None) != (images is None):
         raise InputError("data and images belong together: give the annotation file and the folder of its pictures.")
-    path = find_weights(model)
+    path = find_weights(model, ".safetensors")
     if path.suffix != ".safetensors":
         raise InputError(f"{path.name} is exported already; give a .safetensors file.")
     network, weights = load_network(path)

@@ -17,6 +17,7 @@ from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN
 from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.geometry import Size, input_to_heatmap
 from leanpose.losses import box_giou_loss, center_focal_loss, heatmap_mse, masked_heatmap_mse, tag_losses
+from leanpose.models.layers import Auxiliary
 from leanpose.recipe import Recipe
 from leanpose.runtime import top_down_heatmaps
 
@@ -43,17 +44,23 @@ class Objective(Protocol):
         ...
 
 
-def create_objective(recipe: Recipe) -> Objective:
-    """Return the objective of a recipe: that of its codec."""
-    return BottomUp(recipe) if recipe.views else TopDown(recipe)
+def create_objective(recipe: Recipe, network: torch.nn.Module) -> Objective:
+    """Return the objective of a recipe and its network: that of its views."""
+    return BottomUp(recipe) if recipe.views else TopDown(recipe, getattr(network, "auxiliary", {}))
 
 
 class TopDown:
-    """One person a crop: heat maps of its keypoints."""
+    """One person a crop: heat maps of its keypoints, also those that a network has for training only.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        auxiliary: the training-only heat maps by output name, as the network lists them.
+    """
+
+    def __init__(self, recipe: Recipe, auxiliary: Mapping[str, Auxiliary]) -> None:
         self.recipe, self.record = recipe, recipe.weights()
         self.codec = create_codec(recipe.codec, **recipe.codec_options)
+        self.maps = {"heatmaps": Auxiliary(), **auxiliary}
+        self.weights = _loss_weights(recipe, {name: weight for name, (_, weight) in self.maps.items()})
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         record = self.record
@@ -73,11 +80,17 @@ class TopDown:
         top_down_heatmaps(outputs, self.recipe.model)
 
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
-        heatmaps = top_down_heatmaps(outputs, self.recipe.model).float()  # (B, K, h / s, w / s)
-        size = _size(heatmaps)
+        size = _size(top_down_heatmaps(outputs, self.recipe.model))
         points = input_to_heatmap(annotations["keypoints"], self.recipe.training_size, size, self.record.convention)
-        target, weights = self.codec.encode(points, annotations["visibility"], size)
-        return {"heatmaps": heatmap_mse(heatmaps, target, weights, self.recipe.foreground_weight)}
+        target, weights = self.codec.encode(points, annotations["visibility"], size)  # (B, K, h / s, w / s), (B, K)
+        losses = {}
+        for name, (keypoints, _) in self.maps.items():
+            shown = slice(None) if keypoints is None else list(keypoints)
+            loss = heatmap_mse(
+                outputs[name].float(), target[:, shown], weights[:, shown], self.recipe.foreground_weight
+            )
+            losses[name] = self.weights[name] * loss
+        return losses
 
 
 class BottomUp:
@@ -88,12 +101,7 @@ class BottomUp:
         self.recipe, self.record = recipe, recipe.weights()
         self.codec = AssociativeEmbedding(**recipe.codec_options)
         self.person_codec = CenterBox()
-        for name, weight in recipe.loss_weights.items():
-            if name not in BOTTOM_UP_WEIGHTS:
-                raise InputError(f"There is no loss '{name}'.{suggest(name, BOTTOM_UP_WEIGHTS)}")
-            if not 0 <= weight < math.inf:
-                raise InputError(f"loss_weights.{name} must be at least 0, not {weight}.")
-        self.weights = BOTTOM_UP_WEIGHTS | recipe.loss_weights
+        self.weights = _loss_weights(recipe, BOTTOM_UP_WEIGHTS)
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         keypoint_set, crops = self.record.keypoint_set, batch["crops"]
@@ -151,6 +159,16 @@ class BottomUp:
     def _known(self, annotations: Batch, maps: torch.Tensor) -> torch.Tensor:
         """Return what is known at each pixel of maps (B, C, h, w): (B, h, w) in 0..255."""
         return interpolate(annotations["known"], _size(maps), mode="area")[:, 0]
+
+
+def _loss_weights(recipe: Recipe, defaults: dict[str, float]) -> dict[str, float]:
+    """Return the weights of the losses of `defaults`, as far as the recipe does not change them."""
+    for name, weight in recipe.loss_weights.items():
+        if name not in defaults:
+            raise InputError(f"{recipe.model} has no loss '{name}'.{suggest(name, defaults)}")
+        if not 0 <= weight < math.inf:
+            raise InputError(f"loss_weights.{name} must be at least 0, not {weight}.")
+    return defaults | recipe.loss_weights
 
 
 def _size(maps: torch.Tensor) -> Size:

@@ -55,7 +55,8 @@ class Recipe:
         ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none. After n
             steps it is at most (1 + n) / (10 + n), so that short runs are not held back by their start.
         foreground_weight: extra weight of the squared error on keypoints, see leanpose.losses.
-        loss_weights: of bottom-up training, by name, where they differ from leanpose.objectives.
+        loss_weights: of the parts of the loss, by name, where they differ: of bottom-up training from
+            leanpose.objectives, of training-only heat maps ("heatmaps_first" of sfm) from the network's.
         freeze_batch_norm: keep normalisation statistics as they are in the start file.
         precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed".
         channels_last: memory layout of the network; faster on most CPUs and GPUs.
@@ -145,8 +146,6 @@ class Recipe:
             )
         if self.views is None and self.codec == "associative_embedding":
             raise InputError("The codec associative_embedding learns all persons in view: give views, such as persons.")
-        if self.views is None and self.loss_weights:
-            raise InputError("loss_weights are for bottom-up training: give views, or leave loss_weights out.")
 
     @property
     def training_size(self) -> Size:

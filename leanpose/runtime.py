@@ -131,6 +131,9 @@ class TorchEngine:
         return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
 
 
+SUFFIX_OF = {"onnxruntime": ".onnx", "torch": ".safetensors"}  # the files that an engine runs
+
+
 def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | None = None, **options: Any) -> Engine:
     """Load a network by name or file.
 
@@ -142,10 +145,10 @@ def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | N
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}.")
-    path = find_weights(model)
+    if engine not in ("auto", *SUFFIX_OF):
+        raise InputError(f"There is no engine '{engine}'.{suggest(engine, SUFFIX_OF)}")
+    path = find_weights(model, SUFFIX_OF.get(engine, ""))
     needed = "torch" if path.suffix == ".safetensors" else "onnxruntime"
-    if engine not in ("auto", "onnxruntime", "torch"):
-        raise InputError(f"There is no engine '{engine}'.{suggest(engine, ('onnxruntime', 'torch'))}")
     if engine not in ("auto", needed):
         raise InputError(
             f"The engine {engine} cannot run {path.suffix} files: use engine {needed}, or export the weights with "

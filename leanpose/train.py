@@ -72,7 +72,7 @@ class PoseTraining(LightningModule):
         self.network = network
         self.total_steps = total_steps
         self.record = recipe.weights()
-        self.objective = create_objective(recipe)
+        self.objective = create_objective(recipe, network)
         self.results: list[dict[str, Any]] = []
         self._losses: list[torch.Tensor] = []
         # a method, not a module: a module would stand in the checkpoint a second time
@@ -256,8 +256,8 @@ def _check(recipe: Recipe) -> None:
     if recipe.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
     create_codec(recipe.codec, **recipe.codec_options)
-    objective = create_objective(recipe)
     network = _network(recipe, Path(recipe.start) if recipe.start else None).eval()
+    objective = create_objective(recipe, network)
     with torch.inference_mode():
         for size in (recipe.input_size, recipe.training_size):
             outputs = network(torch.zeros(1, 3, *size))  # refuses sides that do not suit its strides

@@ -1,7 +1,7 @@
 """The Weights record: everything that prediction, evaluation and export must know about one file of weights.
 
-The record travels inside the file (metadata of ONNX and of safetensors), so a file alone is a model. Names of
-bundled files are resolved here: `lpn50` means the first entry of BUNDLED that begins with "lpn50.".
+The record travels inside the file (metadata of ONNX and of safetensors), so a file alone is a model. Names are
+resolved here: `lpn50` means the first of the bundled weights, or of the user's own, whose name begins with "lpn50.".
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from leanpose.keypoint_sets import COCO, KeypointSet
 
 METADATA_KEY = "leanpose"
 FORMAT = 1
+SUFFIXES = (".onnx", ".safetensors")
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
-# name -> (file for prediction, its SHA-256); the first of a model is its default
-BUNDLED: dict[str, tuple[str, str]] = {
-    "lpn50.coco_128x96": (
-        "lpn50.coco_128x96.onnx",
-        "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
-    ),
-    "litepose_xs.coco_256x256": (
-        "litepose_xs.coco_256x256.onnx",
-        "bdc245336a6bf8511bea35cd1d15aa020b3faf67fb51816c9e54cb602ef7a7f0",
-    ),
+# name -> SHA-256 of its files: .onnx to predict with, .safetensors to train on; the first of a model is its default
+BUNDLED: dict[str, dict[str, str]] = {
+    "lpn50.coco_128x96": {
+        ".onnx": "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
+        ".safetensors": "0ae001eeb70f6fff01a3fe0fbb08b931c70e175a8f046d23f6fdf9bb228b26f8",
+    },
+    "litepose_xs.coco_256x256": {
+        ".onnx": "bdc245336a6bf8511bea35cd1d15aa020b3faf67fb51816c9e54cb602ef7a7f0",
+        ".safetensors": "f9c3173945dd66c413a9589d3bc37a1130ae21c78ce764e8efe2341297123964",
+    },
 }
 
 
@@ -123,38 +124,47 @@ class Weights:
         raise WeightsError(f"{where} was written by a newer leanpose: pip install -U leanpose.")
 
 
-def find_weights(model: str | Path) -> Path:
+def find_weights(model: str | Path, suffix: str = "") -> Path:
     """Return the file that a model name or path stands for.
 
     Args:
-        model: a path to a .onnx or .safetensors file, a bundled name ("lpn50.coco_128x96") or a model ("lpn50").
+        model: a path to a .onnx or .safetensors file, or a name: that of weights ("lpn50.coco_128x96") or of a network
+            ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
+            folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it.
+        suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
 
     Raises:
         WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
     """
-    name = str(model)
-    if name in BUNDLED or any(known.startswith(name + ".") for known in BUNDLED):
-        entry = name if name in BUNDLED else next(k for k in BUNDLED if k.startswith(name + "."))
-        return _bundled_file(entry)
     path = Path(model)
     if path.suffix in (".pth", ".pt", ".ckpt", ".pkl", ".bin", ".tar"):
         raise WeightsError(
             f"{path.name} is a pickle, which may hold code: turn it into safetensors with "
             f"`leanpose convert {path.name} --model NAME --out FILE.safetensors`."
         )
-    if path.suffix in (".onnx", ".safetensors"):
+    if path.suffix in SUFFIXES:
         if not os.path.isfile(path):
             raise WeightsError(f"There is no file {path}; check the path.")
         return path
-    models = {entry.split(".")[0] for entry in BUNDLED}
-    raise WeightsError(f"There are no weights '{name}'.{suggest(name, models | set(BUNDLED))}")
+    known = [f"{name}{kind}" for kind in SUFFIXES for name, files in BUNDLED.items() if kind in files]
+    folder = Path(os.environ.get("LEANPOSE_WEIGHTS") or os.path.expanduser("~/.leanpose"))
+    own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
+    for file in (*known, *own):
+        name, _, kind = file.rpartition(".")
+        if (name == str(model) or name.startswith(f"{model}.")) and suffix in ("", f".{kind}"):
+            return _bundled_file(name, f".{kind}") if file in known else folder / file
+    names = {file.rpartition(".")[0] for file in (*known, *own)}
+    raise WeightsError(
+        f"There are no weights '{model}'{f' as {suffix}' if suffix else ''}."
+        f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
+        f"Other files go by their path, or by name if they lie in {folder}."
+    )
 
 
-def _bundled_file(name: str) -> Path:
-    file, sha256 = BUNDLED[name]
-    path = BUNDLED_FOLDER / file
+def _bundled_file(name: str, suffix: str) -> Path:
+    path = BUNDLED_FOLDER / f"{name}{suffix}"
     if not path.is_file():
-        raise WeightsError(f"The bundled file {file} is missing: pip install --force-reinstall leanpose.")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise WeightsError(f"The bundled file {file} is damaged: pip install --force-reinstall leanpose.")
+        raise WeightsError(f"The bundled file {path.name} is missing: pip install --force-reinstall leanpose.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != BUNDLED[name][suffix]:
+        raise WeightsError(f"The bundled file {path.name} is damaged: pip install --force-reinstall leanpose.")
     return path

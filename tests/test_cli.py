@@ -116,7 +116,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "missing finder": (["{}/good.png", "--finder", "{}/none.onnx"], "There is no file {}/none.onnx"),
     "finder of single persons": (["{}/good.png", "--finder", "lpn50"], "lpn50.coco_128x96 finds one person a crop"),
     "pickle as finder": (["{}/good.png", "--finder", "{}/pickle.pth"], "pickle.pth is a pickle, which may hold code"),
-    "wrong engine": (["{}/good.png", "--engine", "torch"], "The engine torch cannot run .onnx files"),
+    "wrong engine": (["{}/good.png", "--engine", "tensorrt"], "--engine cannot be 'tensorrt'"),
     "no threads": (["{}/good.png", "--threads", "0"], "threads must be at least 1, not 0"),
     "unknown format": (["{}/good.png", "--format", "jsn"], "There is no format 'jsn'. Did you mean 'json'?"),
     "no format": (["{}/good.png", "--format", ""], "There is no format ''"),

@@ -21,6 +21,7 @@ from leanpose.geometry import CONVENTIONS, Convention, input_to_heatmap  # noqa:
 from leanpose.keypoint_sets import COCO  # noqa: E402
 from leanpose.losses import heatmap_mse  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
+from leanpose.models.layers import Auxiliary  # noqa: E402
 from leanpose.objectives import (  # noqa: E402
     BOTTOM_UP_WEIGHTS,
     Batch,
@@ -119,9 +120,10 @@ def shrunk(region: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
 
 
 def test_the_recipe_chooses_the_objective() -> None:
-    assert isinstance(create_objective(make_recipe()), BottomUp)
-    assert isinstance(create_objective(make_recipe(views="pictures")), BottomUp)
-    assert isinstance(create_objective(top_down_recipe()), TopDown)
+    network = torch.nn.Identity()
+    assert isinstance(create_objective(make_recipe(), network), BottomUp)
+    assert isinstance(create_objective(make_recipe(views="pictures"), network), BottomUp)
+    assert isinstance(create_objective(top_down_recipe(), network), TopDown)
 
 
 def test_plain_views_are_the_middle_of_the_crops() -> None:
@@ -352,8 +354,8 @@ def test_loss_weights_multiply() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"pul": 1.0}, "There is no loss 'pul'. Did you mean 'pull'?"),
-        ({"oks": 1.0}, "There is no loss 'oks'. Known: boxes, centers, heatmaps, pull, push."),
+        ({"pul": 1.0}, "litepose_xs has no loss 'pul'. Did you mean 'pull'?"),
+        ({"oks": 1.0}, "litepose_xs has no loss 'oks'. Known: boxes, centers, heatmaps, pull, push."),
         ({"push": -1.0}, "loss_weights.push must be at least 0, not -1.0"),
         ({"push": float("nan")}, "loss_weights.push must be at least 0, not nan"),
     ],
@@ -361,14 +363,16 @@ def test_loss_weights_multiply() -> None:
 )
 def test_wrong_loss_weights_are_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        create_objective(make_recipe(loss_weights=weights))
+        create_objective(make_recipe(loss_weights=weights), torch.nn.Identity())
     assert message in str(caught.value)
 
 
 def test_networks_of_the_other_kind_are_refused() -> None:
     images = torch.zeros(1, 3, 64, 64)
-    single, everybody = (create_model(name).eval()(images) for name in ("lpn50", "litepose_xs"))
-    bottom_up, top_down = create_objective(make_recipe(model="lpn50")), create_objective(top_down_recipe())
+    lpn, litepose = (create_model(name).eval() for name in ("lpn50", "litepose_xs"))
+    single, everybody = lpn(images), litepose(images)
+    bottom_up = create_objective(make_recipe(model="lpn50"), lpn)
+    top_down = create_objective(top_down_recipe(), litepose)
     with pytest.raises(WeightsError, match="'lpn50' does not find people bottom-up: leave views out"):
         bottom_up.check(single)
     with pytest.raises(WeightsError, match="finds people bottom-up: use the codec associative_embedding"):
@@ -391,7 +395,7 @@ def test_top_down_is_augment_encode_and_mean_squared_error(convention: Conventio
         "visibility": visibility,
         "noise": random_noise(6),
     }
-    objective = TopDown(recipe)
+    objective = TopDown(recipe, {})
     images, annotations = objective.views(batch)
     expected_images, points, seen = augment(
         batch["crops"], keypoints, visibility, batch["noise"], recipe.augmentation, (64, 48), COCO, convention
@@ -408,3 +412,35 @@ def test_top_down_is_augment_encode_and_mean_squared_error(convention: Conventio
     assert list(losses) == ["heatmaps"]
     assert torch.equal(losses["heatmaps"], expected)
     assert weights.min() == 0 < weights.max()
+
+
+def test_training_only_heatmaps_are_learned_beside_the_final_ones() -> None:
+    auxiliary = {"heatmaps_first": Auxiliary(), "heatmaps_arm": Auxiliary(keypoints=(9, 5, 7), weight=0.25)}
+    random = np.random.default_rng(5)
+    annotations = {
+        "keypoints": torch.from_numpy(random.uniform(5, 45, (2, 17, 2)).astype(np.float32)),
+        "visibility": torch.from_numpy(random.integers(0, 3, (2, 17)).astype(np.int8)),
+    }
+    final, first, arm = (torch.from_numpy(random.uniform(0, 1, (2, k, 16, 12))).requires_grad_() for k in (17, 17, 3))
+    outputs = {"heatmaps": final, "heatmaps_first": first, "heatmaps_arm": arm}
+    recipe = top_down_recipe(foreground_weight=2.0)
+    losses = TopDown(recipe, auxiliary).losses(outputs, annotations)
+    points = input_to_heatmap(annotations["keypoints"], (64, 48), (16, 12), recipe.convention)
+    target, weights = create_codec("dark", sigma=1.5).encode(points, annotations["visibility"], (16, 12))
+    chosen = [9, 5, 7]
+    assert losses.keys() == outputs.keys()
+    for name, expected in {
+        "heatmaps": heatmap_mse(final.float(), target, weights, 2.0),
+        "heatmaps_first": heatmap_mse(first.float(), target, weights, 2.0),
+        "heatmaps_arm": 0.25 * heatmap_mse(arm.float(), target[:, chosen], weights[:, chosen], 2.0),
+    }.items():
+        torch.testing.assert_close(losses[name], expected)
+        assert expected > 0
+
+    changed = top_down_recipe(foreground_weight=2.0, loss_weights={"heatmaps_first": 0.0, "heatmaps_arm": 0.5})
+    others = TopDown(changed, auxiliary).losses(outputs, annotations)
+    assert others["heatmaps_first"] == 0
+    torch.testing.assert_close(others["heatmaps_arm"], 2 * losses["heatmaps_arm"])
+    assert others["heatmaps"] == losses["heatmaps"]
+    with pytest.raises(InputError, match="lpn50 has no loss 'heatmaps_last'"):
+        TopDown(top_down_recipe(loss_weights={"heatmaps_last": 1.0}), auxiliary)

@@ -112,6 +112,8 @@ def test_bundled_weights_are_whole_and_named_as_they_are_called() -> None:
         assert name.startswith(record.model + ".")
         assert record.licence and record.data
         assert find_weights(record.model).suffix == ".onnx"
+        learned = find_weights(record.model, ".safetensors")
+        assert (learned.suffix, learned.stem) == (".safetensors", find_weights(record.model).stem)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,24 @@ def test_bundled_weights_are_whole_and_named_as_they_are_called() -> None:
 def test_unknown_names(name: str | Path, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         find_weights(name)
+
+
+def test_own_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path))
+    for name in ("sfm.coco_256x192.safetensors", "sfm.mpii_256x256.onnx", "lpn50.onnx", "sfm.md", "hrnet_w32.safetensors"):
+        (tmp_path / name).touch()
+    assert find_weights("sfm") == tmp_path / "sfm.coco_256x192.safetensors"
+    assert find_weights("sfm", ".onnx") == tmp_path / "sfm.mpii_256x256.onnx"
+    assert find_weights("sfm.mpii_256x256") == tmp_path / "sfm.mpii_256x256.onnx"
+    assert find_weights("hrnet_w32") == tmp_path / "hrnet_w32.safetensors"
+    assert find_weights("lpn50").parent != tmp_path  # bundled ones come first
+    with pytest.raises(WeightsError, match=r"no weights 'hrnet_w32' as \.onnx\. .*by name if they lie in"):
+        find_weights("hrnet_w32", ".onnx")
+    with pytest.raises(WeightsError, match="Did you mean 'sfm'"):
+        find_weights("smf")
+    monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path / "absent"))
+    with pytest.raises(WeightsError, match="no weights 'sfm'"):
+        find_weights("sfm")
 
 
 def test_folder_named_as_weights(tmp_path: Path) -> None:
@@ -276,7 +296,16 @@ def test_cut_off_onnx(tmp_path: Path) -> None:
 )
 def test_unusable_engine_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_engine("lpn50", **options)
+        load_engine(find_weights("lpn50"), **options)
+
+
+def test_the_engine_chooses_the_file_of_a_name() -> None:
+    engines = {name: load_engine("lpn50", name, threads=1) for name in ("onnxruntime", "torch")}
+    assert {name: type(engine).__name__ for name, engine in engines.items()} == {
+        "onnxruntime": "OnnxRuntimeEngine",
+        "torch": "TorchEngine",
+    }
+    assert plain(engines["torch"].weights) == plain(engines["onnxruntime"].weights)
 
 
 def test_the_published_sets_keep_their_names() -> None:
