@@ -23,14 +23,20 @@ COMMANDS = {
     "evaluate": "leanpose.evaluate:evaluate",
     "train": "leanpose.train:train_recipe",
     "export": "leanpose.export:export",
+    "quantize": "leanpose.quantize:quantize",
     "convert": "leanpose.checkpoints:convert",
+    "benchmark": "leanpose.benchmark:benchmark",
+    "models": "leanpose.model_table:models",
 }
 SUMMARIES = {
     "predict": "find keypoints in pictures and write JSON, CSV, COCO or drawn pictures",
-    "evaluate": "measure a model on a COCO-style set with the official metric",
+    "evaluate": "measure a model on an annotated set with the official metric",
     "train": "train a network from a recipe",
     "export": "write trained weights to ONNX and prove that both agree",
+    "quantize": "turn trained weights into int8, as far as their accuracy allows",
     "convert": "turn a published checkpoint into leanpose weights",
+    "benchmark": "time models on this machine, step by step",
+    "models": "list the networks: size, cost, published figures, bundled weights",
 }
 
 

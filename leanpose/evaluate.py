@@ -1,4 +1,4 @@
-"""Evaluate a model on a COCO-style set: one loop writes predictions, another scores the file."""
+"""Evaluate a model on an annotated set: one loop writes predictions, another scores the file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from leanpose.data.coco_style import read_annotations, read_detections, read_samples
+from leanpose.data.mpii import is_mpii, read_persons
 from leanpose.errors import InputError
 from leanpose.files import write_text
-from leanpose.keypoint_sets import KeypointSet
+from leanpose.keypoint_sets import MPII, KeypointSet
 from leanpose.metrics import check_metric_truth, is_crowdpose, keypoint_metrics
+from leanpose.pckh import pckh_metrics, read_truth, truth_file
 from leanpose.predict import DEFAULT_FINDER, Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Sample
@@ -32,6 +34,7 @@ class PictureBoxes:
         boxes_xyxy: (N, 4) float32 picture pixels; None: the persons are searched for.
         scores: (N,) float32 confidence of the boxes; 1 for annotated ones.
         category_id: of the persons in the annotation file.
+        persons: of MPII, the place of each box in the list of persons, from 0: each gets one pose, as it is.
     """
 
     path: str
@@ -39,10 +42,16 @@ class PictureBoxes:
     boxes_xyxy: np.ndarray | None
     scores: np.ndarray
     category_id: int = 1
+    persons: tuple[int, ...] | None = None
 
 
 def annotated_boxes(annotations: str | Path, images: str | Path) -> list[PictureBoxes]:
-    """Return the pictures of a COCO-style file with the boxes of all persons that have labelled keypoints."""
+    """Return the pictures of an annotation file with the boxes of its persons.
+
+    Those are all persons of MPII's list, and all with labelled keypoints of a COCO-style file.
+    """
+    if is_mpii(annotations):
+        return _mpii_boxes(annotations, images)
     category = _person_category(read_annotations(annotations)[0])
     samples = sorted(read_samples(annotations, images), key=_picture)
     pictures = []
@@ -53,9 +62,28 @@ def annotated_boxes(annotations: str | Path, images: str | Path) -> list[Picture
     return pictures
 
 
+def _mpii_boxes(annotations: str | Path, images: str | Path) -> list[PictureBoxes]:
+    by_picture: dict[str, list[int]] = {}
+    samples = read_persons(annotations, images)
+    for person, sample in enumerate(samples):
+        if np.isnan(sample.box_xyxy).any():
+            raise InputError(f"{annotations}: person {person} has no place: its centre is -1 or its scale not above 0.")
+        by_picture.setdefault(sample.image_path, []).append(person)
+    return [
+        PictureBoxes(
+            path,
+            samples[persons[0]].image_id,
+            np.stack([samples[person].box_xyxy for person in persons]),
+            np.ones(len(persons), np.float32),
+            persons=tuple(persons),
+        )
+        for path, persons in by_picture.items()
+    ]
+
+
 def pictures_only(annotations: str | Path, images: str | Path) -> list[PictureBoxes]:
     """Return all pictures of a COCO-style file, without boxes."""
-    content, _ = read_annotations(annotations)
+    content = _pictures_with_all(annotations)
     category = _person_category(content)
     none = np.zeros(0, np.float32)
     return [
@@ -68,13 +96,23 @@ def _picture(sample: Sample) -> tuple[str, str]:
     return sample.image_path, str(sample.image_id)
 
 
+def _pictures_with_all(annotations: str | Path) -> dict[str, Any]:
+    """Read a COCO-style file; refuse MPII's, whose figure wants one pose for each person of its list."""
+    if is_mpii(annotations):
+        raise InputError(
+            f"{annotations} is a list of MPII persons, each of whom gets one pose: use a network that takes boxes, and "
+            "the boxes of the list."
+        )
+    return read_annotations(annotations)[0]
+
+
 def _person_category(content: dict[str, Any]) -> int:
     return next(category.get("id", 1) for category in content["categories"] if category.get("keypoints"))
 
 
 def detected_boxes(annotations: str | Path, images: str | Path, detections: str | Path) -> list[PictureBoxes]:
     """Return the pictures of a COCO-style file with the boxes of a person-detection file."""
-    content, _ = read_annotations(annotations)
+    content = _pictures_with_all(annotations)
     category = _person_category(content)
     by_picture: dict[Any, list[dict[str, Any]]] = {}
     for entry in read_detections(detections):
@@ -94,22 +132,37 @@ def detected_boxes(annotations: str | Path, images: str | Path, detections: str 
 
 
 def check_truth(annotations: str | Path, keypoint_set: KeypointSet, model: str) -> None:
-    """Raise InputError where a COCO-style file cannot score a model.
+    """Raise InputError where an annotation file cannot score a model.
 
-    That is where it has other keypoints, or lacks a key that only the metric needs.
+    That is where it has other keypoints, lacks a key that only the metric needs, or (MPII's) has no ground truth of the
+    same persons beside it.
     """
-    content, file_set = read_annotations(annotations)
+    mpii = is_mpii(annotations)
+    content, file_set = ({}, MPII) if mpii else read_annotations(annotations)
     if file_set.keypoints != keypoint_set.keypoints:
         raise InputError(
             f"{annotations} has the keypoints '{file_set.name}', but {model} predicts '{keypoint_set.name}'; "
             "use a set and a model of the same keypoints."
         )
-    check_metric_truth(content, keypoint_set, annotations, crowdpose=is_crowdpose(content, keypoint_set))
+    if mpii:
+        truth = truth_file(annotations)
+        known, listed = len(read_truth(truth).keypoints), len(read_persons(annotations, ""))
+        if known != listed:
+            raise InputError(f"{truth} is the ground truth of {known} persons, but {annotations} lists {listed}.")
+    else:
+        check_metric_truth(content, keypoint_set, annotations, crowdpose=is_crowdpose(content, keypoint_set))
 
 
 def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
-    """Return one picture's persons in the COCO results form, rescored and without duplicates."""
+    """Return one picture's persons in the COCO results form.
+
+    Persons in boxes are rescored, and duplicates left out. Those of MPII stay as they are, and each has one key more:
+    `person`, the place in the list of persons, from 0.
+    """
     poses = predictor(picture.path, picture.boxes_xyxy)
+    if picture.persons is not None:
+        results = poses.to_coco_results(picture.image_id, picture.category_id)
+        return [result | {"person": person} for result, person in zip(results, picture.persons, strict=True)]
     if picture.boxes_xyxy is not None:
         poses = predictor.rescored(poses, picture.scores)
     return poses.to_coco_results(picture.image_id, picture.category_id)
@@ -128,7 +181,12 @@ class Metrics(dict[str, float]):
 
 
 def score(annotations: str | Path, results: Iterable[dict[str, Any]], predictor: Predictor) -> Metrics:
-    """Return the figures of results against a COCO-style file, by the metric that is official for it."""
+    """Return the figures of results against an annotation file, by the metric that is official for it.
+
+    The first figure is the main one.
+    """
+    if is_mpii(annotations):
+        return Metrics(pckh_metrics(truth_file(annotations), list(results)))
     return Metrics(keypoint_metrics(annotations, list(results), predictor.weights.keypoint_set))
 
 
@@ -145,25 +203,27 @@ def evaluate(
     engine: EngineName = "auto",
     threads: int | None = None,
 ) -> Metrics:
-    """Measure a model on a COCO-style data set with the official metric.
+    """Measure a model on an annotated set with the metric that is official for it.
 
     Args:
         model: name or file (.onnx, .safetensors).
-        data: COCO-style annotation file.
+        data: COCO-style annotation file; or MPII's list of persons (valid.json of HRNet, or valid.h5) with its ground
+            truth gt_valid.mat beside it.
         images: folder of its pictures.
         boxes: "gt" for the annotated boxes, "found" for those that the finder proposes, or a person-detection file
             (COCO results form). Without it "gt"; networks that find people themselves take none.
         finder: name or file of the network that proposes persons, for boxes "found".
         flip_test: average with the mirrored picture.
         scales: for networks that find people themselves: average over pictures of several sizes, such as [0.5,1,2].
-        out: folder for results.json (COCO results form) and metrics.json; none is written without it.
+        out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
+            metrics.json; none is written without it.
         engine: "auto", "onnxruntime" or "torch".
         threads: threads of the network.
 
     Returns:
         AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and pictures with
-        a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. -1 where the set has no such
-        person.
+        a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. For MPII: PCKh@0.5, PCKh@0.1,
+        and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
     """
     predictor = Predictor(
         model,

@@ -75,7 +75,7 @@ def export(
     Args:
         model: name or .safetensors file.
         out: .onnx file to write.
-        data: COCO-style file whose persons are compared (the first 64); without it both see noise.
+        data: COCO-style file whose persons are compared (64 of them); without it both see noise.
         images: folder of its pictures.
         storage: "float16" stores kernels in half the space; computation stays in float32.
 
@@ -92,7 +92,10 @@ def export(
     if path.suffix != ".safetensors":
         raise InputError(f"{path.name} is exported already; give a .safetensors file.")
     network, weights = load_network(path)
-    inputs = _comparison_inputs(weights, data, images)
+    if data is None or images is None:
+        inputs = [*np.random.default_rng(0).standard_normal((4, 1, 3, *weights.input_size)).astype(np.float32)]
+    else:
+        inputs = real_inputs(weights, data, images, MOST_INPUTS)
     report: list[ExportReport] = []
 
     def write(temporary: Path) -> None:
@@ -166,18 +169,21 @@ def _store_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _comparison_inputs(weights: Weights, data: str | None, images: str | None) -> list[np.ndarray]:
-    """Return network inputs (1, 3, h, w): of annotated persons or of their pictures, or noise."""
-    if data is None or images is None:
-        return [*np.random.default_rng(0).standard_normal((4, 1, 3, *weights.input_size)).astype(np.float32)]
+def real_inputs(weights: Weights, data: str, images: str, count: int) -> list[np.ndarray]:
+    """Return at most `count` network inputs (1, 3, h, w) from all over a set: its persons, or whole pictures."""
     samples = read_samples(data, images)
     if weights.codec == "associative_embedding":
-        paths = list(dict.fromkeys(sample.image_path for sample in samples))[:MOST_INPUTS]
-        return [picture_image(read_picture(path), weights)[0] for path in paths]
+        paths = list(dict.fromkeys(sample.image_path for sample in samples))
+        return [picture_image(read_picture(path), weights)[0] for path in _spread(paths, count)]
     return [
         network_images(read_picture(sample.image_path), sample.box_xyxy[None], weights)[0]
-        for sample in samples[:MOST_INPUTS]
+        for sample in _spread(samples, count)
     ]
+
+
+def _spread(values: list[Any], count: int) -> list[Any]:
+    """Return at most `count` of the values, at even distances."""
+    return [values[i * len(values) // count] for i in range(count)] if len(values) > count else values
 
 
 def _compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -53,8 +53,22 @@ class PersonFinder:
 
     def poses(self, picture: np.ndarray) -> Poses:
         """Return all persons of one picture, (H, W, 3) uint8 RGB, best first."""
+        return self._grouped(*self._maps(picture))
+
+    def decode(self, outputs: Mapping[str, np.ndarray], matrix: np.ndarray, input_size: geometry.Size) -> Poses:
+        """Turn the outputs for one input of a picture into poses; `poses` does this, and more with flip test or scales.
+
+        Args:
+            outputs: of the network.
+            matrix, input_size: as of `picture_image`.
+        """
+        heatmaps, tags = merge_scales(outputs)
+        size = input_size if self.codec.upsample else heatmaps.shape[2:]
+        heatmaps, tags = enlarge(heatmaps, size), enlarge(tags, size)
+        return self._grouped(heatmaps[0], tags.transpose(1, 2, 3, 0), matrix, input_size)
+
+    def _grouped(self, heatmaps: np.ndarray, tags: np.ndarray, matrix: np.ndarray, input_size: geometry.Size) -> Poses:
         w = self.weights
-        heatmaps, tags, matrix, input_size = self._maps(picture)
         keypoints, scores, person_scores = self.codec.decode(heatmaps, tags)  # map pixels
         keypoints = geometry.heatmap_to_input(keypoints, input_size, heatmaps.shape[1:], w.convention)
         flat = geometry.transform(keypoints.reshape(1, -1, 2), geometry.invert(matrix))

@@ -7,7 +7,9 @@ import io
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -20,13 +22,14 @@ from leanpose.data.coco_style import box_from_xywh, read_json
 from leanpose.draw import draw_poses
 from leanpose.errors import InputError, suggest
 from leanpose.files import write_bytes, write_text
-from leanpose.pictures import find_pictures, read_picture
+from leanpose.pictures import find_pictures
 from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, MIN_PERSON_SCORE, Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Poses
 
 FORMATS = ("json", "csv", "coco", "picture")
 DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # drawn pictures keep these; others become .png
+MOST_UNWRITTEN = 8  # pictures that wait to be written
 LABEL_SCORE = 0.2  # keypoints below it are marked as absent in COCO-style files
 
 
@@ -81,27 +84,39 @@ def predict_files(
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
     results: list[tuple[str, tuple[int, int], Poses]] = []
     faults = []
-    for source in tqdm(pictures, "predicting", unit="picture", disable=True if len(pictures) == 1 else None):
-        try:
-            picture = read_picture(source)
-            poses = predictor(picture, boxes_of(source))
-        except InputError as error:
-            if len(pictures) == 1:
-                raise
-            faults.append(source)
-            tqdm.write(f"leanpose: {error}", file=sys.stderr)
-            continue
-        size = (picture.shape[0], picture.shape[1])
-        written = _write_one(picture, poses, source, Path(out) / names[source], formats, min_score)
-        persons = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
-        tqdm.write(f"{source}: {persons}" + "".join(f", {path}" for path in written))
-        results.append((source, size, poses))
+    found = predictor.stream(pictures, map(boxes_of, pictures))
+    bar = tqdm(pictures, "predicting", unit="picture", disable=True if len(pictures) == 1 else None)
+    with ThreadPoolExecutor(1) as writer:
+        writing: deque[tuple[str, Poses, Future[list[Path]]]] = deque()
+        for source, result in zip(bar, found, strict=True):
+            if isinstance(result, InputError):
+                if len(pictures) == 1:
+                    raise result
+                faults.append(source)
+                tqdm.write(f"leanpose: {result}", file=sys.stderr)
+                continue
+            picture, poses = result
+            results.append((source, (picture.shape[0], picture.shape[1]), poses))
+            target = Path(out) / names[source]
+            writing.append(
+                (source, poses, writer.submit(_write_one, picture, poses, source, target, formats, min_score))
+            )
+            if len(writing) > MOST_UNWRITTEN:
+                _report(*writing.popleft())
+        while writing:
+            _report(*writing.popleft())
     if "csv" in formats and results:
         write_text(Path(out) / "poses.csv", to_csv(results))
     if "coco" in formats and results:
         write_text(Path(out) / "coco.json", json.dumps(to_coco(results)))
     if faults:
         raise InputError(f"{len(faults)} of {len(pictures)} pictures could not be used; they are named above.")
+
+
+def _report(source: str, poses: Poses, written: Future[list[Path]]) -> None:
+    """Print what was found in a picture, and the files once they are written."""
+    persons = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
+    tqdm.write(f"{source}: {persons}" + "".join(f", {path}" for path in written.result()))
 
 
 def _parse_formats(text: str) -> set[str]:

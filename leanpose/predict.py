@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,13 @@ DEFAULT_MODEL = "lpn50"
 DEFAULT_FINDER = "litepose_xs"
 FINDER_SCALES = (1.0, 0.5)  # the half size finds large persons better, at a quarter of the time
 MIN_PERSON_SCORE = 0.2
+READERS = 2  # threads that read pictures ahead
+CHUNK = 8  # pictures whose persons share calls of the network
 FARTHEST = 1e6  # pixels; no box reaches farther
 KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
 NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
+
+_Located = tuple[np.ndarray, np.ndarray | None]  # boxes and their scores
 
 
 class Predictor:
@@ -49,6 +56,7 @@ class Predictor:
         options: further arguments of the engine, for example `providers` of ONNX Runtime.
 
     Attributes:
+        engine: the loaded network.
         weights: the Weights record of the loaded file.
         bottom_up: whether the network finds all persons of a picture by itself.
     """
@@ -71,15 +79,15 @@ class Predictor:
         def loaded(network: str | Path | Engine) -> Engine:
             return load_engine(network, engine, threads, **options) if isinstance(network, (str, Path)) else network
 
-        self._engine = loaded(model)
-        self.weights = self._engine.weights
+        self.engine = loaded(model)
+        self.weights = self.engine.weights
         self.flip_test = flip_test
         self.batch_size = batch_size
         self.min_person_score = min_person_score
         self.bottom_up = self.weights.codec == "associative_embedding"
         self._make_finder: Callable[[], PersonFinder] | None = None
         if self.bottom_up:
-            people = PersonFinder(self._engine, flip_test, scales)
+            people = PersonFinder(self.engine, flip_test, scales)
             self._make_finder = lambda: people
         elif tuple(scales) != (1.0,):
             raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
@@ -103,19 +111,75 @@ class Predictor:
                 given to a bottom-up network.
         """
         array = read_picture(picture)
-        if boxes is None and self._make_finder is not None:
-            return self._found(array, self._make_finder())
-        if self.bottom_up:
-            raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
-        return self._in_boxes(array, check_boxes(boxes, array.shape[:2]))
+        return self._estimate([array], [self._locate(array, boxes)])[0]
 
-    def _found(self, picture: np.ndarray, finder: PersonFinder) -> Poses:
-        """Return the persons that a search finds."""
+    def stream(
+        self, pictures: Iterable[Source], boxes: Iterable[Any] | None = None
+    ) -> Iterator[tuple[np.ndarray, Poses] | InputError]:
+        """Work through many pictures: files are read ahead in threads, persons of several pictures share calls of the
+        network. The poses are those that a call for each picture gives; at most 2 * CHUNK pictures are in memory.
+
+        Args:
+            pictures: each as of a call; an endless source will do.
+            boxes: for each picture what a call takes; None: the persons of all are searched for.
+
+        Yields:
+            For each picture, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
+        """
+        all_boxes = repeat(None) if boxes is None else boxes
+        with ThreadPoolExecutor(READERS) as pool:
+            reading: deque[tuple[Future[np.ndarray], Any]] = deque()
+            for picture, its_boxes in zip(pictures, all_boxes, strict=False):
+                reading.append((pool.submit(read_picture, picture), its_boxes))
+                if len(reading) == 2 * CHUNK:
+                    yield from self._chunk([reading.popleft() for _ in range(CHUNK)])
+            while reading:
+                yield from self._chunk([reading.popleft() for _ in range(min(CHUNK, len(reading)))])
+
+    def _chunk(
+        self, reading: Sequence[tuple[Future[np.ndarray], Any]]
+    ) -> Iterator[tuple[np.ndarray, Poses] | InputError]:
+        """Return the results of `stream` for some pictures that are being read."""
+        located: list[tuple[np.ndarray, _Located] | InputError] = []
+        for future, boxes in reading:
+            try:
+                picture = future.result()
+                located.append((picture, self._locate(picture, boxes)))
+            except InputError as error:
+                located.append(error)
+        good = [entry for entry in located if not isinstance(entry, InputError)]
+        poses = iter(self._estimate([picture for picture, _ in good], [persons for _, persons in good]))
+        for entry in located:
+            yield entry if isinstance(entry, InputError) else (entry[0], next(poses))
+
+    def _locate(self, picture: np.ndarray, boxes: Any) -> _Located:
+        """Return the boxes (N, 4) to look into, and their scores (N,) where they were searched for; a bottom-up network
+        needs none."""
         if self.bottom_up:
-            poses = finder.poses(picture)
-        else:
-            boxes_xyxy, scores = finder.boxes(picture)
-            poses = self.rescored(self._in_boxes(picture, boxes_xyxy), scores)
+            if boxes is not None:
+                raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
+            return np.zeros((0, 4), np.float32), None
+        if boxes is None and self._make_finder is not None:
+            return self._make_finder().boxes(picture)
+        return check_boxes(boxes, picture.shape[:2]), None
+
+    def _estimate(self, pictures: Sequence[np.ndarray], located: Sequence[_Located]) -> list[Poses]:
+        """Return the poses of each picture, best first where the persons were searched for."""
+        if self.bottom_up and self._make_finder is not None:
+            people = self._make_finder()
+            return [self._confident(people.poses(picture)) for picture in pictures]
+        boxes_xyxy = np.concatenate([np.zeros((0, 4), np.float32), *(boxes for boxes, _ in located)])
+        sources = [picture for picture, (boxes, _) in zip(pictures, located, strict=True) for _ in boxes]
+        keypoints, scores = self._in_boxes(sources, boxes_xyxy)
+        results, start = [], 0
+        for boxes, box_scores in located:
+            these = slice(start, start := start + len(boxes))
+            person_scores = scores[these].mean(axis=1)
+            poses = Poses(keypoints[these], scores[these], boxes, person_scores, self.weights.keypoint_set)
+            results.append(poses if box_scores is None else self._confident(self.rescored(poses, box_scores)))
+        return results
+
+    def _confident(self, poses: Poses) -> Poses:
         return poses[poses.person_scores >= self.min_person_score]
 
     def rescored(self, poses: Poses, box_scores: np.ndarray) -> Poses:
@@ -137,44 +201,56 @@ class Predictor:
         )
         return replace(poses, person_scores=person_scores)[kept]
 
-    def _in_boxes(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> Poses:
-        """Return one pose for each box."""
-        parts = [
-            self._decode(picture, boxes_xyxy[i : i + self.batch_size])
-            for i in range(0, len(boxes_xyxy), self.batch_size)
-        ]
-        if not parts:
-            return Poses.empty(self.weights.keypoint_set)
+    def _in_boxes(self, pictures: Sequence[np.ndarray], boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return keypoints (N, K, 2) in picture pixels and scores (N, K) of the persons in boxes (N, 4), each of its
+        own picture."""
+        w, k = self.weights, len(self.weights.keypoint_set)
+        parts = [(np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32))]
+        for i in range(0, len(boxes_xyxy), self.batch_size):
+            batch = slice(i, i + self.batch_size)
+            images, matrices = network_images(pictures[batch], boxes_xyxy[batch], w)
+            heatmaps = top_down_heatmaps(self.engine(images), w.model)  # (N, K, h / s, w / s)
+            if self.flip_test:
+                mirrored = self.engine(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
+                heatmaps = fuse_flip(heatmaps, mirrored, w.keypoint_set.flip_index, w.flip_shift)
+            parts.append(self.decode(heatmaps, matrices))
         keypoints, scores = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return Poses(keypoints, scores, boxes_xyxy, scores.mean(axis=1), self.weights.keypoint_set)
+        return keypoints, scores
 
-    def _decode(self, picture: np.ndarray, boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return keypoints (N, K, 2) in picture pixels and scores (N, K) of the persons in the boxes."""
+    def decode(self, heatmaps: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn the heat maps of a top-down network into keypoints.
+
+        Args:
+            heatmaps: (N, K, h / s, w / s).
+            matrices: (N, 2, 3) from picture to input pixels, as of `network_images`.
+
+        Returns:
+            (N, K, 2) float32 keypoints in picture pixels and (N, K) scores.
+        """
         w = self.weights
-        images, matrices = network_images(picture, boxes_xyxy, w)
-        heatmaps = top_down_heatmaps(self._engine(images), w.model)  # (N, K, h / s, w / s)
-        if self.flip_test:
-            mirrored = self._engine(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
-            heatmaps = fuse_flip(heatmaps, mirrored, w.keypoint_set.flip_index, w.flip_shift)
         keypoints, scores = self._codec.decode(heatmaps)  # heat-map pixels
         heatmap_size = (heatmaps.shape[2], heatmaps.shape[3])
         keypoints = geometry.heatmap_to_input(keypoints, w.input_size, heatmap_size, w.convention)
-        return geometry.transform(keypoints, geometry.invert(matrices)).astype(np.float32), scores
+        keypoints = geometry.transform(keypoints, geometry.invert(matrices)) - w.bias
+        return keypoints.astype(np.float32), scores
 
 
-def network_images(picture: np.ndarray, boxes_xyxy: np.ndarray, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
-    """Cut persons out of a picture and normalise them as a record says.
+def network_images(
+    pictures: np.ndarray | Sequence[np.ndarray], boxes_xyxy: np.ndarray, weights: Weights
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut persons out of pictures and normalise them as a record says.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
+        pictures: (H, W, 3) uint8 RGB, or such a picture for each box.
         boxes_xyxy: (N, 4) pixels, N at least 1.
 
     Returns:
         (N, 3, h, w) float32 network inputs, and the (N, 2, 3) matrices from picture to input pixels.
     """
     matrices = geometry.crop_matrices(boxes_xyxy, weights.input_size, weights.padding, weights.convention)
-    crops = np.stack([geometry.crop(picture, matrix, weights.input_size) for matrix in matrices])
-    return normalised(crops, weights), matrices
+    sources = repeat(pictures) if isinstance(pictures, np.ndarray) else pictures
+    crops = [geometry.crop(*pair, weights.input_size) for pair in zip(sources, matrices, strict=False)]
+    return normalised(np.stack(crops), weights), matrices
 
 
 def check_boxes(boxes: Any, picture_size: tuple[int, int]) -> np.ndarray:

@@ -47,6 +47,8 @@ class Recipe:
         batch_size: persons a step, of all processes together.
         optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
         learning_rate: at the top of the schedule.
+        layer_decay: factor on the learning rate for each layer from the last towards the first, for networks that
+            number their layers (ViTPose); 1: all learn alike.
         weight_decay: on matrices and kernels only.
         schedule: "cosine" to zero, or "step": times 0.1 at each milestone.
         milestones: epochs, for "step".
@@ -92,6 +94,7 @@ class Recipe:
     batch_size: int = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
+    layer_decay: float = 1.0
     weight_decay: float = 0.0
     schedule: Literal["cosine", "step"] = "cosine"
     milestones: list[int] = field(default_factory=list)
@@ -132,6 +135,8 @@ class Recipe:
             )
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}.")
         if self.schedule == "step" and not self.milestones:
             raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
         if self.views is not None and self.codec != "associative_embedding":
@@ -176,6 +181,7 @@ class Recipe:
             convention=self.convention,
             codec=self.codec,
             codec_options=self.codec_options,
+            flip_shift=self.convention == "classic" and self.views is None,
             model_options=self.model_options,
             licence=self.licence,
             data=self.data,
@@ -183,6 +189,26 @@ class Recipe:
             metrics=metrics or {},
             note=self.note,
         )
+
+
+def find_recipe(recipe: str) -> Path:
+    """Return the file of a recipe.
+
+    Args:
+        recipe: path of a YAML file, or the name of a recipe that comes with leanpose, such as "lpn50_coco".
+
+    Raises:
+        InputError: there is no recipe of this name; the nearest is suggested.
+    """
+    path = Path(recipe)
+    if path.is_file() or path.suffix or path.name != recipe:
+        return path
+    package = Path(__file__).parent
+    folder = package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"  # else a checkout
+    shipped = {file.stem: file for file in folder.glob("*.yaml")}
+    if recipe not in shipped:
+        raise InputError(f"There is no recipe '{recipe}'.{suggest(recipe, shipped)}")
+    return shipped[recipe]
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:

@@ -5,20 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from leanpose.errors import InputError, WeightsError, require, suggest
-from leanpose.weights import Weights, find_weights
+from leanpose.weights import METADATA_KEY, Weights, find_weights
 
 if TYPE_CHECKING:
     import torch
 
 Maps = TypeVar("Maps")  # arrays or tensors
-EngineName = Literal["auto", "onnxruntime", "torch"]
+EngineName = Literal["auto", "onnxruntime", "openvino", "torch"]
+
+# short name -> ONNX Runtime's name of an execution provider, and the package that brings it
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", "onnxruntime"),
+    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
+    "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
+    "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
+}
+RECORD_PLACE = ["framework", METADATA_KEY]  # of an ONNX file's metadata in OpenVINO
 
 
 class Engine(Protocol):
@@ -57,44 +68,95 @@ class OnnxRuntimeEngine:
     Args:
         path: file with a leanpose record in its metadata.
         threads: threads of the network; None lets ONNX Runtime choose.
-        providers: ONNX Runtime execution providers, first choice first.
+        providers: ONNX Runtime's execution providers, first choice first: short names of PROVIDERS or its own.
     """
 
-    def __init__(
-        self, path: Path, threads: int | None = None, providers: tuple[str, ...] = ("CPUExecutionProvider",)
-    ) -> None:
+    def __init__(self, path: Path, threads: int | None = None, providers: Sequence[str] = ("cpu",)) -> None:
         import onnxruntime
 
-        missing = set(providers) - set(onnxruntime.get_available_providers())
-        if missing:
-            raise InputError(
-                f"This ONNX Runtime has no {', '.join(sorted(missing))}."
-                f" It has: {', '.join(onnxruntime.get_available_providers())}."
-            )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
+        chosen = _available(providers, onnxruntime.get_available_providers())
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:  # ONNX Runtime's own exception classes are not public
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{path.name} is not a usable ONNX file ({reason}).") from None
         self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
-        self._input = self._session.get_inputs()[0].name
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        if not self._fits_record():
-            raise WeightsError(f"{path.name} holds another network than its leanpose record says; export it again.")
-
-    def _fits_record(self) -> bool:
-        shapes = {value.name: value.shape for value in (*self._session.get_inputs(), *self._session.get_outputs())}
-        heatmaps = shapes.get("heatmaps", shapes.get("heatmaps_4", []))
-        found = [*shapes[self._input][1:], *heatmaps[1:2]]  # an axis of any length is a word
-        wanted = [3, *self.weights.input_size, len(self.weights.keypoint_set)]
-        return [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] == wanted
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
+        _check_record(self.weights, inputs[0].shape, {output.name: output.shape for output in outputs}, path)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
+
+
+def _available(names: Sequence[str], available: list[str]) -> list[str]:
+    """Return ONNX Runtime's names of execution providers, or raise InputError for one that is not installed."""
+    chosen = []
+    for name in names:
+        provider, package = PROVIDERS.get(name.lower(), (name, ""))
+        if provider not in available:
+            known = {short: full for short, (full, _) in PROVIDERS.items() if full in available}
+            how = f" pip install {package}, or use another:" if package else ""
+            raise InputError(
+                f"This ONNX Runtime has no provider '{name}':{how} it has {', '.join(known) or available}."
+            )
+        chosen.append(provider)
+    return chosen
+
+
+class OpenVinoEngine:
+    """An ONNX file on OpenVINO.
+
+    Args:
+        path: file with a leanpose record in its metadata.
+        threads: threads of the network; None lets OpenVINO choose.
+        device: OpenVINO's name of a device, "CPU", "GPU", "NPU" or "AUTO".
+    """
+
+    def __init__(self, path: Path, threads: int | None = None, device: str = "CPU") -> None:
+        openvino = require("openvino", "openvino")
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+            record = model.get_rt_info(RECORD_PLACE).value if model.has_rt_info(RECORD_PLACE) else None
+            self._compiled = core.compile_model(model, device, settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise WeightsError(f"{path.name} cannot be used by OpenVINO on {device} ({reason}).") from None
+        self.weights = Weights.from_metadata({METADATA_KEY: record} if record else None, path.name)
+        self._outputs = [output.get_any_name() for output in self._compiled.outputs]
+        shapes = {
+            name: _free_axes(output.partial_shape)
+            for name, output in zip(self._outputs, self._compiled.outputs, strict=True)
+        }
+        _check_record(self.weights, _free_axes(self._compiled.inputs[0].partial_shape), shapes, path)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        found = self._compiled({0: images}, share_inputs=True)
+        return {name: found[i] for i, name in enumerate(self._outputs)}
+
+
+def _free_axes(shape: Any) -> list[int | str]:
+    """Return the lengths of a shape of OpenVINO, a word for those that are free."""
+    return ["any" if axis.is_dynamic else axis.get_length() for axis in shape]
+
+
+def _check_record(
+    weights: Weights, input_shape: Sequence[int | str], output_shapes: Mapping[str, Sequence[int | str]], path: Path
+) -> None:
+    """Raise WeightsError where a network's input and heat maps are not as its record says."""
+    heatmaps = output_shapes.get("heatmaps", output_shapes.get("heatmaps_4", []))
+    found = [*input_shape[1:], *heatmaps[1:2]]  # an axis of any length is a word
+    wanted = [3, *weights.input_size, len(weights.keypoint_set)]
+    if [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] != wanted:
+        raise WeightsError(f"{path.name} holds another network than its leanpose record says; export it again.")
 
 
 class TorchEngine:
@@ -131,9 +193,6 @@ class TorchEngine:
         return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
 
 
-SUFFIX_OF = {"onnxruntime": ".onnx", "torch": ".safetensors"}  # the files that an engine runs
-
-
 def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | None = None, **options: Any) -> Engine:
     """Load a network by name or file.
 
@@ -141,19 +200,37 @@ def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | N
         model: see `leanpose.weights.find_weights`.
         engine: "auto" takes ONNX Runtime for .onnx and torch for .safetensors.
         threads: threads of the network; None lets the engine choose.
-        options: further arguments of the engine, for example `providers` of ONNX Runtime.
+        options: further arguments of the engine: `providers` of ONNX Runtime, `device` of OpenVINO.
+
+    Raises:
+        InputError: no such engine or option, or the engine cannot run this kind of file.
+        MissingPackageError: the engine is not installed.
+        WeightsError: the file cannot be used.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}.")
-    if engine not in ("auto", *SUFFIX_OF):
-        raise InputError(f"There is no engine '{engine}'.{suggest(engine, SUFFIX_OF)}")
-    path = find_weights(model, SUFFIX_OF.get(engine, ""))
-    needed = "torch" if path.suffix == ".safetensors" else "onnxruntime"
-    if engine not in ("auto", needed):
+    if engine not in ("auto", *ENGINES):
+        raise InputError(f"There is no engine '{engine}'.{suggest(engine, ENGINES)}")
+    path = find_weights(model, ENGINES[engine][0] if engine != "auto" else "")
+    name = engine if engine != "auto" else "torch" if path.suffix == ".safetensors" else "onnxruntime"
+    suffix, make = ENGINES[name]
+    if path.suffix != suffix:
+        others = [other for other, (kind, _) in ENGINES.items() if kind == path.suffix]
         raise InputError(
-            f"The engine {engine} cannot run {path.suffix} files: use engine {needed}, or export the weights with "
-            "`leanpose export`."
+            f"The engine {name} cannot run {path.suffix} files: use engine {' or '.join(others)}, or export the "
+            "weights with `leanpose export`."
         )
-    if needed == "torch":
-        return TorchEngine.from_file(path, threads)
-    return OnnxRuntimeEngine(path, threads, **options)
+    known = [option for option in inspect.signature(make).parameters if option not in ("path", "threads")]
+    for option in options:
+        if option not in known:
+            has = f"its options: {', '.join(known)}" if known else "it has none"
+            raise InputError(f"The engine {name} has no option '{option}'; {has}.")
+    return make(path, threads, **options)
+
+
+# name -> the kind of file it runs, and what loads one
+ENGINES: dict[str, tuple[str, Callable[..., Engine]]] = {
+    "onnxruntime": (".onnx", OnnxRuntimeEngine),
+    "openvino": (".onnx", OpenVinoEngine),
+    "torch": (".safetensors", TorchEngine.from_file),
+}

@@ -36,7 +36,7 @@ from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
 from leanpose.objectives import Batch, create_objective
 from leanpose.predict import Predictor
-from leanpose.recipe import Recipe, read_recipe
+from leanpose.recipe import Recipe, find_recipe, read_recipe
 from leanpose.runtime import TorchEngine
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
@@ -120,12 +120,7 @@ class PoseTraining(LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        kernels = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": kernels, "weight_decay": recipe.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
+        groups = _parameter_groups(self.network, recipe)
         if recipe.optimizer == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9)
         else:
@@ -144,8 +139,25 @@ class PoseTraining(LightningModule):
         return warmup * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
 
 
+def _parameter_groups(network: Any, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return what the optimizer gets: kernels with weight decay, vectors without, and with `layer_decay` a learning
+    rate for each depth at which the network has parameters (its `depth_of`, 0 at the input, below `num_depths`)."""
+    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        steps = 0 if recipe.layer_decay == 1 else network.num_depths - 1 - network.depth_of(name)
+        groups.setdefault((steps, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": recipe.learning_rate * recipe.layer_decay**steps,
+            "weight_decay": recipe.weight_decay if kernels else 0.0,
+        }
+        for (steps, kernels), parameters in groups.items()
+    ]
+
+
 class KeepBest(Callback):
-    """Score each validation, print one line, and keep the weights of the best AP as best.safetensors.
+    """Score each validation, print one line, and keep the weights with the best first figure as best.safetensors.
 
     It stands before the moving average in the list of callbacks, so that it still sees the averaged weights.
     """
@@ -176,14 +188,16 @@ class KeepBest(Callback):
         module.log_dict(metrics)
         loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60
-        better = metrics["AP"] > self.best
+        figures = [f"{name} {100 * value:.1f}" for name, value in metrics.items()]
+        figure = next(iter(metrics.values()))
+        better = figure > self.best
         _say(
             module,
             f"epoch {trainer.current_epoch + 1}/{recipe.epochs}  {minutes:.1f} min  loss {loss:.6f}  "
-            f"AP {100 * metrics['AP']:.1f}  AP50 {100 * metrics['AP50']:.1f}{'  best' if better else ''}",
+            f"{'  '.join(figures[:2])}{'  best' if better else ''}",
         )
         if better:
-            self.best = metrics["AP"]
+            self.best = figure
         if better and trainer.is_global_zero:
             suffix = ", flip test" if recipe.flip_test else ""
             shown = "whole pictures" if recipe.views else "annotated boxes"
@@ -257,6 +271,8 @@ def _check(recipe: Recipe) -> None:
         raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
     create_codec(recipe.codec, **recipe.codec_options)
     network = _network(recipe, Path(recipe.start) if recipe.start else None).eval()
+    if recipe.layer_decay != 1 and not hasattr(network, "depth_of"):
+        raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
     objective = create_objective(recipe, network)
     with torch.inference_mode():
         for size in (recipe.input_size, recipe.training_size):
@@ -275,7 +291,7 @@ def train_recipe(recipe: str, *changes: str) -> str:
     """Train a network from a recipe.
 
     Args:
-        recipe: YAML file.
+        recipe: YAML file, or the name of a recipe that comes with leanpose, such as lpn50_coco.
         changes: key=value for keys of the recipe, such as epochs=10 or augmentation.flip=0; resume=true goes on
             with the run in the recipe's `out`.
     """
@@ -283,7 +299,7 @@ def train_recipe(recipe: str, *changes: str) -> str:
     if not {"true", "false"}.issuperset(words):
         raise InputError(f"resume must be true or false, not '{words[-1]}'.")
     others = [change for change in changes if not change.startswith("resume=")]
-    best = train(read_recipe(recipe, others), resume=words[-1:] == ["true"])
+    best = train(read_recipe(find_recipe(recipe), others), resume=words[-1:] == ["true"])
     return f"The best weights are in {best}."
 
 

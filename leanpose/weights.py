@@ -52,6 +52,7 @@ class Weights:
         convention: how boxes, inputs and heat maps align, see leanpose.geometry.
         codec, codec_options: a name of leanpose.codecs and its parameters.
         flip_shift: in the flip test, move the mirrored heat map by one pixel (classic convention only).
+        bias: picture pixels that keypoints lie too far to the right and down; taken off by prediction in boxes.
         model_options: constructor arguments of the network that differ from the defaults.
         licence: of the weights.
         data: what they were trained on, in words.
@@ -72,6 +73,7 @@ class Weights:
     codec: str = "udp"
     codec_options: Mapping[str, Any] = field(default_factory=dict)
     flip_shift: bool = False
+    bias: float = 0.0
     model_options: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     data: str = ""

@@ -13,10 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 import leanpose.predict as prediction
 from leanpose.geometry import input_to_heatmap
-from leanpose.keypoint_sets import COCO, KeypointSet
+from leanpose.keypoint_sets import COCO, MPII, KeypointSet
+from leanpose.pckh import SHORT_NAMES
 from leanpose.runtime import Engine
 from leanpose.weights import Weights
 
@@ -24,7 +26,8 @@ from leanpose.weights import Weights
 BODY = {
     "nose": (0.0, 0.09), "eye": (0.03, 0.05), "ear": (0.06, 0.07), "shoulder": (0.13, 0.2), "elbow": (0.18, 0.36),
     "wrist": (0.2, 0.52), "hip": (0.09, 0.53), "knee": (0.1, 0.74), "ankle": (0.12, 0.95),
-    "neck": (0.0, 0.17), "top_head": (0.0, 0.01),
+    "neck": (0.0, 0.17), "top_head": (0.0, 0.01), "upper_neck": (0.0, 0.15), "head_top": (0.0, 0.01),
+    "thorax": (0.0, 0.21), "pelvis": (0.0, 0.53),
 }  # fmt: skip
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -51,6 +54,54 @@ def people(tmp_path: Path) -> MakePeople:
         }
         file.write_text(json.dumps(content))
         return file, images
+
+    return make
+
+
+MpiiPerson = tuple[str, Sequence[float], np.ndarray]  # name of the picture, box xyxy, keypoints (16, 2), from 0
+
+
+@pytest.fixture
+def write_mpii(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes MPII's list of persons and its ground truth, and returns the list's path.
+
+    A head's box has a tenth of the height of the person's box as its sides.
+    """
+
+    def write(persons: Sequence[MpiiPerson], file: Path = tmp_path / "valid.json") -> Path:
+        entries = []
+        for name, (left, top, right, bottom), keypoints in persons:
+            scale = max(right - left, bottom - top) / 200
+            centre = [(left + right) / 2 + 1, (top + bottom) / 2 + 1 - 15 * scale]
+            joints = (np.array(keypoints, float) + 1).tolist()
+            entries.append({"image": name, "center": centre, "scale": scale, "joints": joints, "joints_vis": [1] * 16})
+        file.write_text(json.dumps(entries))
+        tops = np.array([keypoints[MPII.keypoints.index("head_top")] for _, _, keypoints in persons]) + 1
+        sides = np.array([(box[3] - box[1]) / 10 for _, box, _ in persons])[:, None]
+        truth = {
+            "dataset_joints": np.array(SHORT_NAMES, dtype=object)[None],
+            "pos_gt_src": np.stack([keypoints for _, _, keypoints in persons], axis=2) + 1.0,  # (16, 2, N)
+            "headboxes_src": np.stack([tops, tops + sides]).transpose(0, 2, 1),  # (2, 2, N)
+            "jnt_missing": np.zeros((16, len(persons))),
+        }
+        savemat(file.with_name(f"gt_{file.stem}.mat"), truth)
+        return file
+
+    return write
+
+
+@pytest.fixture
+def mpii_people(people: MakePeople, write_mpii: Callable[..., Path]) -> MakePeople:
+    """Return a function like that of `people`, whose annotation file is MPII's list, with its ground truth beside it."""
+
+    def make(name: str = "mpii", count: int = 4, seed: int = 0) -> tuple[Path, Path]:
+        file, images = people(name, count, MPII, seed)
+        persons = []
+        for annotation in json.loads(file.read_text())["annotations"]:
+            left, top, width, height = annotation["bbox"]
+            keypoints = np.reshape(annotation["keypoints"], (16, 3))[:, :2]
+            persons.append((f"{annotation['image_id']}.png", (left, top, left + width, top + height), keypoints))
+        return write_mpii(persons, file.with_name("valid.json")), images
 
     return make
 

@@ -34,9 +34,9 @@ def random_network(name: str = "lpn50", num_keypoints: int = 17) -> torch.nn.Mod
     return network.eval()
 
 
-def heatmaps(network: torch.nn.Module) -> torch.Tensor:
+def heatmaps(network: torch.nn.Module, size: tuple[int, int] = (64, 48)) -> torch.Tensor:
     with torch.inference_mode():
-        return network(torch.randn(1, 3, 64, 48, generator=torch.Generator().manual_seed(1)))["heatmaps"]
+        return network(torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1)))["heatmaps"]
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -129,17 +129,17 @@ def test_convert_a_published_checkpoint(prefix: str, wrapped: bool, tmp_path: Pa
     assert stored.to_metadata() == record.to_metadata()
     assert torch.equal(heatmaps(loaded), heatmaps(network))
     assert (record.name, record.model, record.input_size) == ("lpn50.coco_256x192_published", "lpn50", (256, 192))
-    assert (record.convention, record.channel_order, record.flip_shift) == ("classic", "bgr", True)
+    assert (record.convention, record.channel_order, record.flip_shift, record.bias) == ("classic", "bgr", True, 0.0)
     assert (record.codec, record.codec_options) == ("beta_soft_argmax", {"sigma": 2.0, "beta": 160.0})
     assert (record.padding, record.keypoint_set) == (1.25, COCO)
     assert record.mean == (123.675, 116.28, 103.53)
     assert "MIT" in record.licence
 
 
-def test_lpn_was_trained_on_rgb_for_mpii_alone(tmp_path: Path) -> None:
+def test_lpn_on_mpii_has_rgb_and_a_bias(tmp_path: Path) -> None:
     torch.save(random_network("lpn50", 16).state_dict(), tmp_path / "a.pth")
     record = convert(str(tmp_path / "a.pth"), model="lpn50", out=str(tmp_path / "a.safetensors"), input_size=(256, 256))
-    assert (record.keypoint_set, record.channel_order) == (MPII, "rgb")
+    assert (record.keypoint_set, record.channel_order, record.bias) == (MPII, "rgb", 1.0)
 
 
 @pytest.mark.parametrize(("num_keypoints", "keypoint_set"), [(17, COCO), (16, MPII)], ids=["coco", "mpii"])
@@ -154,6 +154,31 @@ def test_convert_finds_the_keypoint_set(num_keypoints: int, keypoint_set: Keypoi
     assert record.channel_order == "bgr"  # OpenCV's, for both sets
     data = {"coco": "ImageNet, COCO train2017", "mpii": "ImageNet, MPII Human Pose train"}
     assert record.data == data[record.keypoint_set.name]
+
+
+def test_convert_hrnet(tmp_path: Path) -> None:
+    network = random_network("hrnet_w32", 16)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    out = tmp_path / "a.safetensors"
+    record = convert(str(tmp_path / "a.pth"), model="hrnet_w32", out=str(out), input_size=(256, 256))
+    assert torch.equal(heatmaps(load_network(out)[0], (64, 64)), heatmaps(network, (64, 64)))
+    assert (record.convention, record.channel_order, record.flip_shift, record.bias) == ("classic", "rgb", True, 0.0)
+    assert (record.codec, record.codec_options, record.keypoint_set) == ("heatmap", {"sigma": 2.0}, MPII)
+    assert record.licence == "MIT (leoxiaobin/deep-high-resolution-net.pytorch)"
+    assert record.data == "ImageNet, MPII Human Pose train"
+
+
+def test_convert_vitpose(tmp_path: Path) -> None:
+    network = random_network("vitpose_s")
+    torch.save({"meta": {"epoch": 210, "time": "a word"}, "state_dict": network.state_dict()}, tmp_path / "a.pth")
+    out = tmp_path / "a.safetensors"
+    record = convert(str(tmp_path / "a.pth"), model="vitpose_s", out=str(out))
+    assert torch.equal(heatmaps(load_network(out)[0], (256, 192)), heatmaps(network, (256, 192)))
+    assert (record.convention, record.channel_order, record.flip_shift, record.bias) == ("udp", "rgb", False, 0.0)
+    assert (record.codec, record.codec_options, record.keypoint_set) == ("udp", {"sigma": 2.0}, COCO)
+    assert record.licence == "Apache-2.0 (ViTAE-Transformer/ViTPose)"
+    assert record.data == "ImageNet (MAE), COCO train2017"
+    assert "0.13 %" in record.note
 
 
 def test_convert_takes_a_keypoint_set_by_name(tmp_path: Path) -> None:
@@ -234,7 +259,8 @@ def test_not_a_state_dict(content: object, tmp_path: Path) -> None:
         ("lpn101", "a.safetensors", r"a\.pth does not fit the network: it lacks layer3.*choose the model"),
         ("simple_baseline_50", "a.safetensors", r"a\.pth does not fit the network"),
         ("hrnet", "a.safetensors", "No published checkpoints of 'hrnet' are known"),
-        ("lpn5", "a.safetensors", "Unknown model 'lpn5'. Did you mean 'lpn50'"),
+        ("hrnet_w32_rmpg", "a.safetensors", "No published checkpoints of 'hrnet_w32_rmpg' are known"),
+        ("lpn5", "a.safetensors", "No published checkpoints of 'lpn5' are known. Did you mean 'lpn50'"),
         ("lpn50", "a.pth", r"must end in \.safetensors, not a\.pth"),
         ("lpn50", "a", r"must end in \.safetensors, not a"),
     ],

@@ -38,6 +38,7 @@ OFFICIAL = Path(__file__).parents[2] / "shared" / "data" / "eval" / "coco_val201
 TRUTH = OFFICIAL / "person_keypoints_val2014_100.json"
 FAKE = OFFICIAL / "person_keypoints_val2014_fakekeypoints100_results.json"
 FIXTURES = Path(__file__).parents[2] / "shared" / "data" / "fixtures" / "crowdpose"
+needs_crowdpose = pytest.mark.skipif(not FIXTURES.is_dir(), reason="shared/data/fixtures is not on this machine")
 needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="shared/data/eval is not on this machine")
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -202,14 +203,35 @@ def test_a_set_in_the_form_of_crowdpose_needs_areas(people: MakePeople, use_orac
         evaluate("oracle", data=str(annotations), images=str(images))
 
 
-@pytest.mark.skipif(not FIXTURES.is_dir(), reason="shared/data/fixtures is not on this machine")
-def test_real_pictures_of_crowdpose(use_oracle: Callable[[Oracle], None]) -> None:
+@needs_crowdpose
+@pytest.mark.parametrize("boxes", ["gt", str(FIXTURES / "test_crowdpose_det_AP_40.json")], ids=["gt", "detections"])
+def test_real_pictures_of_crowdpose(boxes: str, use_oracle: Callable[[Oracle], None]) -> None:
     annotations = FIXTURES / "test_crowdpose.json"
     for error, ap in ((0, 1), (200, 0)):
         use_oracle(Oracle(annotations, FIXTURES, CROWDPOSE, error=error))
-        metrics = evaluate("oracle", data=str(annotations), images=str(FIXTURES))
+        metrics = evaluate("oracle", data=str(annotations), images=str(FIXTURES), boxes=boxes)
         assert metrics["AP"] == metrics["AP medium"] == pytest.approx(ap)
         assert metrics["AP easy"] == metrics["AP hard"] == -1
+
+
+@needs_crowdpose
+def test_a_network_of_crowdpose_runs_in_detected_boxes(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from leanpose.checkpoints import save_network
+    from leanpose.models import create_model
+
+    file = str(tmp_path / "a.safetensors")
+    save_network(file, create_model("lpn50", 14), Weights("a", "lpn50", (64, 48), CROWDPOSE))
+    data, boxes = FIXTURES / "test_crowdpose.json", FIXTURES / "test_crowdpose_det_AP_40.json"
+    metrics = evaluate(
+        file, data=str(data), images=str(FIXTURES), boxes=str(boxes), flip_test=True, out=str(tmp_path), threads=1
+    )
+    assert tuple(metrics) == CROWDPOSE_KEYS
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {len(result["keypoints"]) for result in results} == {3 * 14}
+    detected = {tuple(np.round(entry["bbox"], 2)) for entry in json.loads(boxes.read_text())}
+    assert {tuple(result["bbox"]) for result in results} <= detected
+    assert crowdpose_metrics(data, results, CROWDPOSE) == metrics
 
 
 @pytest.mark.parametrize(
@@ -422,6 +444,36 @@ def made_up(networks: dict[str, Any], rectangle_people: Rectangles) -> dict[str,
     """Two networks that can be loaded: "crops" and "all"."""
     networks |= {"crops": rectangle_people(TOP_DOWN), "all": rectangle_people(BOTTOM_UP, person_head=True)}
     return networks
+
+
+def test_crowdpose_in_detected_boxes(
+    scenes: tuple[str, str], networks: dict[str, Any], rectangle_people: Rectangles, tmp_path: Path
+) -> None:
+    """By level: of two persons in an easy picture both are detected, one of them twice; in a hard one nobody is."""
+    data, images = scenes
+    networks["crowds"] = rectangle_people(replace(TOP_DOWN, keypoint_set=CROWDPOSE))
+    detections = []
+
+    def edit(content: dict[str, Any]) -> None:
+        content["categories"][0]["keypoints"] = list(CROWDPOSE.keypoints)
+        for annotation in content["annotations"]:
+            left, top, width, height = annotation["bbox"]
+            points = rectangle_people.keypoints((left, top, left + width, top + height), CROWDPOSE)
+            annotation |= {"keypoints": [float(v) for point in points for v in (*point, 2)], "num_keypoints": 14}
+            detections.append({"image_id": annotation["image_id"], "bbox": annotation["bbox"], "score": 0.75})
+
+    change(Path(data), edit)
+    as_crowdpose(Path(data), 0.1, 0.9, 0.5)
+    boxes = tmp_path / "detections.json"
+    twice = detections[0] | {"score": 0.5}
+    boxes.write_text(json.dumps([*detections[:2], twice]))
+    out = tmp_path / "out"
+    metrics = evaluate("crowds", data=data, images=images, boxes=str(boxes), out=str(out))
+    assert metrics["AP easy"] == pytest.approx(1)
+    assert (metrics["AP medium"], metrics["AP hard"]) == (-1, 0)
+    assert metrics["AR"] == pytest.approx(2 / 3)
+    results = json.loads((out / "results.json").read_text())
+    assert [(r["image_id"], r["bbox"]) for r in results] == [(1, d["bbox"]) for d in (detections[1], detections[0])]
 
 
 def test_pictures_only(scenes: tuple[str, str]) -> None:

@@ -187,7 +187,6 @@ def test_a_failed_check_writes_nothing(
         ("a.safetensors", {"out": "b.onnx", "storage": "int8"}, "storage must be 'float32' or 'float16', not 'int8'"),
         ("a.onnx", {"out": "b.onnx"}, r"a\.onnx is exported already; give a \.safetensors file"),
         ("absent.safetensors", {"out": "b.onnx"}, "There is no file"),
-        ("lpn50", {"out": "b.onnx"}, r"is exported already"),
     ],
 )
 def test_wrong_arguments(

@@ -246,6 +246,17 @@ def test_the_flip_test_leaves_a_dot_in_place(convention: Convention, shift: bool
     assert engine.calls == [1, 1, 1]
 
 
+def test_a_bias_is_taken_off_in_picture_pixels() -> None:
+    picture = dot(61, 83.5, (160, 120), 8)
+    plain, moved = (
+        Predictor(DotFinder(Weights("dot", "dot", (128, 96), codec="heatmap", bias=bias)), finder=None)(
+            picture, [10, 20, 100, 140]
+        )
+        for bias in (0.0, 1.5)
+    )
+    np.testing.assert_allclose(plain.keypoints - moved.keypoints, 1.5, rtol=0, atol=1e-4)
+
+
 def test_persons_are_batched() -> None:
     engine = DotFinder(Weights("dot", "dot", (128, 96), codec="heatmap"))
     Predictor(engine, batch_size=4, finder=None)(np.zeros((50, 50, 3), np.uint8), [[0, 0, 20, 30]] * 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,14 @@ import pytest
 torch = pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 
+import leanpose.recipe as recipes  # noqa: E402
 from leanpose.codecs import create_codec  # noqa: E402
 from leanpose.data.augment import Augmentation  # noqa: E402
 from leanpose.data.loader import DataSource  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.objectives import create_objective  # noqa: E402
-from leanpose.recipe import Recipe, read_recipe  # noqa: E402
+from leanpose.recipe import Recipe, find_recipe, read_recipe  # noqa: E402
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 NEEDED = """\
@@ -33,8 +36,10 @@ def recipe_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_there_are_recipes() -> None:
+def test_there_are_recipes_and_a_list_of_them() -> None:
     assert RECIPES
+    text = (RECIPES[0].parent / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\((\w+)\.yaml\)", text)) == sorted(file.stem for file in RECIPES)
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
@@ -46,7 +51,42 @@ def test_shipped_recipes_load(file: Path) -> None:
         network = create_model(recipe.model, len(recipe.weights().keypoint_set), **recipe.model_options)
         outputs = network.eval()(torch.zeros(1, 3, *recipe.training_size))
     create_objective(recipe, network).check(outputs)
-    assert f"leanpose train recipes/{file.name}" in file.read_text()  # its head says how it is run
+    text = file.read_text(encoding="utf-8")
+    assert f"#   leanpose train {file.stem} data_root=" in text  # its head says how it is run
+    assert recipe.out == f"runs/{file.stem}"
+    assert file.stem.startswith(f"{recipe.model}_")
+
+
+def test_mini_recipes_compare_networks() -> None:
+    """Those for a GPU differ in the network alone."""
+    files = [file for file in RECIPES if file.stem.endswith("_mini")]
+    assert len(files) >= 5
+    common = [dataclasses.replace(read_recipe(file), model="", model_options={}, out="", note="") for file in files]
+    assert all(recipe == common[0] for recipe in common)
+
+
+def test_shipped_recipes_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("lpn50_coco").samefile(RECIPES[0].parent / "lpn50_coco.yaml")
+    with pytest.raises(InputError, match=r"There is no recipe 'lpn50_coca'\. Did you mean 'lpn50_coco'\?"):
+        find_recipe("lpn50_coca")
+    Path("lpn50_coco").mkdir()  # a folder is no recipe
+    assert find_recipe("lpn50_coco").samefile(RECIPES[0].parent / "lpn50_coco.yaml")
+    Path("mine").write_text(NEEDED)
+    for path in ("mine", "lpn50_coco.yaml", "recipes/lpn50_coco", str(tmp_path / "lpn50_coco")):
+        assert find_recipe(path) == Path(path)
+
+
+def test_shipped_recipes_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes in the package come first: what lies beside an installed one belongs to somebody else."""
+    for folder in ("leanpose/recipes", "recipes"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "lpn50_coco.yaml").write_text(NEEDED)
+    (tmp_path / "recipes" / "dinner.yaml").write_text("soup: 1\n")
+    monkeypatch.setattr(recipes, "__file__", str(tmp_path / "leanpose" / "recipe.py"))
+    assert find_recipe("lpn50_coco") == tmp_path / "leanpose" / "recipes" / "lpn50_coco.yaml"
+    with pytest.raises(InputError, match=r"There is no recipe 'dinner'\. Known: lpn50_coco\."):
+        find_recipe("dinner")
 
 
 def test_defaults(recipe_file: Path) -> None:
@@ -143,6 +183,8 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("weight_decay: -0.1", "weight_decay must be at least 0, not -0.1"),
         ("learning_rate: 0", "learning_rate must be above 0, not 0.0"),
         ("learning_rate: .nan", "learning_rate must be above 0, not nan"),
+        ("layer_decay: 0", "layer_decay must be above 0 and at most 1, not 0.0"),
+        ("layer_decay: 1.1", "layer_decay must be above 0 and at most 1, not 1.1"),
         ("gradient_clip: 0", "gradient_clip must be above 0, not 0.0"),
         ("padding: -1", "padding must be above 0, not -1.0"),
         ("ema_decay: 1", "ema_decay must be at least 0 and below 1, not 1.0"),
@@ -239,5 +281,6 @@ def test_the_record(recipe_file: Path) -> None:
     assert record.name == "lpn50.lsp_64x48"
     assert (record.model, record.input_size, record.keypoint_set.name) == ("lpn50", (64, 48), "lsp")
     assert (record.codec, record.codec_options) == ("dark", {"sigma": 1.5})
-    assert (record.padding, record.convention) == (1.1, "classic")
+    assert (record.padding, record.convention, record.flip_shift) == (1.1, "classic", True)
+    assert not read_recipe(recipe_file, ["convention=udp"]).weights().flip_shift
     assert (record.licence, record.note, record.metrics) == ("CC0", "a test", {"AP": 0.5})

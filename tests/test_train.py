@@ -26,6 +26,7 @@ pytest.importorskip("lightning")
 import leanpose.train as training  # noqa: E402
 from leanpose import geometry  # noqa: E402
 from leanpose.checkpoints import read_state  # noqa: E402
+from leanpose.cli import main  # noqa: E402
 from leanpose.data.coco_style import read_samples  # noqa: E402
 from leanpose.data.loader import CropSet  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
@@ -344,6 +345,16 @@ def test_ctrl_c_keeps_the_last_whole_epoch(recipe_file: Path, tmp_path: Path) ->
     assert checkpoint(tmp_path / "run" / "stage0")["epoch"] + 1 == 12
 
 
+def test_the_command_takes_the_name_of_a_shipped_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "lpn50_coco", f"data_root={tmp_path}", f"out={tmp_path / 'run'}"]) == 2
+    assert str(tmp_path / "annotations" / "person_keypoints_train2017.json") in capsys.readouterr().err
+    assert main(["train", "lpn50_coc"]) == 2
+    assert "There is no recipe 'lpn50_coc'. Did you mean 'lpn50_coco'?" in capsys.readouterr().err
+    assert main(["train", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "the name of a recipe that comes with leanpose, such as lpn50_coco" in words
+
+
 def test_a_run_is_not_overwritten(recipe_file: Path, tmp_path: Path) -> None:
     train_recipe(str(recipe_file), "epochs=1")
     before = (tmp_path / "run" / "stage0" / "last.ckpt").read_bytes()
@@ -372,6 +383,7 @@ def test_a_run_is_not_overwritten(recipe_file: Path, tmp_path: Path) -> None:
         (["val_data.annotations=absent.json"], "There is no file absent.json"),
         (["val_data.images=absent"], "1.png; check the images of val_data"),
         (["train_data=[]"], "no data to train on"),
+        (["layer_decay=0.9"], "'lpn50' does not number its layers: leave layer_decay out"),
         (["view_size=[60,48]"], "height 60, but both sides must be multiples of 16"),
         (["codec=associative_embedding"], "give views, such as persons"),
         (["views=persons"], "need the codec associative_embedding, not 'dark'"),
@@ -479,6 +491,25 @@ def test_weight_decay_is_for_kernels_alone(name: str, kind: str, make_recipe: Ma
     assert all(p.ndim == 1 for p in vectors["params"])
     count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
     assert count == sum(p.numel() for p in create_model("lpn50").parameters())
+
+
+def test_layer_decay_slows_what_is_near_the_input(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("layer_decay=0.5", "learning_rate=0.8", "weight_decay=0.1")
+    network = create_model("vitpose_s", input_size=(64, 48))
+    module = PoseTraining(recipe, network, 10)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    group_of = {id(p): group for group in groups for p in group["params"]}
+    assert len(group_of) == len(list(network.parameters())) == sum(len(group["params"]) for group in groups)
+    backbone = network.backbone
+    for part, depth in (
+        (backbone.patch_embed, 0), (backbone.blocks[0], 1), (backbone.blocks[11], 12), (backbone.last_norm, 13),
+        (network.keypoint_head, 13),
+    ):  # fmt: skip
+        for parameter in part.parameters():
+            group = group_of[id(parameter)]
+            assert group["initial_lr"] == pytest.approx(0.8 * 0.5 ** (13 - depth))
+            assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0)
+    assert group_of[id(backbone.pos_embed)]["initial_lr"] == pytest.approx(0.8 * 0.5**13)
 
 
 def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:

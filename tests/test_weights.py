@@ -33,6 +33,7 @@ FULL = Weights(
     codec="beta_soft_argmax",
     codec_options={"beta": 100.0},
     flip_shift=True,
+    bias=0.5,
     model_options={"attention": "se"},
     licence="MIT",
     data="hands",
@@ -291,7 +292,8 @@ def test_cut_off_onnx(tmp_path: Path) -> None:
         ({"engine": "torch"}, "The engine torch cannot run .onnx files"),
         ({"threads": 0}, "threads must be at least 1, not 0"),
         ({"threads": -2}, "threads must be at least 1, not -2"),
-        ({"providers": ("MoonExecutionProvider",)}, "This ONNX Runtime has no MoonExecutionProvider. It has: .*CPU"),
+        ({"providers": ("MoonProvider",)}, "This ONNX Runtime has no provider 'MoonProvider': it has cpu"),
+        ({"provider": ("cpu",)}, "The engine onnxruntime has no option 'provider'; its options: providers"),
     ],
 )
 def test_unusable_engine_options(options: dict[str, Any], message: str) -> None:

@@ -51,8 +51,8 @@ def read_annotations(path: str | Path) -> tuple[dict[str, Any], KeypointSet]:
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         raise InputError(f"{path} is no COCO-style file: it needs the lists images, annotations and categories.")
     keypoint_set = keypoint_set_from_coco(content["categories"], Path(path).name)
-    _require_keys(content["images"], ("id", "file_name"), "image", path)
-    _require_keys(content["annotations"], ("image_id", "bbox", "keypoints"), "annotation", path)
+    require_keys(content["images"], ("id", "file_name"), "image", path)
+    require_keys(content["annotations"], ("image_id", "bbox", "keypoints"), "annotation", path)
     for i, image in enumerate(content["images"]):
         if not isinstance(image["id"], (int, str)) or not isinstance(image["file_name"], str):
             raise InputError(f"{path}: image {i} needs a number or a word as 'id' and a word as 'file_name'.")
@@ -70,7 +70,7 @@ def read_annotations(path: str | Path) -> tuple[dict[str, Any], KeypointSet]:
     return content, keypoint_set
 
 
-def _require_keys(entries: list[Any], keys: tuple[str, ...], kind: str, path: str | Path) -> None:
+def require_keys(entries: list[Any], keys: tuple[str, ...], kind: str, path: str | Path) -> None:
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(f"{path}: {kind} {i} must be a mapping of keys to values, not {json.dumps(entry)[:40]}.")
@@ -267,7 +267,7 @@ def read_detections(path: str | Path) -> list[dict[str, Any]]:
     content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path} is no detection file: it must hold a list of boxes.")
-    _require_keys(content, ("image_id", "bbox", "score"), "detection", path)
+    require_keys(content, ("image_id", "bbox", "score"), "detection", path)
     for i, entry in enumerate(content):
         _require_numbers(entry, "bbox", f"{path}: detection {i}", count=4)
         if not _is_number(entry["score"]):

@@ -13,8 +13,9 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from leanpose import geometry
+from leanpose.data.annotations import read_samples, read_scenes
 from leanpose.data.augment import NOISE
-from leanpose.data.coco_style import Views, known_map, read_samples, read_scenes
+from leanpose.data.coco_style import Views, known_map
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size
 from leanpose.keypoint_sets import KeypointSet
@@ -29,7 +30,7 @@ class DataSource:
     """One annotated set.
 
     Attributes:
-        annotations: COCO-style JSON file.
+        annotations: COCO-style JSON file, or MPII's list of persons (JSON or .h5).
         images: folder of its pictures.
         share: weight of this set among all: how often its persons are drawn.
     """

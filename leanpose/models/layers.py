@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from leanpose.errors import InputError
 
@@ -107,7 +107,7 @@ def init_convs_kaiming(network: nn.Module) -> None:
 def check_input_sides(images: Tensor, multiple: int) -> None:
     """Check that the sides of a batch of pictures suit the strides of a network.
 
-    Nothing is checked while a network is compiled or exported: there the sides may be symbols.
+    Nothing is checked while a network is traced, compiled or exported: there the sides may be symbols.
 
     Args:
         images: (B, 3, H, W).
@@ -116,7 +116,7 @@ def check_input_sides(images: Tensor, multiple: int) -> None:
     Raises:
         InputError: a side is no multiple; the message names the nearest sides that are.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(images, fx.Proxy):
         return
     for name, side in zip(("height", "width"), images.shape[-2:], strict=True):
         if side % multiple or not side:

@@ -23,9 +23,13 @@ class SimpleBaseline(nn.Module):
     Args:
         blocks_per_stage: number of bottlenecks in layer1 to layer4.
         num_keypoints: K, number of heatmaps.
+        refine: what stands between the last transposed convolution and the heatmaps, (B, 256, H/4, W/4) to the same
+            shape, initialised by its own rules; None: nothing.
     """
 
-    def __init__(self, blocks_per_stage: tuple[int, int, int, int], num_keypoints: int = 17) -> None:
+    def __init__(
+        self, blocks_per_stage: tuple[int, int, int, int], num_keypoints: int = 17, refine: nn.Module | None = None
+    ) -> None:
         super().__init__()
         blocks1, blocks2, blocks3, blocks4 = blocks_per_stage
         self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -39,10 +43,13 @@ class SimpleBaseline(nn.Module):
         self.deconv_layers = nn.Sequential(
             *_upsample(512 * EXPANSION), *_upsample(HEAD_CHANNELS), *_upsample(HEAD_CHANNELS)
         )
+        self.refine: nn.Module = nn.Identity()
         self.final_layer = nn.Conv2d(HEAD_CHANNELS, num_keypoints, kernel_size=1)
 
         init_convs_kaiming(self)
         nn.init.normal_(self.final_layer.weight, std=0.001)
+        if refine is not None:
+            self.refine = refine
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Estimate the heatmaps of one person a picture.
@@ -64,6 +71,7 @@ class SimpleBaseline(nn.Module):
         features = self.layer3(features)  # (B, 1024, H/16, W/16)
         features = self.layer4(features)  # (B, 2048, H/32, W/32)
         features = self.deconv_layers(features)  # (B, 256, H/4, W/4)
+        features = self.refine(features)
         return {"heatmaps": self.final_layer(features)}  # (B, K, H/4, W/4)
 
 

@@ -44,7 +44,7 @@ def images(count: int = 1, side: int = 32, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {}) for name in MODELS),
+        *((name, {"input_size": (32, 32)} if name.startswith("vitpose") else {}) for name in MODELS),
         ("litepose_xs", {"head": "plain"}),
         ("litepose_xs", {"kernel_size": 3}),
         ("lpn50", {"attention": "se"}),
@@ -53,16 +53,18 @@ def images(count: int = 1, side: int = 32, seed: int = 1) -> Tensor:
     ids=str,
 )
 def test_networks_without_norms_compute_the_same(name: str, options: dict[str, Any]) -> None:
-    network = perturb(create_model(name, 14, **options))
+    network = perturb(create_model(name, 14, **options)).double()
     folded = fold_batch_norm(network)
     assert norms(network)
-    assert not norms(folded)
+    kept = (".norm", ".ffn.0") if "rmpg" in name else ()  # RMPG also has norms that do not follow convolutions
+    assert not [key for key, module in folded.named_modules() if module in norms(folded) and not key.endswith(kept)]
     assert type(folded) is type(network)
+    pictures = images(side=128 if name.startswith("hourglass") else 32).double()
     with torch.no_grad():
-        expected, found = network(images()), folded(images())
+        expected, found = network(pictures), folded(pictures)
     assert found.keys() == expected.keys()
     for key, values in expected.items():
-        assert (found[key] - values).abs().max() < 1e-4 * values.abs().max(), key
+        assert (found[key] - values).abs().max() < 1e-9 * values.abs().max(), key
 
 
 def test_folded_litepose_equals_official() -> None:

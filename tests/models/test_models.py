@@ -18,6 +18,56 @@ from leanpose.models.counts import count_macs, count_parameters
 
 # name, options, input size -> parameters, MACs, attention MACs
 COUNTS = [
+    ("hevitpose_t", {"num_keypoints": 16}, (256, 256), 3_186_768, 1_776_402_432 - 85_983_232, 85_983_232),
+    ("hevitpose_t", {}, (256, 256), 3_186_865, 1_776_795_648 - 85_983_232, 85_983_232),
+    ("hevitpose_t", {}, (256, 192), 3_186_865, 1_316_515_840 - 48_365_568, 48_365_568),
+    ("hevitpose_t", {}, (384, 288), 3_186_865, 3_097_984_000 - 244_850_688, 244_850_688),
+    ("hevitpose_s", {"num_keypoints": 16}, (256, 256), 5_924_096, 3_670_173_696 - 139_984_896, 139_984_896),
+    ("hevitpose_s", {}, (256, 256), 5_924_193, 3_670_566_912 - 139_984_896, 139_984_896),
+    ("hevitpose_s", {}, (256, 192), 5_924_193, 2_726_772_736 - 78_741_504, 78_741_504),
+    ("hevitpose_s", {}, (384, 288), 5_924_193, 6_356_225_536 - 398_628_864, 398_628_864),
+    ("hevitpose_b", {"num_keypoints": 16}, (256, 256), 10_528_848, 5_588_156_416 - 171_966_464, 171_966_464),
+    ("hevitpose_b", {}, (256, 256), 10_528_945, 5_588_549_632 - 171_966_464, 171_966_464),
+    ("hevitpose_b", {}, (256, 192), 10_528_945, 4_159_332_352 - 96_731_136, 96_731_136),
+    ("hevitpose_b", {}, (384, 288), 10_528_945, 9_629_734_912 - 489_701_376, 489_701_376),
+    ("hevitpose_t", {"squeeze_excite": False}, (256, 256), 3_021_968 + 97, 1_690_648_576, 85_983_232),
+    ("hevitpose_s", {"squeeze_excite": False}, (256, 256), 5_543_696 + 97, 3_530_203_136, 139_984_896),
+    ("hevitpose_b", {"squeeze_excite": False}, (256, 256), 10_528_945 - 657_280, 5_415_927_808, 171_966_464),
+    ("hevitpose_s", {"dims": [128, 192, 256]}, (256, 256), 5_854_608 + 97, 3_644_227_584, 142_606_336),
+    *(  # of other settings that fit the published sizes as well
+        (name, {"groups": 4, "sr": "separable", "sr_shared": False} | options, (256, 256), *counts)
+        for name, options, *counts in (
+            ("hevitpose_t", {}, 3_204_304 + 97, 1_709_064_192, 85_983_232),
+            ("hevitpose_s", {}, 5_896_496 + 97, 3_570_604_032, 139_984_896),
+            ("hevitpose_b", {}, 10_551_632 + 97, 5_486_903_296, 171_966_464),
+            ("hevitpose_t", {"reductions": [8, 4, 4]}, 3_218_128 + 97, 1_703_755_776, 71_827_456),
+            ("hevitpose_s", {"reductions": [8, 4, 4]}, 5_916_080 + 97, 3_559_950_336, 119_930_880),
+            ("hevitpose_b", {"reductions": [8, 4, 4]}, 10_579_280 + 97, 5_465_669_632, 143_654_912),
+        )
+    ),
+    *(
+        (name, {"groups": 4, "squeeze_excite": False, "reductions": [4, 4, 2]}, (256, 256), *counts)
+        for name, *counts in (
+            ("hevitpose_t", 3_200_144 + 97, 1_722_892_288, 186_646_528),
+            ("hevitpose_s", 5_863_184 + 97, 3_606_843_392, 341_311_488),
+            ("hevitpose_b", 10_584_272 + 97, 5_544_902_656, 373_293_056),
+        )
+    ),
+    # hourglass_52: without a residual block of 1,180,672 that MMPose has and does not use; with it 94,847,889
+    ("hourglass_52", {}, (256, 256), 93_667_217, 28_620_161_024, 0),
+    ("hourglass_52", {"num_keypoints": 16}, (256, 256), 93_667_217 - 257, 28_620_161_024 - 256 * 64 * 64, 0),
+    ("hourglass_52", {"num_stacks": 2}, (256, 256), 187_709_090, 58_524_827_648, 0),
+    # with RMPG: attention MACs are those of the tokens, 12 * N * M * C, and those of the host
+    ("hourglass_52_rmpg", {}, (256, 256), 97_952_913 - 1_180_672, 41_303_736_320, 3_221_225_472),
+    ("hourglass_52_rmpg", {"relation": "node"}, (256, 256), 97_952_913 - 1_180_672, 41_303_736_320, 12_582_912),
+    ("hrnet_w32", {}, (256, 192), 28_536_113, 7_645_003_776, 0),
+    ("hrnet_w32", {}, (384, 288), 28_536_113, 17_201_258_496, 0),
+    ("hrnet_w32", {"num_keypoints": 16}, (256, 256), 28_536_113 - 33, 10_193_338_368 - 32 * 64 * 64, 0),
+    ("hrnet_w48", {}, (256, 192), 63_595_745, 15_691_825_152, 0),
+    ("hrnet_w48", {}, (384, 288), 63_595_745, 35_306_606_592, 0),
+    ("hrnet_w32_rmpg", {}, (256, 192), 28_585_553, 7_793_639_424, 226_492_416),
+    ("hrnet_w32_rmpg", {"relation": "position"}, (256, 192), 28_585_553, 7_793_639_424, 1_179_648),
+    ("hrnet_w48_rmpg", {}, (256, 192), 63_595_745 + 110_448, 15_691_825_152 + 334_430_208, 339_738_624),
     ("litepose_xs", {}, (256, 256), 1_675_912, 885_841_920, 0),
     ("litepose_xs", {"num_keypoints": 14}, (256, 256), 1_675_552, 882_892_800, 0),
     ("litepose_xs", {"person_head": True}, (256, 256), 1_679_469, 899_604_480, 0),
@@ -38,15 +88,77 @@ COUNTS = [
     ("lpn152", {}, (256, 192), 7_377_459, 1_942_722_560, 3_440_640),
     ("lpn152", {}, (384, 288), 7_377_459, 4_370_585_600, 7_741_440),
     ("lpn152", {"attention": "none"}, (256, 192), 6_918_801, 1_938_849_792, 0),
+    ("rmpg_hierarchical", {}, (256, 192), 30_102_758, 12_418_940_928, 1_811_939_328),
+    ("rmpg_hierarchical", {"num_keypoints": 16}, (256, 256), 30_102_369, 16_558_063_616, 3_221_225_472),
+    ("rmpg_hierarchical", {"num_keypoints": 14}, (256, 192), 30_101_690, 12_417_761_280, 1_811_939_328),
+    ("rmpg_hierarchical", {"channels": 256}, (256, 192), 34_766_470, 26_707_230_720, 3_623_878_656),
+    # sfm: of what the sheet counts, eval mode leaves out the first of two heads, K * C * H/4 * W/4.
+    ("sfm", {}, (256, 256), 1_505_674, 1_704_563_968, 10_625_024),
+    ("sfm", {}, (256, 192), 1_505_674, 1_278_422_976, 5_976_576),
+    ("sfm", {}, (384, 288), 1_505_674, 2_877_339_552, 25_782_912),
+    ("sfm", {"hsa": "none"}, (256, 192), 1_501_378, 1_277_362_176, 0),
+    ("sfm", {"num_keypoints": 14}, (256, 192), 1_505_284, 1_277_833_152, 5_976_576),
+    ("sfm", {"num_keypoints": 16}, (256, 256), 1_505_544, 1_704_301_824, 10_625_024),
+    ("sfm", {"num_keypoints": 16, "hsa": "none"}, (256, 256), 1_501_248, 1_702_887_424, 0),
+    ("sfm", {"num_keypoints": 16, "hsa": "single_map"}, (256, 256), 1_501_792, 1_703_064_224, 1_328_128),
+    ("sfm", {"num_keypoints": 16, "hsa": "pooled_map"}, (256, 256), 1_501_272, 1_702_892_864, 2_656_256),
+    ("sfm", {"num_keypoints": 16, "hsa": "non_local"}, (256, 256), 1_519_040, 1_708_457_984, 10_625_024),
+    ("sfm", {"num_keypoints": 16, "hsa_levels": [0, 1, 2, 3, 4]}, (256, 256), 1_506_618, 1_708_561_664, 144_842_752),
+    (
+        "sfm",
+        {"num_keypoints": 16, "block": "dw_separable", "width": 128, "blocks_per_node": 2},
+        *((256, 256), 1_502_792, 1_709_976_064, 21_250_048),
+    ),
+    (
+        "sfm",
+        {"num_keypoints": 16, "block": "inverted_residual", "blocks_per_node": 2, "stem_width": 64},
+        *((256, 256), 1_494_184, 1_715_737_856, 10_625_024),
+    ),
+    (
+        "sfm",
+        {"block": "inverted_residual", "expansion": 2, "width": 144, "levels": 4, "stem_width": 64},
+        *((256, 192), 1_497_516, 1_684_767_168, 13_436_928),
+    ),
+    (
+        "sfm",
+        {"block": "bottleneck", "width": 96, "levels": 4, "blocks_per_node": 3, "stem_width": 64},
+        *((256, 192), 1_523_904, 1_664_913_024, 8_957_952),
+    ),
+    (
+        "sfm",
+        {"num_keypoints": 16, "topology": "single_u", "blocks_per_node": 2},
+        *((256, 256), 1_502_356, 1_703_594_624, 5_312_512),
+    ),
     ("simple_baseline_50", {}, (256, 192), 33_999_697, 5_426_380_800, 0),
     ("simple_baseline_50", {}, (384, 288), 33_999_697, 12_209_356_800, 0),
     ("simple_baseline_101", {}, (256, 192), 52_991_825, 9_062_842_368, 0),
     ("simple_baseline_101", {}, (384, 288), 52_991_825, 20_391_395_328, 0),
     ("simple_baseline_152", {}, (256, 192), 68_635_473, 12_699_303_936, 0),
     ("simple_baseline_152", {}, (384, 288), 68_635_473, 28_573_433_856, 0),
+    ("simple_baseline_50_rmpg", {}, (256, 192), 38_027_601, 17_757_634_560, 1_811_939_328),
+    ("simple_baseline_50_rmpg", {"ffn_ratio": 0}, (256, 192), 37_104_721, 14_939_062_272, 1_811_939_328),
+    ("simple_baseline_50_rmpg", {"relation": "position"}, (256, 192), 38_027_601, 17_757_634_560, 9_437_184),
+    ("simple_baseline_50_rmpg", {"relation": "node"}, (256, 192), 38_027_601, 17_757_634_560, 9_437_184),
+    ("simple_baseline_50_rmpg", {"kv_grid": None}, (256, 192), 38_027_601, 17_757_634_560, 28_991_029_248),
+    ("simple_baseline_101_rmpg", {}, (256, 192), 57_019_729, 21_394_096_128, 1_811_939_328),
+    ("simple_baseline_101_rmpg", {"ffn_ratio": 0}, (256, 192), 56_096_849, 18_575_523_840, 1_811_939_328),
+    ("vitpose_s", {}, (256, 192), 24_290_577, 5_254_152_192, 339_738_624),
+    ("vitpose_b", {}, (256, 192), 89_994_513, 18_522_832_896 - 679_477_248, 679_477_248),
+    ("vitpose_b", {"input_size": [384, 288]}, (384, 288), 89_994_513 + 240 * 768, 40_147_550_208, 3_439_853_568),
+    ("vitpose_s_rmpg", {}, (256, 192), 24_290_577 + 6_979_968, 5_254_152_192 + 1_337_720_832, 509_607_936),
+    ("vitpose_b_rmpg", {}, (256, 192), 117_889_041, 23_873_716_224 - 679_477_248, 679_477_248 + 339_738_624),
 ]
 # name -> tensors in the published state dict, and how many values its float buffers hold
 STATE_SIZES = {
+    "hevitpose_t": (1252, 24_640),
+    "hevitpose_s": (1252, 35_936),
+    "hevitpose_b": (1252, 48_704),
+    "hourglass_52": (482, 58_624),
+    "hourglass_52_rmpg": (664, 64_768),
+    "hrnet_w32": (1754, 54_336),
+    "hrnet_w48": (1754, 79_584),
+    "hrnet_w32_rmpg": (1936, 55_104),
+    "hrnet_w48_rmpg": (1936, 80_736),
     "litepose_xs": (679, 41_344),
     "litepose_s": (679, 50_848),
     "litepose_m": (679, 61_808),
@@ -54,33 +166,57 @@ STATE_SIZES = {
     "lpn50": (466, 26_624),
     "lpn101": (908, 52_736),
     "lpn152": (1350, 75_776),
+    "rmpg_hierarchical": (2138, 60_736),
+    "sfm": (320, 5_440),
     "simple_baseline_50": (338, 54_656),
     "simple_baseline_101": (644, 106_880),
     "simple_baseline_152": (950, 152_960),
+    "simple_baseline_50_rmpg": (583, 62_336),
+    "simple_baseline_101_rmpg": (889, 114_560),
+    "vitpose_s": (163, 1_024),
+    "vitpose_b": (163, 1_024),
+    "vitpose_s_rmpg": (345, 10_240),
+    "vitpose_b_rmpg": (345, 19_456),
 }
-# name -> outputs, each of one map a keypoint, and their strides
+# name -> outputs, auxiliary ones included, and their strides; each has a map for all keypoints or for those it lists
 OUTPUT_STRIDES = {name: {"heatmaps": 4} for name in MODELS}
 OUTPUT_STRIDES |= {name: {"heatmaps_4": 4, "tags": 4, "heatmaps_2": 2} for name in list_models("litepose_*")}
+OUTPUT_STRIDES["rmpg_hierarchical"] = {
+    f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
+}
+OUTPUT_STRIDES["sfm"] = {"heatmaps": 4, "heatmaps_first": 4}
+# name -> size of the pictures in the test below, where 64x96 does not suit, and options
+TEST_SIZES = {name: (128, 128) for name in list_models("hourglass_*")}
+TEST_OPTIONS: dict[str, dict] = {name: {"input_size": (64, 96)} for name in list_models("vitpose_*")}
+TEST_OPTIONS["rmpg_hierarchical"] = {"groups": [[0, 1, 2], [3, 4], [0], [1, 2], [3], [4]]}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_forward_and_backward(name: str) -> None:
     torch.manual_seed(0)
-    network = create_model(name, num_keypoints=5)
-    images = torch.randn(2, 3, 64, 96)
+    network = create_model(name, num_keypoints=5, **TEST_OPTIONS.get(name, {}))
+    height, width = TEST_SIZES.get(name, (64, 96))
+    images = torch.randn(2, 3, height, width)
 
     outputs = network(images)
-    shapes = {output: (2, 5, 64 // stride, 96 // stride) for output, stride in OUTPUT_STRIDES[name].items()}
+    auxiliary = getattr(network, "auxiliary", {})
+    num_maps = {output: len(extra.keypoints) for output, extra in auxiliary.items() if extra.keypoints is not None}
+    shapes = {
+        output: (2, num_maps.get(output, 5), height // stride, width // stride)
+        for output, stride in OUTPUT_STRIDES[name].items()
+    }
     assert {output: maps.shape for output, maps in outputs.items()} == shapes
     sum(maps.square().mean() for maps in outputs.values()).backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
 
+    network.zero_grad()  # frees memory
     network.eval().double()
     with torch.no_grad():
         both = network(images.double())
         first = network(images[:1].double())
+    assert set(both) == set(outputs) - set(auxiliary)
     for output, maps in both.items():
         assert maps.isfinite().all(), output
         torch.testing.assert_close(maps[:1], first[output])  # in eval mode, one picture does not change another's maps
@@ -90,14 +226,16 @@ def test_forward_and_backward(name: str) -> None:
 def test_counts(
     name: str, options: dict, input_size: tuple[int, int], parameters: int, macs: int, attention_macs: int
 ) -> None:
-    network = create_model(name, **options)
+    with torch.device("meta"):  # shapes without values
+        network = create_model(name, **options)
     assert count_parameters(network) == parameters
     assert count_macs(network, input_size) == {"macs": macs, "attention_macs": attention_macs}
 
 
 @pytest.mark.parametrize("name", STATE_SIZES)
 def test_state_sizes(name: str) -> None:
-    network = create_model(name)
+    with torch.device("meta"):
+        network = create_model(name)
     buffer_values = sum(buffer.numel() for buffer in network.buffers() if buffer.is_floating_point())
     assert (len(network.state_dict()), buffer_values) == STATE_SIZES[name]
 
@@ -162,9 +300,11 @@ def test_wrong_option_is_refused(options: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
+        ("hevitpose_t", (256, 176), "width 176, but both sides must be multiples of 32: use width 160 or 192"),
         ("litepose_xs", (256, 264), "width 264, but both sides must be multiples of 16: use width 256 or 272"),
         ("lpn50", (250, 192), "height 250, but both sides must be multiples of 16: use height 240 or 256"),
         ("lpn50", (256, 8), "width 8, but both sides must be multiples of 16: use width 16"),
+        ("sfm", (258, 192), "height 258, but both sides must be multiples of 4: use height 256 or 260"),
         (
             "simple_baseline_50",
             (256, 176),

@@ -1,0 +1,251 @@
+"""int8: quantise a network for ONNX Runtime and OpenVINO, with layers left in float until accuracy is kept.
+
+One ONNX file serves both engines: activations are unsigned bytes (QUInt8), weights signed bytes with one scale a
+channel, each tensor between a QuantizeLinear and a DequantizeLinear. (Signed activations leave ONNX Runtime's fast path
+on x86.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    qdq_loss_debug,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from leanpose.checkpoints import load_network
+from leanpose.errors import InputError, MissingPackageError, WeightsError
+from leanpose.evaluate import evaluate
+from leanpose.export import real_inputs, to_onnx
+from leanpose.files import write_atomically
+from leanpose.runtime import Engine, EngineName, load_engine
+from leanpose.weights import Weights, find_weights
+
+REPORT_KEY = "leanpose.quantization"  # in the file's metadata
+ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
+RANKING_INPUTS = 16
+TIMED_RUNS = 30
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What a network costs and is worth before and after.
+
+    Attributes:
+        file: the int8 file.
+        megabytes: (before, after) of the files.
+        figure: name of the metric that was kept, "AP" or "PCKh@0.5".
+        values: (before, after), 0 to 1.
+        milliseconds: engine -> (before, after), median of one network input on one thread.
+        float_layers: nodes that were left in float.
+    """
+
+    file: str
+    megabytes: tuple[float, float]
+    figure: str
+    values: tuple[float, float]
+    milliseconds: dict[str, tuple[float, float]]
+    float_layers: list[str]
+
+    def __str__(self) -> str:
+        before, after = (100 * value for value in self.values)
+        lines = [
+            f"{self.file}: {self.megabytes[1]:.1f} MB (float32 {self.megabytes[0]:.1f} MB), {len(self.float_layers)} "
+            "layers in float",
+            f"{self.figure} {after:.1f} (float32 {before:.1f})",
+        ]
+        lines += [
+            f"{engine}, one thread: {after:.2f} ms (float32 {before:.2f} ms, ratio {before / after:.2f})"
+            for engine, (before, after) in self.milliseconds.items()
+        ]
+        return "\n".join(lines)
+
+
+def quantize(
+    model: str,
+    *,
+    data: str,
+    images: str,
+    out: str,
+    calibration: str | None = None,
+    samples: int = 256,
+    max_drop: float = 0.5,
+    refine: str | None = None,
+) -> QuantizeReport:
+    """Turn a network into int8, and keep layers in float until accuracy is nearly that of float32.
+
+    Args:
+        model: name or .safetensors file.
+        data: annotation file to measure accuracy on.
+        images: folder of its pictures.
+        out: .onnx file to write.
+        calibration: annotation file whose persons set the ranges of activations, with pictures in the same folder;
+            without it `data`.
+        samples: how many of them.
+        max_drop: largest loss of AP (or PCKh@0.5), in points of 100.
+        refine: for a network that proposes persons: the network that finds their keypoints; AP is then that of both.
+
+    Raises:
+        InputError: an argument or file cannot be used.
+        WeightsError: accuracy is not kept even with most layers in float; nothing is written then.
+    """
+    if Path(out).suffix != ".onnx":
+        raise InputError(f"The output must end in .onnx, not {Path(out).name}.")
+    for name, value in (("samples", samples), ("max_drop", max_drop)):
+        if not value > 0:
+            raise InputError(f"{name} must be above 0, not {value}.")
+    network, weights = load_network(find_weights(model, ".safetensors"))
+    inputs = real_inputs(weights, calibration or data, images, samples)
+
+    def measure(file: Path) -> tuple[str, float]:
+        if refine:
+            figures = evaluate(refine, data=data, images=images, boxes="found", finder=str(file))
+        else:
+            figures = evaluate(str(file), data=data, images=images)
+        return next(iter(figures.items()))
+
+    report: list[QuantizeReport] = []
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        exported, prepared, small = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
+        onnx.save(to_onnx(network, weights), exported)
+        quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
+        figure, before = measure(exported)
+        after, float_layers = _keep_accuracy(prepared, small, weights, inputs, before - max_drop / 100, measure)
+        milliseconds = _milliseconds(exported, small, inputs[0])
+        sizes = exported.stat().st_size / 1e6, small.stat().st_size / 1e6
+        report.append(QuantizeReport(out, sizes, figure, (before, after), milliseconds, float_layers))
+        key = f"{figure} ({Path(data).name}, int8{', proposing for ' + refine if refine else ''})"
+        record = dataclasses.replace(
+            weights, name=f"{weights.name}_int8", metrics={key: after, key.replace("int8", "float32"): before}
+        )
+        write_atomically(out, lambda temporary: _save(small, temporary, record, report[0]))
+    return report[0]
+
+
+class _Feeds(CalibrationDataReader):
+    """Network inputs one after another, in the form that ONNX Runtime's tools ask for."""
+
+    def __init__(self, inputs: Sequence[np.ndarray]) -> None:
+        self._inputs = iter(inputs)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(({"images": images} for images in self._inputs), None)
+
+
+def _keep_accuracy(
+    prepared: Path,
+    small: Path,
+    weights: Weights,
+    inputs: Sequence[np.ndarray],
+    lowest: float,
+    measure: Callable[[Path], tuple[str, float]],
+) -> tuple[float, list[str]]:
+    """Write the int8 file with as few float layers, the most harmful first, as its figure needs to be `lowest`.
+
+    Returns:
+        The figure and the names of the layers in float.
+    """
+    ranking: list[str] = []
+    count, best = 0, 0.0
+    while True:
+        _write_int8(prepared, small, weights, inputs, ranking[:count])
+        value = measure(small)[1]
+        if value >= lowest:
+            return value, ranking[:count]
+        best = max(best, value)
+        if not ranking:
+            ranking = _most_harmful(prepared, small, inputs[:RANKING_INPUTS])
+        if count >= len(ranking) // 2:
+            raise WeightsError(
+                f"int8 loses too much: {100 * best:.1f} instead of {100 * lowest:.1f} with {count} layers in float; "
+                "calibrate on more samples, or allow a larger max_drop."
+            )
+        count = 2 * count or 1
+
+
+def _write_int8(
+    prepared: Path, small: Path, weights: Weights, inputs: Sequence[np.ndarray], float_layers: list[str]
+) -> None:
+    quantize_static(
+        str(prepared),
+        str(small),
+        _Feeds(inputs),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        nodes_to_exclude=float_layers,
+    )
+    model = onnx.load(small)
+    onnx.helper.set_model_props(model, weights.to_metadata())
+    onnx.save(model, small)
+
+
+def _most_harmful(prepared: Path, small: Path, inputs: Sequence[np.ndarray]) -> list[str]:
+    """Rank layers by what rounding their outputs to bytes destroys: signal to noise, lowest first."""
+    activations = []
+    for file in (small, prepared):
+        watched = file.with_name(f"watched_{file.name}")
+        qdq_loss_debug.modify_model_output_intermediate_tensors(str(file), str(watched))
+        activations.append(qdq_loss_debug.collect_activations(str(watched), _Feeds(inputs)))
+    matched = qdq_loss_debug.create_activation_matching(*activations)
+    errors = qdq_loss_debug.compute_activation_error(matched)
+    producer = {output: node.name for node in onnx.load(prepared).graph.node for output in node.output}
+    tensors = sorted((tensor for tensor in errors if tensor in producer), key=lambda t: errors[t]["qdq_err"])
+    return [producer[tensor] for tensor in tensors]
+
+
+def _milliseconds(exported: Path, small: Path, images: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Time both files on one thread, turn by turn, on each engine that is installed."""
+    times: dict[str, tuple[float, float]] = {}
+    for name in ENGINES:
+        try:
+            engines = [load_engine(file, name, threads=1) for file in (exported, small)]
+        except MissingPackageError:
+            continue
+        runs = [[_seconds(engine, images) for engine in engines] for _ in range(TIMED_RUNS + 1)][1:]
+        before, after = (1000 * statistics.median(column) for column in zip(*runs, strict=True))
+        times[name] = before, after
+    return times
+
+
+def _seconds(engine: Engine, images: np.ndarray) -> float:
+    began = time.perf_counter()
+    engine(images)
+    return time.perf_counter() - began
+
+
+def _save(small: Path, path: Path, record: Weights, report: QuantizeReport) -> None:
+    """Write the int8 file with its own record and the report in its metadata."""
+    model = onnx.load(small)
+    onnx.helper.set_model_props(model, record.to_metadata() | {REPORT_KEY: json.dumps(dataclasses.asdict(report))})
+    onnx.save(model, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the hints of ONNX Runtime's quantiser off the terminal: what it advises is done."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

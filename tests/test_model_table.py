@@ -1,0 +1,82 @@
+"""The table of networks: complete, true to the code, and the same in the docs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from leanpose.cli import main  # noqa: E402
+from leanpose.errors import InputError  # noqa: E402
+from leanpose.model_table import HEADER, PUBLISHED, measure_milliseconds, models  # noqa: E402
+from leanpose.models import MODELS, list_models  # noqa: E402
+from leanpose.models.counts import count_parameters  # noqa: E402
+from leanpose.weights import BUNDLED  # noqa: E402
+
+DOCS = Path(__file__).parents[1] / "docs" / "networks.md"
+TIME = HEADER.index("CPU ms")
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_every_network_has_a_row() -> None:
+    assert set(PUBLISHED) == set(MODELS)
+    assert [row.name for row in models().rows] == list(MODELS)
+
+
+def test_the_docs_show_the_table_as_it_is() -> None:
+    shown = [cells(line) for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    table = [cells(line) for line in str(models(format="markdown")).splitlines()]
+    assert [line[:TIME] + line[TIME + 1 :] for line in shown] == [line[:TIME] + line[TIME + 1 :] for line in table]
+    assert all(float(line[TIME]) > 0 for line in shown[2:])  # measured for the docs
+
+
+@pytest.mark.parametrize("row", models().rows, ids=lambda row: row.name)
+def test_published_parameters_are_near_ours(row) -> None:  # noqa: ANN001
+    if row.published.parameters:
+        published = float(row.published.parameters.removesuffix(" M"))
+        assert row.parameters / 1e6 == pytest.approx(published, rel=0.02)
+
+
+def test_patterns_choose_rows() -> None:
+    table = models("lpn*", "sfm")
+    assert [row.name for row in table.rows] == [name for name in MODELS if name in {*list_models("lpn*"), "sfm"}]
+    lines = str(table).splitlines()
+    assert lines[0].split("  ")[0] == "network"
+    assert len({line.index("x") for line in (line[lines[0].index("input") :] for line in lines[1:])}) == 1
+    with pytest.raises(InputError, match=r"There is no network 'lpn5'\. Did you mean 'lpn50'\?"):
+        models("lpn5")
+    with pytest.raises(InputError, match="There is no format 'csv'"):
+        models(format="csv")  # type: ignore[arg-type]
+
+
+def test_weights_and_their_ap_are_named() -> None:
+    row = next(row for row in models("lpn50").rows)
+    weights = next(name for name in BUNDLED if name.startswith("lpn50."))
+    assert row.weights.startswith(f"{weights}: AP ")
+    assert "annotated boxes" in row.weights
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "lpn50", "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["parameters"], row["macs"]) == ("lpn50", 2_911_153, 1_068_144_640 + 1_572_864)
+    assert row["flops"] == 2 * row["macs"]
+    assert row["milliseconds"] is None
+    assert main(["models", "yolo"]) == 2
+
+
+@pytest.mark.parametrize("name", ["lpn50", "litepose_xs"])
+def test_time_is_measured(name: str) -> None:
+    assert 0 < measure_milliseconds(name, (64, 64)) < 10_000
+
+
+def test_counting_takes_no_memory_for_weights() -> None:
+    (row,) = models("simple_baseline_152").rows
+    assert row.parameters == count_parameters(MODELS["simple_baseline_152"]())

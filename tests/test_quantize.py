@@ -1,0 +1,171 @@
+"""int8: accuracy is kept, layers are left in float where it is not, and the file tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+import leanpose.quantize as quantize_module  # noqa: E402
+from leanpose.cli import main  # noqa: E402
+from leanpose.errors import InputError, WeightsError  # noqa: E402
+from leanpose.pictures import read_picture  # noqa: E402
+from leanpose.predict import Predictor  # noqa: E402
+from leanpose.quantize import REPORT_KEY, quantize  # noqa: E402
+from leanpose.runtime import load_engine  # noqa: E402
+
+PHOTO = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
+BOX = [60.0, 0.0, 400.0, 511.0]
+
+
+@pytest.fixture(scope="module")
+def photo_set(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The photograph, annotated with what the float32 network finds: its AP there is 1."""
+    poses = Predictor("lpn50", engine="torch")(PHOTO, BOX)
+    triples = np.concatenate([poses.keypoints[0], np.full((17, 1), 2.0)], axis=1)
+    x1, y1, x2, y2 = BOX
+    height, width = read_picture(PHOTO).shape[:2]
+    content = {
+        "images": [{"id": 1, "file_name": PHOTO.name, "width": width, "height": height}],
+        "annotations": [
+            {
+                "id": 1, "image_id": 1, "category_id": 1, "bbox": [x1, y1, x2 - x1 + 1, y2 - y1 + 1], "iscrowd": 0,
+                "area": 0.5 * (x2 - x1) * (y2 - y1), "num_keypoints": 17, "keypoints": triples.ravel().tolist(),
+            }
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(poses.keypoint_set.keypoints), "skeleton": []}],
+    }  # fmt: skip
+    file = tmp_path_factory.mktemp("photo") / "photo.json"
+    file.write_text(json.dumps(content))
+    return {"data": str(file), "images": str(PHOTO.parent)}
+
+
+@pytest.fixture(scope="module")
+def quantized(photo_set: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """An int8 file of lpn50, and what the command printed."""
+    out = tmp_path_factory.mktemp("out") / "lpn50_int8.onnx"
+    words = ["quantize", "lpn50", "--data", photo_set["data"], "--images", photo_set["images"], "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[Any] = []
+        patch.setattr("builtins.print", lambda *values, **_: printed.extend(values))
+        assert main([*words, "--max-drop", "20"]) == 0
+    return out, "\n".join(map(str, printed))
+
+
+def test_weights_are_bytes_and_heatmaps_nearly_the_same(quantized: tuple[Path, str]) -> None:
+    file, printed = quantized
+    model = onnx.load(file)
+    kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 4}
+    assert onnx.TensorProto.INT8 in kinds
+    original = load_engine("lpn50", "torch")
+    images = np.random.default_rng(0).standard_normal((2, 3, *original.weights.input_size)).astype(np.float32)
+    poses = [Predictor(engine, finder=None)(PHOTO, BOX) for engine in (original, load_engine(file))]
+    sure = (poses[0].scores > 0.4) & (poses[1].scores > 0.2)
+    assert sure.sum() >= 8
+    distances = np.linalg.norm(poses[0].keypoints - poses[1].keypoints, axis=2)[sure]
+    assert distances.max() < 20  # picture pixels; a pixel of the heat map is 13
+    for engine in (load_engine(file), load_engine(file, "openvino")):
+        assert engine(images)["heatmaps"].shape == (2, 17, 32, 24)
+    assert str(file) in printed
+
+
+def test_the_file_tells_what_was_measured(quantized: tuple[Path, str], photo_set: dict[str, str]) -> None:
+    file, printed = quantized
+    record = load_engine(file).weights
+    original = load_engine("lpn50", "torch").weights
+    assert record.name == f"{original.name}_int8"
+    assert record.codec == original.codec
+    assert record.metrics.keys() == {"AP (photo.json, int8)", "AP (photo.json, float32)"}
+    assert record.metrics["AP (photo.json, float32)"] == pytest.approx(1.0)
+    (entry,) = [entry.value for entry in onnx.load(file).metadata_props if entry.key == REPORT_KEY]
+    report = json.loads(entry)
+    assert report["figure"] == "AP"
+    assert report["values"] == [record.metrics[f"AP (photo.json, {kind})"] for kind in ("float32", "int8")]
+    assert report["megabytes"][1] < 0.4 * report["megabytes"][0]
+    assert set(report["milliseconds"]) >= {"onnxruntime"}
+    for engine, (before, after) in report["milliseconds"].items():
+        assert f"{engine}, one thread: {after:.2f} ms (float32 {before:.2f} ms" in printed
+
+
+@pytest.mark.parametrize("needed", [1, 4])
+def test_layers_stay_in_float_until_accuracy_is_kept(
+    needed: int, photo_set: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a measure that wants so many layers in float."""
+    kept: list[list[str]] = []
+    write = quantize_module._write_int8
+
+    def noted(prepared: Path, small: Path, weights: Any, inputs: Any, float_layers: list[str]) -> None:
+        kept.append(float_layers)
+        write(prepared, small, weights, inputs, float_layers)
+
+    def measured(model: str, **_: Any) -> dict[str, float]:
+        return {"AP": 0.5 if not kept or len(kept[-1]) >= needed else 0.4}
+
+    monkeypatch.setattr(quantize_module, "_write_int8", noted)
+    monkeypatch.setattr(quantize_module, "evaluate", measured)
+    report = quantize("lpn50", **photo_set, out=str(tmp_path / "a.onnx"), samples=1)
+    assert [len(layers) for layers in kept] == {1: [0, 1], 4: [0, 1, 2, 4]}[needed]
+    assert report.float_layers == kept[-1]
+    assert kept[-1][:1] == kept[1]  # the most harmful first
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    quantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    convs = {node.name: node for node in graph.node if "Conv" in node.op_type}
+    in_float = [name for name in report.float_layers if name in convs and convs[name].input[1] not in quantized]
+    assert in_float == [name for name in report.float_layers if name in convs]
+
+
+def test_nothing_is_written_where_accuracy_cannot_be_kept(
+    photo_set: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([{"AP": 0.5}, *[{"AP": 0.1}] * 100])
+    monkeypatch.setattr(quantize_module, "evaluate", lambda *_, **__: next(figures))
+    monkeypatch.setattr(quantize_module, "_write_int8", lambda *_: None)
+    monkeypatch.setattr(quantize_module, "_most_harmful", lambda *_: [f"layer{i}" for i in range(16)])
+    with pytest.raises(WeightsError, match=r"int8 loses too much: 10\.0 instead of 49\.5 with 8 layers in float"):
+        quantize("lpn50", **photo_set, out=str(tmp_path / "a.onnx"), samples=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finder_is_judged_with_the_network_that_refines(
+    photo_set: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def measured(model: str, **options: Any) -> dict[str, float]:
+        calls.append({"model": model, **options})
+        return {"AP": 0.5}
+
+    monkeypatch.setattr(quantize_module, "evaluate", measured)
+    quantize("litepose_xs", **photo_set, out=str(tmp_path / "a.onnx"), samples=1, refine="lpn50")
+    assert [(call["model"], call["boxes"]) for call in calls] == [("lpn50", "found")] * 2
+    assert load_engine(tmp_path / "a.onnx").weights.metrics.keys() == {
+        "AP (photo.json, int8, proposing for lpn50)",
+        "AP (photo.json, float32, proposing for lpn50)",
+    }
+    picture_sizes = [engine(np.zeros((1, 3, 64, 128), np.float32))["centers"].shape for engine in both(tmp_path)]
+    assert picture_sizes == [(1, 1, 16, 32)] * 2  # sides stay free
+
+
+def both(folder: Path) -> list[Callable[[np.ndarray], dict[str, np.ndarray]]]:
+    return [load_engine(folder / "a.onnx", engine) for engine in ("onnxruntime", "openvino")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"out": "a.safetensors"}, "The output must end in .onnx, not a.safetensors"),
+        ({"out": "a.onnx", "samples": 0}, "samples must be above 0, not 0"),
+        ({"out": "a.onnx", "max_drop": -1.0}, "max_drop must be above 0, not -1.0"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str, photo_set: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=message):
+        quantize("lpn50", **photo_set, **arguments)
