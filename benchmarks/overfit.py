@@ -25,6 +25,7 @@ from leanpose.weights import Weights
 SYSTEMS = ("sfm", "lpn50", "hevitpose_t", "litepose_xs", "simple_baseline_50_rmpg", "rmpg_hierarchical")
 WANTED = 0.95
 SIDE = 128
+BOTTOM_UP_FACTOR = 5  # on the steps: tags come after heat maps
 LABELLED, SMALLEST = 12, 96  # keypoints and box sides in pixels of the chosen persons
 
 
@@ -53,7 +54,8 @@ def overfit(name: str, source: DataSource, out: Path, args: argparse.Namespace) 
     if name.startswith("litepose"):
         changes = {
             "views": "pictures", "codec": "associative_embedding", "convention": "classic", "padding": 1.0,
-            "loss_weights": {"pull": 0.01, "push": 0.01}, "input_size": (2 * SIDE, 2 * SIDE),
+            "loss_weights": {"pull": 0.01, "push": 0.01}, "learning_rate": 4e-3, "foreground_weight": 20.0,
+            "epochs": BOTTOM_UP_FACTOR * args.steps // args.steps_per_epoch,
         }  # fmt: skip
     elif name.startswith("vitpose"):
         changes = {"model_options": {"input_size": [SIDE, SIDE]}}

@@ -137,20 +137,25 @@ def check_truth(annotations: str | Path, keypoint_set: KeypointSet, model: str) 
     That is where it has other keypoints, lacks a key that only the metric needs, or (MPII's) has no ground truth of the
     same persons beside it.
     """
-    mpii = is_mpii(annotations)
-    content, file_set = ({}, MPII) if mpii else read_annotations(annotations)
-    if file_set.keypoints != keypoint_set.keypoints:
+    if not is_mpii(annotations):
+        content, file_set = read_annotations(annotations)
+        _check_keypoints(file_set, keypoint_set, annotations, model)
+        check_metric_truth(content, keypoint_set, annotations, crowdpose=is_crowdpose(content, keypoint_set))
+        return
+    listed = len(read_persons(annotations, ""))
+    _check_keypoints(MPII, keypoint_set, annotations, model)
+    truth = truth_file(annotations)
+    known = len(read_truth(truth).keypoints)
+    if known != listed:
+        raise InputError(f"{truth} is the ground truth of {known} persons, but {annotations} lists {listed}.")
+
+
+def _check_keypoints(file_set: KeypointSet, model_set: KeypointSet, annotations: str | Path, model: str) -> None:
+    if file_set.keypoints != model_set.keypoints:
         raise InputError(
-            f"{annotations} has the keypoints '{file_set.name}', but {model} predicts '{keypoint_set.name}'; "
+            f"{annotations} has the keypoints '{file_set.name}', but {model} predicts '{model_set.name}'; "
             "use a set and a model of the same keypoints."
         )
-    if mpii:
-        truth = truth_file(annotations)
-        known, listed = len(read_truth(truth).keypoints), len(read_persons(annotations, ""))
-        if known != listed:
-            raise InputError(f"{truth} is the ground truth of {known} persons, but {annotations} lists {listed}.")
-    else:
-        check_metric_truth(content, keypoint_set, annotations, crowdpose=is_crowdpose(content, keypoint_set))
 
 
 def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:

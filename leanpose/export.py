@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from leanpose import geometry
 from leanpose.checkpoints import load_network
 from leanpose.codecs import Heatmap, create_codec
-from leanpose.data.coco_style import read_samples
+from leanpose.data.annotations import read_samples
 from leanpose.errors import InputError, WeightsError
 from leanpose.files import write_atomically
 from leanpose.find import picture_image

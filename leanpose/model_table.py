@@ -72,7 +72,7 @@ PUBLISHED = {
     ),
     "hevitpose_b": Published(
         "HEViTPose", "reconstruction", (256, 256), "10.63 M", "5.58 G",
-        "MPII val PCKh@0.5 89.4; COCO val AP 75.4, boxes not stated",
+        "MPII val PCKh@0.5 89.4; COCO val AP 75.4, boxes very likely annotated",
     ),
     "simple_baseline_50": Published(
         "SimpleBaseline", "counts", (256, 192), "34.0 M", "8.9 G", f"COCO val AP 70.4, {DETECTOR}"

@@ -30,7 +30,8 @@ class Recipe:
         out: folder for checkpoints, logs and best.safetensors.
         data_root: folder that the paths of train_data and val_data start from.
         train_data: annotated sets to train on, with the share of each.
-        val_data: set whose AP chooses the best epoch; it must have the wanted keypoint set.
+        val_data: set whose main figure, AP or MPII's PCKh@0.5, chooses the best epoch; it must have the wanted
+            keypoint set.
         keypoint_set: "coco", "crowdpose", "mpii" or "lsp"; keypoints of other sets are carried over by name.
         input_size: height and width of the network input in pixels.
         views: null trains on one person a crop. For networks that find everybody: "pictures" shows the centre square

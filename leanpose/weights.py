@@ -30,6 +30,10 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".onnx": "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
         ".safetensors": "0ae001eeb70f6fff01a3fe0fbb08b931c70e175a8f046d23f6fdf9bb228b26f8",
     },
+    "lpn50.coco_192x144": {
+        ".onnx": "803543687a9a63a5a3b27060ba516f99838bbc735de1a985033628fea0effea1",
+        ".safetensors": "d9b85128fbddc3bde26fde3aeb7db5afc4b081825d6db2a9063188519a7b4d72",
+    },
     "litepose_xs.coco_256x256": {
         ".onnx": "bdc245336a6bf8511bea35cd1d15aa020b3faf67fb51816c9e54cb602ef7a7f0",
         ".safetensors": "f9c3173945dd66c413a9589d3bc37a1130ae21c78ce764e8efe2341297123964",

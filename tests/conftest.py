@@ -92,7 +92,7 @@ def write_mpii(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def mpii_people(people: MakePeople, write_mpii: Callable[..., Path]) -> MakePeople:
-    """Return a function like that of `people`, whose annotation file is MPII's list, with its ground truth beside it."""
+    """Return a function like that of `people`, whose annotation file is MPII's list, beside its ground truth."""
 
     def make(name: str = "mpii", count: int = 4, seed: int = 0) -> tuple[Path, Path]:
         file, images = people(name, count, MPII, seed)

@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from leanpose.cli import main  # noqa: E402
-from leanpose.errors import InputError  # noqa: E402
-from leanpose.model_table import HEADER, PUBLISHED, measure_milliseconds, models  # noqa: E402
-from leanpose.models import MODELS, list_models  # noqa: E402
-from leanpose.models.counts import count_parameters  # noqa: E402
-from leanpose.weights import BUNDLED  # noqa: E402
+from leanpose.cli import main
+from leanpose.errors import InputError
+from leanpose.model_table import HEADER, PUBLISHED, measure_milliseconds, models
+from leanpose.models import MODELS, list_models
+from leanpose.models.counts import count_parameters
+from leanpose.weights import BUNDLED
 
 DOCS = Path(__file__).parents[1] / "docs" / "networks.md"
 TIME = HEADER.index("CPU ms")
@@ -38,7 +38,7 @@ def test_the_docs_show_the_table_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("row", models().rows, ids=lambda row: row.name)
-def test_published_parameters_are_near_ours(row) -> None:  # noqa: ANN001
+def test_published_parameters_are_near_ours(row) -> None:
     if row.published.parameters:
         published = float(row.published.parameters.removesuffix(" M"))
         assert row.parameters / 1e6 == pytest.approx(published, rel=0.02)

@@ -1,4 +1,4 @@
-"""MPII from its files to its figures: evaluation by all persons of the list, and training, alone and mixed with COCO."""
+"""MPII from its files to its figures: evaluation of all persons of the list; training, alone and mixed with COCO."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_newell_s_files_give_the_same_boxes(crowd: tuple[str, str], tmp_path: Pa
     with h5py.File(tmp_path / "valid.h5", "w") as file:
         file["imgname"] = [entry["image"] for entry in entries]  # words of any length
         file["scale"] = [1.25 * entry["scale"] for entry in entries]
-        file["center"] = [np.array(entry["center"]) + [0, 15 * entry["scale"]] for entry in entries]
+        file["center"] = [entry["center"] + np.array([0, 15 * entry["scale"]]) for entry in entries]
     for one, other in zip(annotated_boxes(data, images), annotated_boxes(tmp_path / "valid.h5", images), strict=True):
         assert (one.path, one.persons) == (other.path, other.persons)
         np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, rtol=1e-5)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from leanpose.find import PersonFinder
 from leanpose.geometry import Convention, heatmap_to_input
 from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.pictures import read_picture
-from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, FINDER_SCALES, Predictor, check_boxes, network_images
+from leanpose.predict import CHUNK, DEFAULT_FINDER, DEFAULT_MODEL, FINDER_SCALES, Predictor, check_boxes, network_images
 from leanpose.structures import Poses
 from leanpose.weights import BUNDLED, Weights
 
@@ -479,3 +481,68 @@ def test_the_astronaut_is_found() -> None:
     left, top, right, bottom = poses.boxes_xyxy[0]
     assert left < 202 and top < 105 and right > 244 and bottom > 225  # around her eyes and shoulders
     assert np.hypot(*(poses.keypoints[0, COCO.keypoints.index("nose")] - (223, 127))) < 30
+
+
+def crowds(rectangle_people: Rectangles) -> list[np.ndarray]:
+    """Pictures of different sizes with none to three persons."""
+    names = [(), ("red",), ("green", "blue"), BY_SCORE, ("blue",)]
+    return [
+        rectangle_people.picture(330 + 10 * i, 500 - 20 * i, **{name: PEOPLE[name] for name in names[i % 5]})
+        for i in range(2 * CHUNK + 3)
+    ]
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("bottom_up", [False, True])
+def test_a_stream_gives_what_single_calls_give(bottom_up: bool, flip_test: bool, rectangle_people: Rectangles) -> None:
+    pictures = crowds(rectangle_people)
+    network, finder = rectangle_people(BOTTOM_UP if bottom_up else TOP_DOWN), rectangle_people(BOTTOM_UP)
+    predictor = Predictor(network, finder=finder, flip_test=flip_test, batch_size=4)
+    expected = [predictor(picture) for picture in pictures]
+    assert {len(poses) for poses in expected} == {0, 1, 2, 3}
+    network.calls.clear()
+    for (picture, poses), given, single in zip(predictor.stream(pictures), pictures, expected, strict=True):
+        np.testing.assert_array_equal(picture, given)
+        assert_same(poses, single, atol=1e-4)
+    if not bottom_up:
+        persons = [shape[0] for shape in network.calls[:: 2 if flip_test else 1]]
+        in_chunks = [sum(map(len, expected[i : i + CHUNK])) for i in range(0, len(pictures), CHUNK)]
+        full = [min(4, n - i) for n in in_chunks for i in range(0, n, 4)]
+        assert persons == full  # persons of several pictures in one call
+
+
+def test_a_stream_takes_boxes_and_names_faults(tmp_path: Path, rectangle_people: Rectangles) -> None:
+    pictures = crowds(rectangle_people)[:4]
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for file, picture in zip(files, pictures, strict=True):
+        cv2.imwrite(str(file), picture[..., ::-1])
+    files[1].write_bytes(b"no picture")
+    boxes = [[[0, 0, 99, 99]], None, [[30, 20, 130, 300], [200, 40, 330, 310]], [[10, 10, 5, 5]]]
+    predictor = Predictor(rectangle_people(TOP_DOWN), finder=None)
+    results = list(predictor.stream(files, boxes))
+    assert [isinstance(result, InputError) for result in results] == [False, True, False, True]
+    assert "1.png" in str(results[1]) and "has no area" in str(results[3])
+    for i in (0, 2):
+        picture, poses = results[i]
+        np.testing.assert_array_equal(picture, pictures[i])
+        assert_same(poses, predictor(pictures[i], boxes[i]), atol=1e-4)
+
+
+def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> None:
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield rectangle_people.picture(64, 48)
+
+    stream = Predictor(rectangle_people(TOP_DOWN), finder=None).stream(endless())
+    for done in range(1, 4 * CHUNK):
+        next(stream)
+        assert taken - done <= 2 * CHUNK
+    stream.close()
+
+
+def test_an_empty_stream() -> None:
+    assert list(Predictor("lpn50", finder=None).stream([])) == []

@@ -139,8 +139,9 @@ def test_unknown_names(name: str | Path, message: str) -> None:
 
 def test_own_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path))
-    for name in ("sfm.coco_256x192.safetensors", "sfm.mpii_256x256.onnx", "lpn50.onnx", "sfm.md", "hrnet_w32.safetensors"):
+    for name in ("sfm.coco_256x192.safetensors", "sfm.mpii_256x256.onnx", "lpn50.onnx", "sfm.md"):
         (tmp_path / name).touch()
+    (tmp_path / "hrnet_w32.safetensors").touch()
     assert find_weights("sfm") == tmp_path / "sfm.coco_256x192.safetensors"
     assert find_weights("sfm", ".onnx") == tmp_path / "sfm.mpii_256x256.onnx"
     assert find_weights("sfm.mpii_256x256") == tmp_path / "sfm.mpii_256x256.onnx"

@@ -94,8 +94,8 @@ def read_samples(annotations: str | Path, images: str | Path, keypoint_set: Keyp
 def _json_entries(path: Path) -> Iterator[Entry]:
     """Read HRNet's form: a list of image, center, scale, and (not in test files) joints and joints_vis."""
     persons = read_json(path)
-    if not isinstance(persons, list):
-        raise InputError(f"{path} is no list of MPII persons.")
+    if not isinstance(persons, list) or not persons or not isinstance(persons[0], dict) or "image" not in persons[0]:
+        raise InputError(f"{path} is no COCO-style file, and no list of MPII persons either.")
     require_keys(persons, ("image", "center", "scale"), "person", path)
     for i, person in enumerate(persons):
         where = f"{path}: person {i}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +132,12 @@ def test_the_form_of_a_file_is_recognised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "holds no person"),
-        ({"image": []}, "is no list of MPII persons"),
+        ([], "is no COCO-style file, and no list of MPII persons either"),
+        ({"image": []}, "no list of MPII persons"),
+        ([{"image_id": 1, "bbox": [0, 0, 5, 5], "score": 1}], "no list of MPII persons"),
+        ([5], "no list of MPII persons"),
         ("[1, 2", "is not valid JSON"),
-        ([5], "person 0 must be a mapping"),
+        ([person(), 5], "person 1 must be a mapping"),
         ([person(), person(scale=...)], "person 1 lacks the key 'scale'"),
         ([person(image=5)], "person 0: 'image' must be the name of a picture"),
         ([person(center=[1.0])], "person 0: 'center' must be 2 numbers"),
