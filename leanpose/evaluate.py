@@ -222,7 +222,7 @@ def evaluate(
         scales: for networks that find people themselves: average over pictures of several sizes, such as [0.5,1,2].
         out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
             metrics.json; none is written without it.
-        engine: "auto", "onnxruntime" or "torch".
+        engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
 
     Returns:

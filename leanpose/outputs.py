@@ -60,7 +60,7 @@ def predict_files(
         min_score: keypoints below this score are not drawn.
         min_person_score: persons below this score are left out, where they were searched for.
         finder: name or file of the network that proposes persons. Networks that find people themselves need none.
-        engine: "auto", "onnxruntime" or "torch".
+        engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
     """
     formats = _parse_formats(format)

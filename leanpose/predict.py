@@ -45,7 +45,7 @@ class Predictor:
 
     Args:
         model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine.
-        engine: "auto", "onnxruntime" or "torch".
+        engine: "auto", "onnxruntime", "openvino" or "torch".
         flip_test: also run mirrored and average; twice the time, a little more accurate.
         threads: threads of the network; None lets the engine choose.
         batch_size: most crops in one call of the network.

@@ -12,7 +12,6 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from leanpose.errors import InputError
-from leanpose.models.layers import check_input_sides
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -73,7 +72,7 @@ def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
 def _foldable(network: nn.Module) -> dict[str, list[str]]:
     """Name the batch norms that can be folded, and for each the convolutions whose sum it normalises."""
     modules = dict(network.named_modules())
-    graph = fx.Tracer(autowrap_functions=(check_input_sides,)).trace(network)
+    graph = fx.Tracer().trace(network)
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
 
     def summands(node: fx.Node) -> list[str]:
