@@ -207,6 +207,7 @@ def evaluate(
     out: str | None = None,
     engine: EngineName = "auto",
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Metrics:
     """Measure a model on an annotated set with the metric that is official for it.
 
@@ -224,6 +225,8 @@ def evaluate(
             metrics.json; none is written without it.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
+        device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
+            "npu" with OpenVINO; "cuda" or "mps" with torch.
 
     Returns:
         AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and pictures with
@@ -235,6 +238,7 @@ def evaluate(
         engine=engine,
         flip_test=flip_test,
         threads=threads,
+        device=device,
         finder=finder if boxes == "found" else None,
         min_person_score=0.0,  # the metric ranks persons itself
         scales=scales or (1.0,),

@@ -45,6 +45,7 @@ def predict_files(
     finder: str = DEFAULT_FINDER,
     engine: EngineName = "auto",
     threads: int | None = None,
+    device: str = "cpu",
 ) -> None:
     """Find the keypoints of persons in pictures and write them to files.
 
@@ -62,6 +63,8 @@ def predict_files(
         finder: name or file of the network that proposes persons. Networks that find people themselves need none.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
+        device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
+            "npu" with OpenVINO; "cuda" or "mps" with torch.
     """
     formats = _parse_formats(format)
     pictures = find_pictures(sources)
@@ -77,6 +80,7 @@ def predict_files(
         engine=engine,
         flip_test=flip_test,
         threads=threads,
+        device=device,
         finder=finder if boxes is None else None,
         min_person_score=min_person_score,
     )

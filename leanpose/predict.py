@@ -53,7 +53,8 @@ class Predictor:
             picture is one person.
         min_person_score: persons below it are left out where the picture's persons were searched for; 0 keeps all.
         scales: of a bottom-up network, see `leanpose.find.PersonFinder`.
-        options: further arguments of the engine, for example `providers` of ONNX Runtime.
+        device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
+            that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch.
 
     Attributes:
         engine: the loaded network.
@@ -71,13 +72,13 @@ class Predictor:
         finder: str | Path | Engine | None = DEFAULT_FINDER,
         min_person_score: float = MIN_PERSON_SCORE,
         scales: Sequence[float] = (1.0,),
-        **options: Any,
+        device: str = "cpu",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
 
         def loaded(network: str | Path | Engine) -> Engine:
-            return load_engine(network, engine, threads, **options) if isinstance(network, (str, Path)) else network
+            return load_engine(network, engine, threads, device) if isinstance(network, (str, Path)) else network
 
         self.engine = loaded(model)
         self.weights = self.engine.weights

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -68,22 +67,29 @@ class OnnxRuntimeEngine:
     Args:
         path: file with a leanpose record in its metadata.
         threads: threads of the network; None lets ONNX Runtime choose.
-        providers: ONNX Runtime's execution providers, first choice first: short names of PROVIDERS or its own.
+        device: where it runs: names of PROVIDERS or ONNX Runtime's own of an execution provider, with commas between,
+            first choice first; for example "tensorrt,cuda".
     """
 
-    def __init__(self, path: Path, threads: int | None = None, providers: Sequence[str] = ("cpu",)) -> None:
+    def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # int8 on x86 without VNNI: sums of two products must not saturate
+        options.add_session_config_entry("session.x64quantprecision", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
-        chosen = _available(providers, onnxruntime.get_available_providers())
+        chosen = _providers(device, onnxruntime.get_available_providers())
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:  # ONNX Runtime's own exception classes are not public
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{path.name} is not a usable ONNX file ({reason}).") from None
+        if chosen[0] not in self._session.get_providers():
+            raise InputError(
+                f"ONNX Runtime's {chosen[0]} does not start here: install the libraries it needs, or use device cpu."
+            )
         self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
@@ -93,16 +99,16 @@ class OnnxRuntimeEngine:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
 
 
-def _available(names: Sequence[str], available: list[str]) -> list[str]:
+def _providers(device: str, available: list[str]) -> list[str]:
     """Return ONNX Runtime's names of execution providers, or raise InputError for one that is not installed."""
     chosen = []
-    for name in names:
+    for name in map(str.strip, device.split(",")):
         provider, package = PROVIDERS.get(name.lower(), (name, ""))
         if provider not in available:
             known = {short: full for short, (full, _) in PROVIDERS.items() if full in available}
             how = f" pip install {package}, or use another:" if package else ""
             raise InputError(
-                f"This ONNX Runtime has no provider '{name}':{how} it has {', '.join(known) or available}."
+                f"This ONNX Runtime has no device '{name}':{how} it has {', '.join(known) or ', '.join(available)}."
             )
         chosen.append(provider)
     return chosen
@@ -114,10 +120,10 @@ class OpenVinoEngine:
     Args:
         path: file with a leanpose record in its metadata.
         threads: threads of the network; None lets OpenVINO choose.
-        device: OpenVINO's name of a device, "CPU", "GPU", "NPU" or "AUTO".
+        device: OpenVINO's name of a device: "cpu", "gpu", "npu" or "auto".
     """
 
-    def __init__(self, path: Path, threads: int | None = None, device: str = "CPU") -> None:
+    def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
         openvino = require("openvino", "openvino")
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
@@ -126,7 +132,7 @@ class OpenVinoEngine:
         try:
             model = core.read_model(str(path))
             record = model.get_rt_info(RECORD_PLACE).value if model.has_rt_info(RECORD_PLACE) else None
-            self._compiled = core.compile_model(model, device, settings)
+            self._compiled = core.compile_model(model, device.upper(), settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{path.name} cannot be used by OpenVINO on {device} ({reason}).") from None
@@ -172,14 +178,19 @@ class TorchEngine:
         self.weights = weights
 
     @staticmethod
-    def from_file(path: Path, threads: int | None = None) -> TorchEngine:
-        """Build the network that a .safetensors file names and load it."""
+    def from_file(path: Path, threads: int | None = None, device: str = "cpu") -> TorchEngine:
+        """Build the network that a .safetensors file names and load it onto a device of torch, such as "cuda:0"."""
         torch = require("torch", "train")
         from leanpose.checkpoints import load_network
 
         if threads is not None:
             torch.set_num_threads(threads)
-        return TorchEngine(*load_network(path))
+        network, weights = load_network(path)
+        try:
+            network.to(device)
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+            raise InputError(f"torch cannot use the device '{device}' ({str(error).splitlines()[0]}).") from None
+        return TorchEngine(network, weights)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         import torch
@@ -193,17 +204,19 @@ class TorchEngine:
         return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
 
 
-def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | None = None, **options: Any) -> Engine:
+def load_engine(
+    model: str | Path, engine: EngineName = "auto", threads: int | None = None, device: str = "cpu"
+) -> Engine:
     """Load a network by name or file.
 
     Args:
         model: see `leanpose.weights.find_weights`.
         engine: "auto" takes ONNX Runtime for .onnx and torch for .safetensors.
         threads: threads of the network; None lets the engine choose.
-        options: further arguments of the engine: `providers` of ONNX Runtime, `device` of OpenVINO.
+        device: "cpu"; what else there is depends on the engine, see its class.
 
     Raises:
-        InputError: no such engine or option, or the engine cannot run this kind of file.
+        InputError: no such engine or device, or the engine cannot run this kind of file.
         MissingPackageError: the engine is not installed.
         WeightsError: the file cannot be used.
     """
@@ -220,16 +233,11 @@ def load_engine(model: str | Path, engine: EngineName = "auto", threads: int | N
             f"The engine {name} cannot run {path.suffix} files: use engine {' or '.join(others)}, or export the "
             "weights with `leanpose export`."
         )
-    known = [option for option in inspect.signature(make).parameters if option not in ("path", "threads")]
-    for option in options:
-        if option not in known:
-            has = f"its options: {', '.join(known)}" if known else "it has none"
-            raise InputError(f"The engine {name} has no option '{option}'; {has}.")
-    return make(path, threads, **options)
+    return make(path, threads, device)
 
 
 # name -> the kind of file it runs, and what loads one
-ENGINES: dict[str, tuple[str, Callable[..., Engine]]] = {
+ENGINES: dict[str, tuple[str, Callable[[Path, int | None, str], Engine]]] = {
     "onnxruntime": (".onnx", OnnxRuntimeEngine),
     "openvino": (".onnx", OpenVinoEngine),
     "torch": (".safetensors", TorchEngine.from_file),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from leanpose import runtime
 from leanpose import weights as weights_module
 from leanpose.errors import InputError, WeightsError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
@@ -293,13 +294,38 @@ def test_cut_off_onnx(tmp_path: Path) -> None:
         ({"engine": "torch"}, "The engine torch cannot run .onnx files"),
         ({"threads": 0}, "threads must be at least 1, not 0"),
         ({"threads": -2}, "threads must be at least 1, not -2"),
-        ({"providers": ("MoonProvider",)}, "This ONNX Runtime has no provider 'MoonProvider': it has cpu"),
-        ({"provider": ("cpu",)}, "The engine onnxruntime has no option 'provider'; its options: providers"),
+        ({"device": "MoonProvider"}, "This ONNX Runtime has no device 'MoonProvider': it has cpu"),
+        ({"device": "directml,cpu"}, "no device 'directml': pip install onnxruntime-directml, or use another: it has"),
     ],
 )
 def test_unusable_engine_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_engine(find_weights("lpn50"), **options)
+
+
+def test_devices_of_onnxruntime_in_the_order_given() -> None:
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider", "OwnProvider"]
+    assert runtime._providers("CUDA, OwnProvider,cpu", available) == [
+        "CUDAExecutionProvider", "OwnProvider", "CPUExecutionProvider",
+    ]  # fmt: skip
+
+
+def test_a_device_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would silently go on with the processor."""
+    import onnxruntime
+
+    cpu, session = onnxruntime.get_available_providers(), onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", *cpu])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda path, options, providers: session(path, options))
+    with pytest.raises(InputError, match="CUDAExecutionProvider does not start here: install the libraries"):
+        load_engine("lpn50", device="cuda")
+
+
+def test_unusable_devices_of_the_other_engines() -> None:
+    with pytest.raises(InputError, match="torch cannot use the device 'moon'"):
+        load_engine("lpn50", "torch", device="moon")
+    with pytest.raises(WeightsError, match="cannot be used by OpenVINO on moon"):
+        load_engine("lpn50", "openvino", device="moon")
 
 
 def test_the_engine_chooses_the_file_of_a_name() -> None:
