@@ -1,63 +1,72 @@
-"""One person end to end, one thread: LPN-50 on ONNX Runtime against the same network in torch eager.
+"""One person from a picture in memory to keypoints, one thread: every engine, float32 and int8, against torch eager.
 
-    python benchmarks/predict_engines.py [--input-size 256x192] [--model lpn50] [--runs 40]
+    python benchmarks/predict_engines.py [--weights lpn50.coco_256x192] [--runs 40]
 
-Both take a picture in memory and a box to keypoints in the picture: crop, normalise, network, decode. Runs are
-interleaved, so that a busy machine slows both; the ratio of the medians is the figure to quote. Weights are random:
-time does not depend on them.
+The steps are those of `Predictor`: crop, resize and normalise; the network; heat maps to keypoints in the picture. The
+engines take turns, so that a busy machine slows all; medians. The first line is the yardstick of the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
 from leanpose import Predictor
-from leanpose.checkpoints import save_network
-from leanpose.export import export
-from leanpose.models import create_model
-from leanpose.weights import Weights
+from leanpose.benchmark import machine
+from leanpose.predict import network_images
+
+WARM_UP = 5
+STEPS = ("crop", "network", "codec")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="lpn50")
-    parser.add_argument("--input-size", default="256x192")
+    parser.add_argument("--weights", default="lpn50.coco_256x192")
     parser.add_argument("--runs", type=int, default=40)
     options = parser.parse_args()
-    height, width = map(int, options.input_size.split("x"))
-
-    with tempfile.TemporaryDirectory() as folder:
-        trained, exported = Path(folder) / "network.safetensors", Path(folder) / "network.onnx"
-        save_network(trained, create_model(options.model), Weights("benchmark", options.model, (height, width)))
-        print(export(str(trained), out=str(exported)))
-        torch.set_num_threads(1)
-        predictors = {
-            "torch eager": Predictor(trained, engine="torch", threads=1, finder=None),
-            "ONNX Runtime": Predictor(exported, engine="onnxruntime", threads=1, finder=None),
-        }
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    int8 = f"{options.weights}_int8"
+    predictors = {
+        f"{words} {kind}": Predictor(name, engine=engine, threads=1, finder=None)
+        for engine, words, name, kind in (
+            ("torch", "torch eager", options.weights, "float32"),
+            ("onnxruntime", "ONNX Runtime", options.weights, "float32"),
+            ("openvino", "OpenVINO", options.weights, "float32"),
+            ("onnxruntime", "ONNX Runtime", int8, "int8"),
+            ("openvino", "OpenVINO", int8, "int8"),
+        )
+    }
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    box = [200, 40, 400, 440]
-    times: dict[str, list[float]] = {name: [] for name in predictors}
-    for run in range(options.runs + 5):
+    box = np.array([[200, 40, 400, 440]], dtype=np.float32)
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in predictors}
+    for _ in range(options.runs + WARM_UP):
         for name, predictor in predictors.items():
             began = time.perf_counter()
-            predictor(picture, box)
-            if run >= 5:  # warm
-                times[name].append(1000 * (time.perf_counter() - began))
-    print(f"{platform.processor() or platform.machine()}, one thread, {options.model} {height}x{width}, one person")
-    for name, values in times.items():
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"{name:>14}: median {middle:.1f} ms (min {low:.1f}, max {high:.1f}, {len(values)} runs)")
-    ratio = statistics.median(times["torch eager"]) / statistics.median(times["ONNX Runtime"])
-    print(f"ONNX Runtime is {ratio:.2f} times as fast")
+            images, matrices = network_images(picture, box, predictor.weights)
+            cropped = time.perf_counter()
+            heatmaps = predictor.engine(images)["heatmaps"]
+            computed = time.perf_counter()
+            predictor.decode(heatmaps, matrices)
+            ended = time.perf_counter()
+            times[name].append((cropped - began, computed - cropped, ended - computed))
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    print(f"{options.weights}, one thread, one person, {options.runs} runs, milliseconds")
+    totals = {name: 1000 * statistics.median(map(sum, rows[WARM_UP:])) for name, rows in times.items()}
+    yardstick = next(iter(totals.values()))
+    head = "  ".join(f"{step:>7}" for step in (*STEPS, "total"))
+    print(f"{'engine':>20}  {head}  times as fast  crop and codec of network")
+    for name, total in totals.items():
+        crop, network, codec = (1000 * statistics.median(column) for column in zip(*times[name][WARM_UP:], strict=True))
+        print(
+            f"{name:>20}  {crop:7.2f}  {network:7.2f}  {codec:7.2f}  {total:7.2f}  {yardstick / total:13.2f}  "
+            f"{100 * (crop + codec) / network:.1f} %"
+        )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from leanpose.geometry import Size
 from leanpose.models import MODELS, create_model, list_models
 from leanpose.models.counts import count_macs, count_parameters
 from leanpose.runtime import OnnxRuntimeEngine
-from leanpose.weights import BUNDLED, Weights, find_weights
+from leanpose.weights import BUNDLED, INT8, Weights, find_weights
 
 Format = Literal["text", "markdown", "json"]
 Basis = Literal["equal", "counts", "reconstruction", "own design"]
@@ -207,9 +207,9 @@ def _row(name: str, measure: bool) -> Row:
 
 
 def _bundled_weights(name: str) -> str:
-    """Return the names of a network's bundled weights, each with its best measured AP."""
+    """Return the names of a network's bundled float weights, each with its best measured AP."""
     words = []
-    for weights in (weights for weights in BUNDLED if weights.startswith(f"{name}.")):
+    for weights in (weights for weights in BUNDLED if weights.startswith(f"{name}.") and not weights.endswith(INT8)):
         metrics = OnnxRuntimeEngine(find_weights(weights)).weights.metrics
         key = max((key for key in metrics if key.startswith("AP (")), key=lambda key: metrics[key])
         words.append(f"{weights}: {key.replace('AP (', f'AP {100 * metrics[key]:.1f} (')}")

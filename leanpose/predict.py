@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from leanpose.codecs import create_codec, fuse_flip
 from leanpose.errors import InputError
 from leanpose.find import PersonFinder
 from leanpose.pictures import Source, read_picture
-from leanpose.runtime import Engine, EngineName, load_engine, normalised, top_down_heatmaps
+from leanpose.runtime import (
+    Engine,
+    EngineName,
+    OnnxRuntimeEngine,
+    available_cores,
+    load_engine,
+    normalised,
+    top_down_heatmaps,
+)
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
@@ -80,6 +88,11 @@ class Predictor:
         def loaded(network: str | Path | Engine) -> Engine:
             return load_engine(network, engine, threads, device) if isinstance(network, (str, Path)) else network
 
+        self._with_one_thread = cache(
+            lambda: Predictor(model, engine, flip_test, 1, batch_size, finder, min_person_score, scales)
+        )
+        by_file = all(network is None or isinstance(network, (str, Path)) for network in (model, finder))
+        self._workers = (threads or available_cores()) if by_file and device == "cpu" else 1
         self.engine = loaded(model)
         self.weights = self.engine.weights
         self.flip_test = flip_test
@@ -117,29 +130,35 @@ class Predictor:
     def stream(
         self, pictures: Iterable[Source], boxes: Iterable[Any] | None = None
     ) -> Iterator[tuple[np.ndarray, Poses] | InputError]:
-        """Work through many pictures: files are read ahead in threads, persons of several pictures share calls of the
-        network. The poses are those that a call for each picture gives; at most 2 * CHUNK pictures are in memory.
+        """Work through many pictures, with the poses that a call for each gives; files are read ahead.
+
+        ONNX Runtime on the CPU works on as many pictures at once as the network may use threads, which is faster than
+        many threads on one picture. Otherwise the persons of several pictures share calls of the network.
 
         Args:
-            pictures: each as of a call; an endless source will do.
+            pictures: each as of a call; an endless source will do: at most 2 * CHUNK pictures, or two a thread, are in
+                memory.
             boxes: for each picture what a call takes; None: the persons of all are searched for.
 
         Yields:
             For each picture, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
         """
-        all_boxes = repeat(None) if boxes is None else boxes
-        with ThreadPoolExecutor(READERS) as pool:
-            reading: deque[tuple[Future[np.ndarray], Any]] = deque()
-            for picture, its_boxes in zip(pictures, all_boxes, strict=False):
-                reading.append((pool.submit(read_picture, picture), its_boxes))
-                if len(reading) == 2 * CHUNK:
-                    yield from self._chunk([reading.popleft() for _ in range(CHUNK)])
-            while reading:
-                yield from self._chunk([reading.popleft() for _ in range(min(CHUNK, len(reading)))])
+        if self._workers > 1 and isinstance(self.engine, OnnxRuntimeEngine):  # others take one call at a time
+            predictor, workers, size = self._with_one_thread(), self._workers, 1
+        else:
+            predictor, workers, size = self, 1, CHUNK
+        work = zip(pictures, repeat(None) if boxes is None else boxes, strict=False)
+        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(workers) as pool:
+            running: deque[Future[list[tuple[np.ndarray, Poses] | InputError]]] = deque()
+            while chunk := list(islice(work, size)):
+                reading = [(readers.submit(read_picture, picture), its_boxes) for picture, its_boxes in chunk]
+                running.append(pool.submit(predictor._chunk, reading))
+                if len(running) == 2 * workers:
+                    yield from running.popleft().result()
+            for future in running:
+                yield from future.result()
 
-    def _chunk(
-        self, reading: Sequence[tuple[Future[np.ndarray], Any]]
-    ) -> Iterator[tuple[np.ndarray, Poses] | InputError]:
+    def _chunk(self, reading: Sequence[tuple[Future[np.ndarray], Any]]) -> list[tuple[np.ndarray, Poses] | InputError]:
         """Return the results of `stream` for some pictures that are being read."""
         located: list[tuple[np.ndarray, _Located] | InputError] = []
         for future, boxes in reading:
@@ -150,8 +169,7 @@ class Predictor:
                 located.append(error)
         good = [entry for entry in located if not isinstance(entry, InputError)]
         poses = iter(self._estimate([picture for picture, _ in good], [persons for _, persons in good]))
-        for entry in located:
-            yield entry if isinstance(entry, InputError) else (entry[0], next(poses))
+        return [entry if isinstance(entry, InputError) else (entry[0], next(poses)) for entry in located]
 
     def _locate(self, picture: np.ndarray, boxes: Any) -> _Located:
         """Return the boxes (N, 4) to look into, and their scores (N,) where they were searched for; a bottom-up network

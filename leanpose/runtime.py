@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+import cv2
 import numpy as np
 
 from leanpose.errors import InputError, WeightsError, require, suggest
@@ -28,6 +30,7 @@ PROVIDERS = {
     "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
     "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
 }
+AVX512_VNNI = 23  # OpenCV's number of it
 RECORD_PLACE = ["framework", METADATA_KEY]  # of an ONNX file's metadata in OpenVINO
 
 
@@ -76,8 +79,8 @@ class OnnxRuntimeEngine:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        # int8 on x86 without VNNI: sums of two products must not saturate
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not _sums_bytes_exactly():
+            options.add_session_config_entry("session.x64quantprecision", "1")  # int8 at half the speed, but right
         if threads is not None:
             options.intra_op_num_threads = threads
         chosen = _providers(device, onnxruntime.get_available_providers())
@@ -97,6 +100,14 @@ class OnnxRuntimeEngine:
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
+
+
+def _sums_bytes_exactly() -> bool:
+    """Whether this processor has VNNI, which sums products of bytes in 32 bits; other x86 ones may saturate at 16."""
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return cv2.checkHardwareSupport(AVX512_VNNI)
 
 
 def _providers(device: str, available: list[str]) -> list[str]:
@@ -204,6 +215,11 @@ class TorchEngine:
         return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def load_engine(
     model: str | Path, engine: EngineName = "auto", threads: int | None = None, device: str = "cpu"
 ) -> Engine:
@@ -224,7 +240,8 @@ def load_engine(
         raise InputError(f"threads must be at least 1, not {threads}.")
     if engine not in ("auto", *ENGINES):
         raise InputError(f"There is no engine '{engine}'.{suggest(engine, ENGINES)}")
-    path = find_weights(model, ENGINES[engine][0] if engine != "auto" else "")
+    int8 = device == "cpu" or engine == "openvino"  # ONNX Runtime's other devices are slow with it
+    path = find_weights(model, ENGINES[engine][0] if engine != "auto" else "", int8)
     name = engine if engine != "auto" else "torch" if path.suffix == ".safetensors" else "onnxruntime"
     suffix, make = ENGINES[name]
     if path.suffix != suffix:

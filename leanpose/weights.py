@@ -22,17 +22,24 @@ from leanpose.keypoint_sets import COCO, KeypointSet
 METADATA_KEY = "leanpose"
 FORMAT = 1
 SUFFIXES = (".onnx", ".safetensors")
+INT8 = "_int8"  # end of the names of int8 weights
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
 # name -> SHA-256 of its files: .onnx to predict with, .safetensors to train on; the first of a model is its default
 BUNDLED: dict[str, dict[str, str]] = {
-    "lpn50.coco_128x96": {
-        ".onnx": "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
-        ".safetensors": "0ae001eeb70f6fff01a3fe0fbb08b931c70e175a8f046d23f6fdf9bb228b26f8",
+    "lpn50.coco_192x144_int8": {
+        ".onnx": "8840bbd41665440a952e0e243089cde90e9579d7a65afdd7084952cb95c1594e",
     },
     "lpn50.coco_192x144": {
         ".onnx": "803543687a9a63a5a3b27060ba516f99838bbc735de1a985033628fea0effea1",
         ".safetensors": "d9b85128fbddc3bde26fde3aeb7db5afc4b081825d6db2a9063188519a7b4d72",
+    },
+    "lpn50.coco_128x96_int8": {
+        ".onnx": "f70b79ba5219672626c954a7af2066dccafa4e674b75887cddfb23a7ac458c13",
+    },
+    "lpn50.coco_128x96": {
+        ".onnx": "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
+        ".safetensors": "0ae001eeb70f6fff01a3fe0fbb08b931c70e175a8f046d23f6fdf9bb228b26f8",
     },
     "litepose_xs.coco_256x256": {
         ".onnx": "bdc245336a6bf8511bea35cd1d15aa020b3faf67fb51816c9e54cb602ef7a7f0",
@@ -130,7 +137,7 @@ class Weights:
         raise WeightsError(f"{where} was written by a newer leanpose: pip install -U leanpose.")
 
 
-def find_weights(model: str | Path, suffix: str = "") -> Path:
+def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path:
     """Return the file that a model name or path stands for.
 
     Args:
@@ -138,6 +145,7 @@ def find_weights(model: str | Path, suffix: str = "") -> Path:
             ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
             folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it.
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
+        int8: whether the name of a network may stand for int8 weights.
 
     Raises:
         WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
@@ -157,7 +165,8 @@ def find_weights(model: str | Path, suffix: str = "") -> Path:
     own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
     for file in (*known, *own):
         name, _, kind = file.rpartition(".")
-        if (name == str(model) or name.startswith(f"{model}.")) and suffix in ("", f".{kind}"):
+        of_network = name.startswith(f"{model}.") and (int8 or not name.endswith(INT8))
+        if (name == str(model) or of_network) and suffix in ("", f".{kind}"):
             return _bundled_file(name, f".{kind}") if file in known else folder / file
     names = {file.rpartition(".")[0] for file in (*known, *own)}
     raise WeightsError(

@@ -114,7 +114,10 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "zeros as ONNX": (["{}/good.png", "--model", "{}/zeros.onnx"], "zeros.onnx"),
     "unknown finder": (["{}/good.png", "--finder", "lpn5"], "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
     "missing finder": (["{}/good.png", "--finder", "{}/none.onnx"], "There is no file {}/none.onnx"),
-    "finder of single persons": (["{}/good.png", "--finder", "lpn50"], "lpn50.coco_128x96 finds one person a crop"),
+    "finder of single persons": (
+        ["{}/good.png", "--finder", "lpn50"],
+        "finds one person a crop, not the persons of a picture",
+    ),
     "pickle as finder": (["{}/good.png", "--finder", "{}/pickle.pth"], "pickle.pth is a pickle, which may hold code"),
     "wrong engine": (["{}/good.png", "--engine", "tensorrt"], "--engine cannot be 'tensorrt'"),
     "no threads": (["{}/good.png", "--threads", "0"], "threads must be at least 1, not 0"),

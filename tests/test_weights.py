@@ -16,10 +16,12 @@ from leanpose import runtime
 from leanpose import weights as weights_module
 from leanpose.errors import InputError, WeightsError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
-from leanpose.predict import Predictor
+from leanpose.pictures import read_picture
+from leanpose.predict import Predictor, network_images
 from leanpose.runtime import load_engine
-from leanpose.weights import BUNDLED, METADATA_KEY, Weights, find_weights
+from leanpose.weights import BUNDLED, INT8, METADATA_KEY, Weights, find_weights
 
+ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 PLAIN = Weights("tiny.coco_32x24", "tiny", (32, 24))
 FULL = Weights(
     name="tiny.hand_64x64",
@@ -115,7 +117,7 @@ def test_bundled_weights_are_whole_and_named_as_they_are_called() -> None:
         assert record.licence and record.data
         assert find_weights(record.model).suffix == ".onnx"
         learned = find_weights(record.model, ".safetensors")
-        assert (learned.suffix, learned.stem) == (".safetensors", find_weights(record.model).stem)
+        assert (learned.suffix, learned.stem) == (".safetensors", find_weights(record.model, int8=False).stem)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,33 @@ def test_the_engine_chooses_the_file_of_a_name() -> None:
         "onnxruntime": "OnnxRuntimeEngine",
         "torch": "TorchEngine",
     }
-    assert plain(engines["torch"].weights) == plain(engines["onnxruntime"].weights)
+    assert engines["onnxruntime"].weights.name == f"{engines['torch'].weights.name}{INT8}"
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_int8_with_and_without_vnni(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_sums_bytes_exactly", lambda: exact)
+    engines = [load_engine(f"lpn50.coco_128x96{kind}", "onnxruntime", threads=1) for kind in (INT8, "")]
+    images, _ = network_images(read_picture(ASTRONAUT), np.array([[60, 0, 400, 511]]), engines[0].weights)
+    maps, expected = (engine(images)["heatmaps"] for engine in engines)
+    assert np.abs(maps - expected).max() < 0.1 * expected.max()
+
+
+def test_int8_is_the_default_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, str] = {}
+    monkeypatch.setitem(runtime.ENGINES, "onnxruntime", (".onnx", lambda path, *_: names.update(onnxruntime=path.stem)))
+    monkeypatch.setitem(runtime.ENGINES, "openvino", (".onnx", lambda path, *_: names.update(openvino=path.stem)))
+    default = next(name for name in BUNDLED if name.startswith("lpn50."))
+    assert default.endswith(INT8)
+    for engine, device, name in (
+        ("onnxruntime", "cpu", default),
+        ("openvino", "gpu", default),
+        ("onnxruntime", "cuda", default.removesuffix(INT8)),
+    ):
+        load_engine("lpn50", engine, device=device)  # type: ignore[arg-type]
+        assert names.pop(engine) == name
+    load_engine(default, "onnxruntime", device="cuda")
+    assert names == {"onnxruntime": default}  # the whole name is taken at its word
 
 
 def test_the_published_sets_keep_their_names() -> None:
