@@ -339,6 +339,7 @@ def _run_stage(
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer = _trainer(recipe, folder, steps_per_epoch)
+        crops.to(trainer.strategy.root_device)
         trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None)
     except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
         if not isinstance(error.__context__, KeyboardInterrupt):

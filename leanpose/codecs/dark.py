@@ -8,6 +8,7 @@ to `MAX_STEP`; only the pixels around each peak are blurred.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -121,12 +122,19 @@ def log_around_peaks(
         inside_rows = (rows >= 0) & (rows < height)
         inside_columns = (columns >= 0) & (columns < width)
         patches = np.where(inside_rows[..., :, None] & inside_columns[..., None, :], patches, np.float32(0))
+    band = _band(side, blur)
+    blurred = band @ patches @ band.T  # (S, P) (N, K, P, P) (P, S) -> (N, K, S, S)
+    return np.moveaxis(np.log(np.maximum(blurred, np.float32(floor))), (2, 3), (0, 1))
+
+
+@cache
+def _band(side: int, blur: int) -> np.ndarray:
+    """Return the matrix (S, S + blur - 1) whose rows hold the blur kernel, each one pixel further."""
     kernel = cv2.getGaussianKernel(blur, 0).astype(np.float32)[:, 0]
     band = np.zeros((side, side + blur - 1), dtype=np.float32)
     for row in range(side):
         band[row, row : row + blur] = kernel
-    blurred = band @ patches @ band.T  # (S, P) (N, K, P, P) (P, S) -> (N, K, S, S)
-    return np.moveaxis(np.log(np.maximum(blurred, np.float32(floor))), (2, 3), (0, 1))
+    return band
 
 
 def _mirror(index: np.ndarray, length: int) -> np.ndarray:

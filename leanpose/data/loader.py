@@ -76,7 +76,7 @@ class CropSet(Dataset):
         )
         middle, wanted = (geometry.grid_centre(size, convention) for size in (input_size, self.crop_size))
         matrices[:, :, 2] += np.subtract(wanted, middle)  # the same scale, with a margin all around
-        self.crops = np.empty((len(samples), *self.crop_size, 4 if self.crowded else 3), dtype=np.uint8)
+        self.crops = torch.empty((len(samples), *self.crop_size, 4 if self.crowded else 3), dtype=torch.uint8)
         self._fill(samples, matrices, threads)
         self.annotations = {
             "keypoints": _carried([sample.keypoints for sample in samples], matrices),
@@ -95,6 +95,8 @@ class CropSet(Dataset):
             )
         ]
 
+        crops = self.crops.numpy()  # the same memory
+
         def cut(entry: tuple[str, list[int]]) -> None:
             path, positions = entry
             picture = read_picture(path)
@@ -102,11 +104,17 @@ class CropSet(Dataset):
                 sample = samples[i]
                 if isinstance(sample, Scene):
                     picture = np.dstack([picture[..., :3], known_map(sample, picture.shape[:2])])
-                self.crops[i] = geometry.crop(picture, matrices[i], self.crop_size)
+                crops[i] = geometry.crop(picture, matrices[i], self.crop_size)
 
         with ThreadPoolExecutor(threads) as pool:
             for _ in tqdm(pool.map(cut, by_picture), "decoding pictures", len(by_picture), disable=None):
                 pass
+
+    def to(self, device: torch.device) -> None:
+        """Keep everything in a GPU's memory from now on, if it takes at most half of what is free there."""
+        if device.type == "cuda" and self.crops.nbytes <= torch.cuda.mem_get_info(device)[0] / 2:
+            self.crops = self.crops.to(device)
+            self.annotations = {name: values.to(device) for name, values in self.annotations.items()}
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -120,10 +128,10 @@ class CropSet(Dataset):
         Of scenes: crops (B, H, W, 4), keypoints (B, P, K, 2), visibility (B, P, K), boxes_xyxy (B, P, 4), where
         persons that are not there have visibility 0 and NaN elsewhere.
         """
-        positions = np.array([position for position, _ in items])
+        positions = torch.tensor([position for position, _ in items]).to(self.crops.device, non_blocking=True)
         noise = np.stack([draw_noise(self.seed, draw) for _, draw in items])
         return {
-            "crops": torch.from_numpy(self.crops[positions]),
+            "crops": self.crops[positions],
             **{name: values[positions] for name, values in self.annotations.items()},
             "noise": torch.from_numpy(noise),
         }

@@ -69,8 +69,21 @@ def test_a_large_person_is_averaged_down_as_prediction_does(tmp_path: Path) -> N
     sample = Sample(str(tmp_path / "a.png"), 1, box, np.zeros((17, 2), np.float32), np.full(17, 2, np.int8))
     (matrix,) = geometry.crop_matrices(box[None], INPUT)
     view = geometry.crop(read_picture(sample.image_path), matrix, INPUT)
-    middle = CropSet([sample], INPUT).crops[0, 16:-16, 12:-12]
+    middle = CropSet([sample], INPUT).crops.numpy()[0, 16:-16, 12:-12]
     assert np.abs(middle.astype(int) - view).max() <= 8  # the blocks that are averaged begin elsewhere
+
+
+def test_crops_stay_in_main_memory_where_a_gpu_has_none_or_too_little(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crops = CropSet(samples, INPUT)
+    expected = crops[(1, 5)]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * crops.crops.nbytes - 1, 0))
+    for device in ("cpu", "cuda"):
+        crops.to(torch.device(device))
+        assert crops.crops.device.type == "cpu"
+    for name, values in expected.items():
+        np.testing.assert_array_equal(crops[(1, 5)][name], values)
 
 
 def test_one_item_is_a_batch_of_one(samples: list[Sample]) -> None:
