@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +143,13 @@ class Predictor:
         Yields:
             For each picture, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
         """
-        if self._workers > 1 and isinstance(self.engine, OnnxRuntimeEngine):  # others take one call at a time
+        given = zip(pictures, repeat(None) if boxes is None else boxes, strict=False)
+        first = [*islice(given, 2)]
+        work = chain(first, given)
+        if self._workers > 1 and len(first) > 1 and isinstance(self.engine, OnnxRuntimeEngine):
             predictor, workers, size = self._with_one_thread(), self._workers, 1
-        else:
+        else:  # other engines take one call at a time
             predictor, workers, size = self, 1, CHUNK
-        work = zip(pictures, repeat(None) if boxes is None else boxes, strict=False)
         with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(workers) as pool:
             running: deque[Future[list[tuple[np.ndarray, Poses] | InputError]]] = deque()
             while chunk := list(islice(work, size)):

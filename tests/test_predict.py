@@ -587,10 +587,12 @@ def test_several_pictures_at_once(monkeypatch: pytest.MonkeyPatch, rectangle_peo
         Predictor(engine),
         Predictor("lpn50.coco_128x96", "openvino", threads=2),
     ):
-        list(alone.stream([photo]))
+        list(alone.stream([photo, photo]))
         assert seen.pop() is alone
+    list(predictor.stream([photo, photo]))
+    assert predictor not in seen
     list(predictor.stream([photo]))
-    assert seen.pop() is not predictor
+    assert seen.pop() is predictor  # with all its threads
 
 
 def test_an_empty_stream() -> None:
