@@ -32,6 +32,8 @@ DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # drawn pictures keep these
 MOST_UNWRITTEN = 8  # pictures that wait to be written
 LABEL_SCORE = 0.2  # keypoints below it are marked as absent in COCO-style files
 
+_Result = tuple[str, tuple[int, int], Poses]  # picture, its (height, width), and who is in it
+
 
 def predict_files(
     sources: list[str],
@@ -86,9 +88,30 @@ def predict_files(
     )
     if predictor.bottom_up and boxes is not None:
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
-    results: list[tuple[str, tuple[int, int], Poses]] = []
-    faults = []
     found = predictor.stream(pictures, map(boxes_of, pictures))
+    results = _write_each(pictures, found, {name: Path(out) / names[name] for name in pictures}, formats, min_score)
+    if "csv" in formats and results:
+        write_text(Path(out) / "poses.csv", to_csv(results))
+    if "coco" in formats and results:
+        write_text(Path(out) / "coco.json", json.dumps(to_coco(results)))
+    if len(results) < len(pictures):
+        faults = len(pictures) - len(results)
+        raise InputError(f"{faults} of {len(pictures)} pictures could not be used; they are named above.")
+
+
+def _write_each(
+    pictures: list[str],
+    found: Iterable[tuple[np.ndarray, Poses] | InputError],
+    targets: dict[str, Path],
+    formats: set[str],
+    min_score: float,
+) -> list[_Result]:
+    """Write the files of each picture in a thread of their own while the next ones are worked on.
+
+    Returns:
+        What was found in the pictures that could be used; the others are reported, a single one is raised.
+    """
+    results: list[_Result] = []
     bar = tqdm(pictures, "predicting", unit="picture", disable=True if len(pictures) == 1 else None)
     with ThreadPoolExecutor(1) as writer:
         writing: deque[tuple[str, Poses, Future[list[Path]]]] = deque()
@@ -96,25 +119,17 @@ def predict_files(
             if isinstance(result, InputError):
                 if len(pictures) == 1:
                     raise result
-                faults.append(source)
                 tqdm.write(f"leanpose: {result}", file=sys.stderr)
                 continue
             picture, poses = result
             results.append((source, (picture.shape[0], picture.shape[1]), poses))
-            target = Path(out) / names[source]
-            writing.append(
-                (source, poses, writer.submit(_write_one, picture, poses, source, target, formats, min_score))
-            )
+            written = writer.submit(_write_one, picture, poses, source, targets[source], formats, min_score)
+            writing.append((source, poses, written))
             if len(writing) > MOST_UNWRITTEN:
                 _report(*writing.popleft())
         while writing:
             _report(*writing.popleft())
-    if "csv" in formats and results:
-        write_text(Path(out) / "poses.csv", to_csv(results))
-    if "coco" in formats and results:
-        write_text(Path(out) / "coco.json", json.dumps(to_coco(results)))
-    if faults:
-        raise InputError(f"{len(faults)} of {len(pictures)} pictures could not be used; they are named above.")
+    return results
 
 
 def _report(source: str, poses: Poses, written: Future[list[Path]]) -> None:
@@ -190,7 +205,7 @@ def to_json(source: str, size: tuple[int, int], poses: Poses) -> dict[str, Any]:
     }
 
 
-def to_csv(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> str:
+def to_csv(results: Iterable[_Result]) -> str:
     """Return one row a person: picture, person, score, box, then x, y and score of every keypoint, empty if absent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -208,7 +223,7 @@ def to_csv(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> str:
     return text.getvalue()
 
 
-def to_coco(results: Iterable[tuple[str, tuple[int, int], Poses]]) -> dict[str, Any]:
+def to_coco(results: Iterable[_Result]) -> dict[str, Any]:
     """Return a COCO-style annotation file of the found persons; keypoints below LABEL_SCORE count as unlabelled."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
