@@ -67,7 +67,7 @@ def draw(rows: list[tuple[str, float, float]], out: str) -> None:
     axes.set(
         xlabel="milliseconds a person, network, one thread, ONNX Runtime", ylabel="AP, coco/val.json of leanpose mini"
     )
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.1 * max(ms for _, ms, _ in rows))  # room for the last label
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(out, metadata={"Date": None})

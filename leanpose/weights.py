@@ -27,6 +27,13 @@ BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
 # name -> SHA-256 of its files: .onnx to predict with, .safetensors to train on; the first of a model is its default
 BUNDLED: dict[str, dict[str, str]] = {
+    "lpn50.coco_256x192_int8": {
+        ".onnx": "025f26ba94efb82476ac1ffd5d2cf9d373e7e961bf5afd651e873cd11e4e833f",
+    },
+    "lpn50.coco_256x192": {
+        ".onnx": "0a44819af0813c00a1aeb31680aea2fbbe8162500a1296dc5a9eb963a70229c6",
+        ".safetensors": "a188c44eaa3a454e73f4593f8623039479bfdb8efa41e0ea474286c13304ad6b",
+    },
     "lpn50.coco_192x144_int8": {
         ".onnx": "8840bbd41665440a952e0e243089cde90e9579d7a65afdd7084952cb95c1594e",
     },
@@ -35,15 +42,15 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".safetensors": "d9b85128fbddc3bde26fde3aeb7db5afc4b081825d6db2a9063188519a7b4d72",
     },
     "lpn50.coco_128x96_int8": {
-        ".onnx": "f70b79ba5219672626c954a7af2066dccafa4e674b75887cddfb23a7ac458c13",
+        ".onnx": "de1fb0bcce565407eea0eca5002bc9fb7a8bb331b4db21c88f220ccb81385ae4",
     },
     "lpn50.coco_128x96": {
-        ".onnx": "f4fa52745d07397734f34a8a52104374062d99fd2068782a181a339629dc61bb",
-        ".safetensors": "0ae001eeb70f6fff01a3fe0fbb08b931c70e175a8f046d23f6fdf9bb228b26f8",
+        ".onnx": "d639f8553561dbf79d6f8d4784c83535c9b975904bf25b2e75ec85fe9f87810f",
+        ".safetensors": "c8b348b8aab1a52e72097c7eed3dcae2e1c31800509deb2c0e0313f69e21b2f4",
     },
     "litepose_xs.coco_256x256": {
-        ".onnx": "bdc245336a6bf8511bea35cd1d15aa020b3faf67fb51816c9e54cb602ef7a7f0",
-        ".safetensors": "f9c3173945dd66c413a9589d3bc37a1130ae21c78ce764e8efe2341297123964",
+        ".onnx": "4d911e2c0f611584c3267c7fe025e6b4fd7b6baea5946c8f677fe2debc3da3d5",
+        ".safetensors": "aa34abf547ca9d23f843f94fd5cf7598f7cca6a784f07c63b6f85d7de1baf5b9",
     },
 }
 
