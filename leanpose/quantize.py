@@ -2,7 +2,7 @@
 
 One ONNX file serves both engines: activations are unsigned bytes (QUInt8), weights signed bytes with one scale a
 channel, each tensor between a QuantizeLinear and a DequantizeLinear. (Signed activations leave ONNX Runtime's fast path
-on x86.)
+on x86.) What weighs positions, as attention does, always stays in float.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class QuantizeReport:
         figure: name of the metric that was kept, "AP" or "PCKh@0.5".
         values: (before, after), 0 to 1.
         milliseconds: engine -> (before, after), median of one network input on one thread.
-        float_layers: nodes that were left in float.
+        float_layers: nodes that were left in float besides those of attention.
     """
 
     file: str
