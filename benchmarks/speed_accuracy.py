@@ -11,47 +11,39 @@ float32 took 24.6 ms; its time is scaled to what lpn50 takes here.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from leanpose.benchmark import machine
+from leanpose.benchmark import machine, medians_in_turns
 from leanpose.evaluate import evaluate
 from leanpose.runtime import load_engine
 from leanpose.weights import BUNDLED, INT8
 
 YARDSTICK = "lpn50.coco_256x192"
 MOVENET_SHARE, MOVENET_AP = 4.2 / 24.6, 40.9
-WARM_UP = 5
 COLOURS = {"float32": "#4c78a8", "int8": "#e45756"}
 
 
 def milliseconds(names: list[str], runs: int) -> dict[str, float]:
     """Return each network's median time of one input, by name."""
-    engines = {name: load_engine(name, "onnxruntime", threads=1) for name in names}
-    inputs = {
-        name: np.random.default_rng(0).standard_normal((1, 3, *engine.weights.input_size)).astype(np.float32)
-        for name, engine in engines.items()
-    }
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(runs + WARM_UP):
-        for name, engine in engines.items():
-            began = time.perf_counter()
-            engine(inputs[name])
-            times[name].append(1000 * (time.perf_counter() - began))
-    return {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
+    calls: dict[str, Callable[[], object]] = {}
+    for name in names:
+        engine = load_engine(name, "onnxruntime", threads=1)
+        images = np.random.default_rng(0).standard_normal((1, 3, *engine.weights.input_size)).astype(np.float32)
+        calls[name] = partial(engine, images)
+    return medians_in_turns(calls, runs)
 
 
 def draw(rows: list[tuple[str, float, float]], out: str) -> None:
     """Draw (name, milliseconds, AP) rows."""
-    matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "leanpose"  # the same file for the same figures
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
     for kind, colour in COLOURS.items():
         of_kind = sorted((ms, ap, name) for name, ms, ap in rows if name.endswith(INT8) == (kind == "int8"))
         axes.plot(
@@ -70,7 +62,7 @@ def draw(rows: list[tuple[str, float, float]], out: str) -> None:
     axes.set_xlim(0, 1.1 * max(ms for _, ms, _ in rows))  # room for the last label
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(out, metadata={"Date": None})
+    figure.savefig(out, format="svg", metadata={"Date": None})
 
 
 def main() -> None:

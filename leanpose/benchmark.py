@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -293,6 +293,17 @@ def _megabytes() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes elsewhere
+
+
+def medians_in_turns(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
+    """Return each call's median milliseconds, after a warm-up; they take turns, so that a busy machine slows all."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(WARM_UP + turns):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: 1000 * float(np.median(values[WARM_UP:])) for name, values in seconds.items()}
 
 
 def machine() -> dict[str, Any]:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,13 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from leanpose.benchmark import medians_in_turns
 from leanpose.checkpoints import load_network
 from leanpose.errors import InputError, MissingPackageError, WeightsError
 from leanpose.evaluate import evaluate
 from leanpose.export import real_inputs, to_onnx
 from leanpose.files import write_atomically
-from leanpose.runtime import Engine, EngineName, load_engine
+from leanpose.runtime import EngineName, load_engine
 from leanpose.weights import INT8, Weights, find_weights
 
 REPORT_KEY = "leanpose.quantization"  # in the file's metadata
@@ -131,8 +131,9 @@ def quantize(
         milliseconds = _milliseconds(exported, small, inputs[0])
         sizes = exported.stat().st_size / 1e6, small.stat().st_size / 1e6
         report.append(QuantizeReport(out, sizes, figure, (before, after), milliseconds, float_layers))
-        boxes = f"proposing for {refine}" if refine else "annotated boxes"
-        metrics = {f"{figure} ({Path(data).name}, {boxes}, no flip test)": after}
+        alone = "whole pictures" if weights.codec == "associative_embedding" else "annotated boxes"
+        shown = f"proposing for {refine}" if refine else alone
+        metrics = {f"{figure} ({Path(data).name}, {shown}, no flip test)": after}
         record = dataclasses.replace(weights, name=f"{weights.name}{INT8}", metrics=metrics)
         write_atomically(out, lambda temporary: _save(small, temporary, record, report[0]))
     return report[0]
@@ -231,16 +232,10 @@ def _milliseconds(exported: Path, small: Path, images: np.ndarray) -> dict[str, 
             engines = [load_engine(file, name, threads=1) for file in (exported, small)]
         except MissingPackageError:
             continue
-        runs = [[_seconds(engine, images) for engine in engines] for _ in range(TIMED_RUNS + 1)][1:]
-        before, after = (1000 * statistics.median(column) for column in zip(*runs, strict=True))
-        times[name] = before, after
+        before, after = (partial(engine, images) for engine in engines)
+        medians = medians_in_turns({"before": before, "after": after}, TIMED_RUNS)
+        times[name] = medians["before"], medians["after"]
     return times
-
-
-def _seconds(engine: Engine, images: np.ndarray) -> float:
-    began = time.perf_counter()
-    engine(images)
-    return time.perf_counter() - began
 
 
 def _save(small: Path, path: Path, record: Weights, report: QuantizeReport) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -102,6 +103,7 @@ class OnnxRuntimeEngine:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
 
 
+@cache
 def _sums_bytes_exactly() -> bool:
     """Whether this processor has VNNI, which sums products of bytes in 32 bits; other x86 ones may saturate at 16."""
     try:

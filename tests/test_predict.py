@@ -546,7 +546,7 @@ def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> Non
     stream.close()
 
 
-def test_several_pictures_at_once(monkeypatch: pytest.MonkeyPatch, rectangle_people: Rectangles) -> None:
+def test_several_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With ONNX Runtime on the CPU, each on one thread; order, faults and poses stay those of single calls."""
     opened: list[int | None] = []
 

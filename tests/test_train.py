@@ -98,7 +98,11 @@ def assert_equal_states(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def test_it_learns_eight_pictures(make_recipe: MakeRecipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_learns_eight_pictures(
+    make_recipe: MakeRecipe, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[str] = []
+    monkeypatch.setattr(CropSet, "to", lambda self, device: places.append(device.type))
     best = train(
         make_recipe(
             "epochs=5", "samples_per_epoch=64", "batch_size=8", "learning_rate=3e-3", "validate_every=5",
@@ -114,6 +118,7 @@ def test_it_learns_eight_pictures(make_recipe: MakeRecipe, tmp_path: Path, capfd
         output.out,
     )
     assert output.err == ""
+    assert places == ["cpu"]  # where the network is
     (sample, *_) = read_samples(make_recipe().val_data.annotations, make_recipe().val_data.images)
     poses = Predictor(best, threads=1, finder=None)(sample.image_path, sample.box_xyxy)
     assert np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1).mean() < 5  # pixels

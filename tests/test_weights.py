@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +344,9 @@ def test_the_engine_chooses_the_file_of_a_name() -> None:
 def test_int8_with_and_without_vnni(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_sums_bytes_exactly", lambda: exact)
     engines = [load_engine(f"lpn50.coco_128x96{kind}", "onnxruntime", threads=1) for kind in (INT8, "")]
+    options = engines[0]._session.get_session_options()  # type: ignore[attr-defined]
+    with nullcontext() if not exact else pytest.raises(RuntimeError):  # there is no such entry
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
     images, _ = network_images(read_picture(ASTRONAUT), np.array([[60, 0, 400, 511]]), engines[0].weights)
     maps, expected = (engine(images)["heatmaps"] for engine in engines)
     assert np.abs(maps - expected).max() < 0.1 * expected.max()
