@@ -36,7 +36,7 @@ SUMMARIES = {
     "quantize": "turn trained weights into int8, as far as their accuracy allows",
     "convert": "turn a published checkpoint into leanpose weights",
     "benchmark": "time models on this machine, step by step",
-    "models": "list the networks: size, cost, published figures, bundled weights",
+    "models": "list the networks: size, cost, published figures, weights that come with leanpose",
 }
 
 

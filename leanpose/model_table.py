@@ -16,13 +16,13 @@ import onnx
 import torch
 from tqdm import tqdm
 
-from leanpose.errors import InputError, suggest
+from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.export import to_onnx
 from leanpose.geometry import Size
 from leanpose.models import MODELS, create_model, list_models
 from leanpose.models.counts import count_macs, count_parameters
-from leanpose.runtime import OnnxRuntimeEngine
-from leanpose.weights import BUNDLED, INT8, Weights, find_weights
+from leanpose.runtime import OnnxRuntimeEngine, load_engine
+from leanpose.weights import BUNDLED, FURTHER, INT8, Weights
 
 Format = Literal["text", "markdown", "json"]
 Basis = Literal["equal", "counts", "reconstruction", "own design"]
@@ -118,7 +118,7 @@ class Row:
         macs: multiply-adds of layers and attention for one picture of the published input size.
         milliseconds: see `measure_milliseconds`; None: not measured.
         published: what the authors state.
-        weights: the bundled weights and their best measured AP; empty: none.
+        weights: those that come with leanpose and their best measured AP; empty: none.
     """
 
     name: str
@@ -173,7 +173,7 @@ class ModelTable:
 
 
 def models(*patterns: str, measure: bool = False, format: Format = "text") -> ModelTable:
-    """List the networks: size and cost with 17 keypoints, published figures, bundled weights.
+    """List the networks: size and cost with 17 keypoints, published figures, weights that come with leanpose.
 
     Parameters, MACs (of convolutions, linear layers and attention, see `leanpose.models.counts`), FLOPs = 2 x MACs and
     milliseconds are counted or measured here; what stands under "published" is the authors' word. Most of them print
@@ -203,14 +203,20 @@ def _row(name: str, measure: bool) -> Row:
         network = create_model(name)
     macs = sum(count_macs(network, published.input_size).values())
     milliseconds = measure_milliseconds(name, published.input_size) if measure else None
-    return Row(name, count_parameters(network), macs, milliseconds, published, _bundled_weights(name))
+    return Row(name, count_parameters(network), macs, milliseconds, published, _shipped_weights(name))
 
 
-def _bundled_weights(name: str) -> str:
-    """Return the names of a network's bundled float weights, each with its best measured AP."""
+def _shipped_weights(name: str) -> str:
+    """Return the names of a network's float weights here, each with its best measured AP."""
     words = []
-    for weights in (weights for weights in BUNDLED if weights.startswith(f"{name}.") and not weights.endswith(INT8)):
-        metrics = OnnxRuntimeEngine(find_weights(weights)).weights.metrics
+    for weights in dict.fromkeys([*BUNDLED, *FURTHER]):
+        if not weights.startswith(f"{name}.") or weights.endswith(INT8):
+            continue
+        try:
+            metrics = load_engine(weights).weights.metrics
+        except WeightsError:  # an installed package lacks those of the repository
+            words.append(f"{weights}: in the repository")
+            continue
         key = max((key for key in metrics if key.startswith("AP (")), key=lambda key: metrics[key])
         words.append(f"{weights}: {key.replace('AP (', f'AP {100 * metrics[key]:.1f} (')}")
     return "; ".join(words)

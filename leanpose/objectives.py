@@ -60,7 +60,8 @@ class TopDown:
         self.recipe, self.record = recipe, recipe.weights()
         self.codec = create_codec(recipe.codec, **recipe.codec_options)
         self.maps = {"heatmaps": Auxiliary(), **auxiliary}
-        self.weights = _loss_weights(recipe, {name: weight for name, (_, weight) in self.maps.items()})
+        defaults = {name: weight for name, (_, weight) in self.maps.items()}
+        self.weights = _loss_weights(recipe, defaults | ({"teacher": 1.0} if recipe.teacher else {}))
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         record = self.record
@@ -90,6 +91,11 @@ class TopDown:
                 outputs[name].float(), target[:, shown], weights[:, shown], self.recipe.foreground_weight
             )
             losses[name] = self.weights[name] * loss
+        if "teacher" in annotations:
+            taught = annotations["teacher"].float().clamp(min=0)  # of all keypoints, labelled or not
+            everywhere = torch.ones_like(weights)
+            loss = heatmap_mse(outputs["heatmaps"].float(), taught, everywhere, self.recipe.foreground_weight)
+            losses["teacher"] = self.weights["teacher"] * loss
         return losses
 
 

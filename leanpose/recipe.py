@@ -41,7 +41,11 @@ class Recipe:
         convention: "udp" or "classic", see leanpose.geometry.
         codec, codec_options: heat-map representation and its parameters.
         model_options: further constructor arguments of the network.
-        start: .safetensors file to start from; null trains from scratch.
+        start: .safetensors file to start from, or a name such as "lpn50"; null trains from scratch.
+        teacher: likewise, a trained network whose heat maps are learned beside the annotations, also where
+            nothing is annotated (distillation, arXiv 1811.05419); null: none. It sees the same views, so its input
+            size, normalisation, keypoints, codec and convention must be the recipe's. loss_weights.teacher, 1 unless
+            given, says how much it counts.
         stages: runs one after another, each starting from the best of the one before (LPN's iterative training).
         epochs: of each stage.
         samples_per_epoch: persons an epoch; null: as many as there are.
@@ -89,6 +93,7 @@ class Recipe:
     codec_options: dict[str, Any] = field(default_factory=dict)
     model_options: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
+    teacher: str | None = None
     stages: int = 1
     epochs: int = 140
     samples_per_epoch: int | None = None
@@ -150,6 +155,8 @@ class Recipe:
                 f"Views of '{self.views}' need an input_size of equal sides, multiples of 64, not {height}x{width}: "
                 "it is the short side of a whole picture."
             )
+        if self.views is not None and self.teacher is not None:
+            raise InputError("A teacher shows the keypoints of one person a crop: leave it out, or leave views out.")
         if self.views is None and self.codec == "associative_embedding":
             raise InputError("The codec associative_embedding learns all persons in view: give views, such as persons.")
 

@@ -6,13 +6,12 @@ import dataclasses
 import inspect
 import json
 import logging
-import math
 import os
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -26,18 +25,19 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from leanpose.checkpoints import load_state, read_state, save_network
+from leanpose.checkpoints import load_network, load_state, read_state, save_network
 from leanpose.codecs import create_codec
 from leanpose.data.loader import CropSet, MixedSampler, read_sources
 from leanpose.errors import InputError
-from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, pictures_only, predict_picture, score
+from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, pictures_only, score
 from leanpose.files import write_bytes, write_text
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
-from leanpose.objectives import Batch, create_objective
-from leanpose.predict import Predictor
+from leanpose.objectives import create_objective
+from leanpose.pose_training import PoseTraining
 from leanpose.recipe import Recipe, find_recipe, read_recipe
-from leanpose.runtime import TorchEngine
+from leanpose.runtime import top_down_heatmaps
+from leanpose.weights import Weights, find_weights
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
     "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed
@@ -45,115 +45,6 @@ QUIET = (  # warnings of Lightning, as regular expressions, that say nothing abo
     ".*LeafSpec.* is deprecated",
     "It is recommended to use `self.log",  # every process scores all of the validation set
 )
-
-
-class PoseTraining(LightningModule):
-    """One stage of a recipe: the training step, the optimizer, and predictions for validation.
-
-    Args:
-        recipe: what to train and how.
-        network: its network.
-        total_steps: optimizer steps of the stage, for the schedule.
-        pictures: what to predict in validation.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        network: torch.nn.Module,
-        total_steps: int,
-        pictures: Sequence[PictureBoxes] = (),
-    ) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.pictures = pictures
-        if recipe.channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network
-        self.total_steps = total_steps
-        self.record = recipe.weights()
-        self.objective = create_objective(recipe, network)
-        self.results: list[dict[str, Any]] = []
-        self._losses: list[torch.Tensor] = []
-        # a method, not a module: a module would stand in the checkpoint a second time
-        self._forward = torch.compile(network.__call__) if recipe.compile else network.__call__
-
-    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
-        if self.recipe.freeze_batch_norm:
-            for module in self.network.modules():
-                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-
-    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
-        """Return normalised images (B, 3, h, w) and what is annotated in them, in input pixels."""
-        with torch.no_grad():
-            images, annotations = self.objective.views(batch)
-            mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.record.mean, self.record.std))
-            images = (images - mean) / std
-        if self.recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images, annotations
-
-    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        images, annotations = self.views(batch)
-        losses = self.objective.losses(self._forward(images), annotations)
-        loss = torch.stack([*losses.values()]).sum()
-        self.log("loss", loss.detach(), prog_bar=True)
-        if len(losses) > 1:
-            self.log_dict({f"loss {name}": value.detach() for name, value in losses.items()})
-        self._losses.append(loss.detach())
-        return loss
-
-    def mean_loss(self) -> float:
-        """Return the mean loss since the last call."""
-        mean = torch.stack(self._losses).mean().item() if self._losses else math.nan
-        self._losses.clear()
-        return mean
-
-    def on_validation_epoch_start(self) -> None:
-        self.results = []
-        engine = TorchEngine(self.network, self.record)
-        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, finder=None, min_person_score=0.0)
-
-    def validation_step(self, picture: int, batch_index: int) -> None:
-        self.results += predict_picture(self._predictor, self.pictures[picture])
-
-    def configure_optimizers(self) -> Any:
-        recipe = self.recipe
-        groups = _parameter_groups(self.network, recipe)
-        if recipe.optimizer == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9)
-        else:
-            make = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-            optimizer = make(groups, recipe.learning_rate)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def learning_rate_factor(self, step: int) -> float:
-        """Return the learning rate at an optimizer step as a share of its top."""
-        recipe = self.recipe
-        warmup = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
-        if recipe.schedule == "cosine":
-            return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
-        epoch = step * recipe.epochs // self.total_steps
-        return warmup * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
-
-
-def _parameter_groups(network: Any, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return what the optimizer gets: kernels with weight decay, vectors without, and with `layer_decay` a learning
-    rate for each depth at which the network has parameters (its `depth_of`, 0 at the input, below `num_depths`)."""
-    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        steps = 0 if recipe.layer_decay == 1 else network.num_depths - 1 - network.depth_of(name)
-        groups.setdefault((steps, parameter.ndim > 1), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": recipe.learning_rate * recipe.layer_decay**steps,
-            "weight_decay": recipe.weight_decay if kernels else 0.0,
-        }
-        for (steps, kernels), parameters in groups.items()
-    ]
 
 
 class KeepBest(Callback):
@@ -248,11 +139,12 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         out / "recipe.yaml",
         yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe))), sort_keys=False),
     )
-    best = Path(recipe.start) if recipe.start else None
+    best = _start(recipe)
+    teacher = _teacher(recipe)
     for stage in range(recipe.stages):
         folder = out / f"stage{stage}"
         with _quiet():
-            _run_stage(recipe, stage, folder, best, crops, [len(s) for s in sets], pictures)
+            _run_stage(recipe, stage, folder, best, teacher, crops, [len(s) for s in sets], pictures)
         best = folder / "best.safetensors"
         if not best.is_file():
             raise InputError(f"{folder} ended before its first validation: give it more max_minutes.")
@@ -270,14 +162,19 @@ def _check(recipe: Recipe) -> None:
     if recipe.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
     create_codec(recipe.codec, **recipe.codec_options)
-    network = _network(recipe, Path(recipe.start) if recipe.start else None).eval()
+    network = _network(recipe, _start(recipe)).eval()
     if recipe.layer_decay != 1 and not hasattr(network, "depth_of"):
         raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
     objective = create_objective(recipe, network)
+    _teacher(recipe)
     with torch.inference_mode():
         for size in (recipe.input_size, recipe.training_size):
             outputs = network(torch.zeros(1, 3, *size))  # refuses sides that do not suit its strides
             objective.check(outputs)
+
+
+def _start(recipe: Recipe) -> Path | None:
+    return find_weights(recipe.start, ".safetensors") if recipe.start else None
 
 
 def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:
@@ -285,6 +182,28 @@ def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:
     if start is not None:
         load_state(network, read_state(start)[0], start.name)
     return network
+
+
+def _teacher(recipe: Recipe) -> torch.nn.Module | None:
+    """Return the network of recipe.teacher, which must draw such maps as the recipe's network learns."""
+    if recipe.teacher is None:
+        return None
+    path = find_weights(recipe.teacher, ".safetensors")
+    teacher, record = load_network(path)
+    theirs, ours = _maps(record), _maps(recipe.weights())
+    for key, value in ours.items():
+        if theirs[key] != value:
+            raise InputError(f"{path.name} cannot teach: its {key} is {theirs[key]}, not {value} as the recipe's.")
+    with torch.inference_mode():
+        top_down_heatmaps(teacher(torch.zeros(1, 3, *recipe.input_size)), path.name)  # refuses bottom-up ones
+    return teacher
+
+
+def _maps(record: Weights) -> dict[str, Any]:
+    """Return what two networks must share for one to learn the other's heat maps of the same views."""
+    keys = ("input_size", "mean", "std", "channel_order", "convention")
+    sigma = create_codec(record.codec, **record.codec_options).sigma
+    return {key: getattr(record, key) for key in keys} | {"keypoint set": record.keypoint_set.name, "sigma": sigma}
 
 
 def train_recipe(recipe: str, *changes: str) -> str:
@@ -314,6 +233,7 @@ def _run_stage(
     stage: int,
     folder: Path,
     start: Path | None,
+    teacher: torch.nn.Module | None,
     crops: CropSet,
     lengths: list[int],
     pictures: list[PictureBoxes],
@@ -334,12 +254,14 @@ def _run_stage(
     )
     loader = DataLoader(crops, recipe.batch_size // processes, sampler=sampler, collate_fn=_as_it_is)
     validation: DataLoader[int] = DataLoader(range(len(pictures)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
-    module = PoseTraining(recipe, _network(recipe, start), recipe.epochs * steps_per_epoch, pictures)
+    module = PoseTraining(recipe, _network(recipe, start), recipe.epochs * steps_per_epoch, pictures, teacher)
     last = folder / "last.ckpt"
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer = _trainer(recipe, folder, steps_per_epoch)
         crops.to(trainer.strategy.root_device)
+        if teacher is not None:
+            teacher.to(trainer.strategy.root_device)
         trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None)
     except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
         if not isinstance(error.__context__, KeyboardInterrupt):

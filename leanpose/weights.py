@@ -1,7 +1,8 @@
 """The Weights record: everything that prediction, evaluation and export must know about one file of weights.
 
 The record travels inside the file (metadata of ONNX and of safetensors), so a file alone is a model. Names are
-resolved here: `lpn50` means the first of the bundled weights, or of the user's own, whose name begins with "lpn50.".
+resolved here: `lpn50` means the first of the bundled weights whose name begins with "lpn50.", else of the user's own,
+else of those that lie in the repository and are too many for the package.
 """
 
 from __future__ import annotations
@@ -25,31 +26,38 @@ SUFFIXES = (".onnx", ".safetensors")
 INT8 = "_int8"  # end of the names of int8 weights
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 
-# name -> SHA-256 of its files: .onnx to predict with, .safetensors to train on; the first of a model is its default
+FURTHER_FOLDER = Path(__file__).parents[1] / "weights"  # of the repository; not in the package
+
+# name -> SHA-256 of its files, to predict with; the first of a network is its default
 BUNDLED: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192_int8": {
         ".onnx": "025f26ba94efb82476ac1ffd5d2cf9d373e7e961bf5afd651e873cd11e4e833f",
     },
     "lpn50.coco_256x192": {
         ".onnx": "0a44819af0813c00a1aeb31680aea2fbbe8162500a1296dc5a9eb963a70229c6",
-        ".safetensors": "a188c44eaa3a454e73f4593f8623039479bfdb8efa41e0ea474286c13304ad6b",
     },
     "lpn50.coco_192x144_int8": {
         ".onnx": "8840bbd41665440a952e0e243089cde90e9579d7a65afdd7084952cb95c1594e",
     },
-    "lpn50.coco_192x144": {
-        ".onnx": "803543687a9a63a5a3b27060ba516f99838bbc735de1a985033628fea0effea1",
-        ".safetensors": "d9b85128fbddc3bde26fde3aeb7db5afc4b081825d6db2a9063188519a7b4d72",
-    },
     "lpn50.coco_128x96_int8": {
         ".onnx": "de1fb0bcce565407eea0eca5002bc9fb7a8bb331b4db21c88f220ccb81385ae4",
     },
+    "litepose_xs.coco_256x256": {
+        ".onnx": "4d911e2c0f611584c3267c7fe025e6b4fd7b6baea5946c8f677fe2debc3da3d5",
+    },
+}
+# likewise, of files outside the package: mostly .safetensors, to train on
+FURTHER: dict[str, dict[str, str]] = {
+    "lpn50.coco_256x192": {
+        ".safetensors": "a188c44eaa3a454e73f4593f8623039479bfdb8efa41e0ea474286c13304ad6b",
+    },
+    "lpn50.coco_192x144": {
+        ".safetensors": "d9b85128fbddc3bde26fde3aeb7db5afc4b081825d6db2a9063188519a7b4d72",
+    },
     "lpn50.coco_128x96": {
-        ".onnx": "d639f8553561dbf79d6f8d4784c83535c9b975904bf25b2e75ec85fe9f87810f",
         ".safetensors": "c8b348b8aab1a52e72097c7eed3dcae2e1c31800509deb2c0e0313f69e21b2f4",
     },
     "litepose_xs.coco_256x256": {
-        ".onnx": "4d911e2c0f611584c3267c7fe025e6b4fd7b6baea5946c8f677fe2debc3da3d5",
         ".safetensors": "aa34abf547ca9d23f843f94fd5cf7598f7cca6a784f07c63b6f85d7de1baf5b9",
     },
 }
@@ -150,7 +158,8 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
     Args:
         model: a path to a .onnx or .safetensors file, or a name: that of weights ("lpn50.coco_128x96") or of a network
             ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
-            folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it.
+            folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
+            repository's folder weights.
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
         int8: whether the name of a network may stand for int8 weights.
 
@@ -167,15 +176,19 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
         if not os.path.isfile(path):
             raise WeightsError(f"There is no file {path}; check the path.")
         return path
-    known = [f"{name}{kind}" for kind in SUFFIXES for name, files in BUNDLED.items() if kind in files]
     folder = Path(os.environ.get("LEANPOSE_WEIGHTS") or os.path.expanduser("~/.leanpose"))
     own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
-    for file in (*known, *own):
+    known = [*_files(BUNDLED), *own, *_files(FURTHER)]
+    for file in known:
         name, _, kind = file.rpartition(".")
         of_network = name.startswith(f"{model}.") and (int8 or not name.endswith(INT8))
         if (name == str(model) or of_network) and suffix in ("", f".{kind}"):
-            return _bundled_file(name, f".{kind}") if file in known else folder / file
-    names = {file.rpartition(".")[0] for file in (*known, *own)}
+            if f".{kind}" in BUNDLED.get(name, {}):
+                return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
+            if file in own:
+                return folder / file
+            return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
+    names = {file.rpartition(".")[0] for file in known}
     raise WeightsError(
         f"There are no weights '{model}'{f' as {suffix}' if suffix else ''}."
         f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
@@ -183,10 +196,15 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
     )
 
 
-def _bundled_file(name: str, suffix: str) -> Path:
-    path = BUNDLED_FOLDER / f"{name}{suffix}"
+def _files(shipped: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the names of files, those to predict with first."""
+    return [f"{name}{kind}" for kind in SUFFIXES for name, kinds in shipped.items() if kind in kinds]
+
+
+def _whole(path: Path, shipped: Mapping[str, Mapping[str, str]], remedy: str) -> Path:
+    """Return the path of a file that is there and as it was made; else raise WeightsError with the remedy."""
     if not path.is_file():
-        raise WeightsError(f"The bundled file {path.name} is missing: pip install --force-reinstall leanpose.")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != BUNDLED[name][suffix]:
-        raise WeightsError(f"The bundled file {path.name} is damaged: pip install --force-reinstall leanpose.")
+        raise WeightsError(f"{path.name} is missing here: {remedy}.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != shipped[path.stem][path.suffix]:
+        raise WeightsError(f"{path.name} is damaged: {remedy}.")
     return path

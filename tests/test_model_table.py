@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from leanpose import weights as weights_module
 from leanpose.cli import main
 from leanpose.errors import InputError
 from leanpose.model_table import HEADER, PUBLISHED, ModelTable, measure_milliseconds, models
@@ -62,11 +63,14 @@ def test_patterns_choose_rows() -> None:
         models(format="csv")  # type: ignore[arg-type]
 
 
-def test_weights_and_their_ap_are_named() -> None:
+def test_weights_and_their_ap_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = next(row for row in models("lpn50").rows)
     weights = next(name for name in BUNDLED if name.startswith("lpn50.") and not name.endswith(INT8))
     assert row.weights.startswith(f"{weights}: AP ")
     assert "annotated boxes" in row.weights and INT8 not in row.weights
+    monkeypatch.setattr(weights_module, "FURTHER_FOLDER", tmp_path)
+    row = next(row for row in models("lpn50").rows)
+    assert row.weights.startswith(f"{weights}: AP ") and row.weights.count(": in the repository") == 2
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

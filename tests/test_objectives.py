@@ -381,6 +381,21 @@ def test_networks_of_the_other_kind_are_refused() -> None:
     top_down.check(single)
 
 
+def test_a_teacher_counts_also_where_nothing_is_labelled() -> None:
+    recipe = top_down_recipe(teacher="teacher.safetensors", loss_weights={"teacher": 0.5}, foreground_weight=2.0)
+    objective = TopDown(recipe, {})
+    size, generator = (16, 12), torch.Generator().manual_seed(0)
+    heatmaps, taught = (torch.randn(2, 17, *size, generator=generator) for _ in range(2))
+    annotations = {"keypoints": torch.full((2, 17, 2), 20.0), "visibility": torch.zeros(2, 17), "teacher": taught}
+    losses = objective.losses({"heatmaps": heatmaps}, annotations)
+    assert losses["heatmaps"] == 0
+    expected = 0.5 * heatmap_mse(heatmaps, taught.clamp(min=0), torch.ones(2, 17), 2.0)
+    assert losses["teacher"].item() == pytest.approx(expected.item())
+    assert objective.losses({"heatmaps": taught.clamp(min=0)}, annotations)["teacher"] == 0
+    with pytest.raises(InputError, match="lpn50 has no loss 'teacher'"):
+        TopDown(top_down_recipe(loss_weights={"teacher": 1.0}), {})
+
+
 @pytest.mark.parametrize("foreground_weight", [0.0, 3.0])
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_top_down_is_augment_encode_and_mean_squared_error(convention: Convention, foreground_weight: float) -> None:

@@ -34,10 +34,11 @@ from leanpose.find import PersonFinder  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.pictures import read_picture  # noqa: E402
+from leanpose.pose_training import PoseTraining  # noqa: E402
 from leanpose.predict import Predictor, network_images  # noqa: E402
 from leanpose.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.runtime import load_engine  # noqa: E402
-from leanpose.train import PoseTraining, _moving_average, train, train_recipe  # noqa: E402
+from leanpose.train import _moving_average, train, train_recipe  # noqa: E402
 from leanpose.weights import Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -385,6 +386,7 @@ def test_a_run_is_not_overwritten(recipe_file: Path, tmp_path: Path) -> None:
         (["keypoint_set=cocoa"], "no keypoint set 'cocoa'. Did you mean 'coco'?"),
         (["keypoint_set=lsp"], "has the keypoints 'coco', but the recipe predicts 'lsp'"),
         (["start=absent.safetensors"], "There is no file absent.safetensors"),
+        (["start=lpn5"], "There are no weights 'lpn5' as .safetensors. Did you mean 'lpn50'?"),
         (["val_data.annotations=absent.json"], "There is no file absent.json"),
         (["val_data.images=absent"], "1.png; check the images of val_data"),
         (["train_data=[]"], "no data to train on"),
@@ -561,6 +563,39 @@ def test_bottom_up_training_ends_where_nobody_is_found(make_recipe: MakeRecipe) 
     assert len(Predictor(best, threads=1)(np.zeros((80, 60, 3), np.uint8))) == 0
     record = Weights.from_metadata(read_state(best)[1], "best")
     assert record.metrics["AP (people.json, whole pictures)"] == 0
+
+
+def test_a_teacher_is_learned_and_not_kept(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    first = train(make_recipe("model=lpn50", "epochs=1", f"out={tmp_path / 'first'}"))
+    recipe = make_recipe(f"teacher={first}", f"start={first}", "epochs=1", "ema_decay=0", "learning_rate=1e-9")
+    train(recipe)
+    (log,) = (tmp_path / "run" / "stage0" / "csv").glob("*/metrics.csv")
+    rows = [row for row in csv.DictReader(log.open()) if row["loss"]]
+    assert rows
+    for row in rows:
+        parts = [float(row[f"loss {name}"]) for name in ("heatmaps", "teacher")]
+        assert min(parts) > 0
+        assert float(row["loss"]) == pytest.approx(sum(parts), rel=1e-4)
+    kept = checkpoint(tmp_path / "run" / "stage0")["state_dict"]
+    assert {name.removeprefix("network.") for name in kept} == set(read_state(first)[0])
+
+
+def test_a_teacher_must_draw_the_same_maps(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    first = train(make_recipe("epochs=1", f"out={tmp_path / 'first'}"))
+    bottom_up = train(make_recipe(*BOTTOM_UP, "epochs=1", f"out={tmp_path / 'second'}"))
+    square = ["convention=classic", "input_size=[64,64]"]
+    for changes, message in (
+        ([f"teacher={first}", "input_size=[128,96]"], r"cannot teach: its input_size is \(64, 48\), not \(128, 96\)"),
+        ([f"teacher={first}", "codec_options.sigma=2"], "cannot teach: its sigma is 1.5, not 2"),
+        ([f"teacher={first}", "keypoint_set=mpii"], "cannot teach: its keypoint set is coco, not mpii"),
+        ([f"teacher={first}", "convention=classic"], "cannot teach: its convention is udp, not classic"),
+        ([f"teacher={bottom_up}", *square], "'best.safetensors' finds people bottom-up"),
+        (["teacher=absent.safetensors"], "There is no file absent.safetensors"),
+        ([*BOTTOM_UP, f"teacher={first}"], "leave it out, or leave views out"),
+    ):
+        with pytest.raises(LeanposeError, match=message):
+            train(make_recipe(*changes))
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_second_bottom_up_run_starts_from_the_first(make_recipe: MakeRecipe, tmp_path: Path) -> None:

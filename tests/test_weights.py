@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -20,7 +21,7 @@ from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.pictures import read_picture
 from leanpose.predict import Predictor, network_images
 from leanpose.runtime import load_engine
-from leanpose.weights import BUNDLED, INT8, METADATA_KEY, Weights, find_weights
+from leanpose.weights import BUNDLED, FURTHER, INT8, METADATA_KEY, Weights, find_weights
 
 ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 PLAIN = Weights("tiny.coco_32x24", "tiny", (32, 24))
@@ -117,8 +118,30 @@ def test_bundled_weights_are_whole_and_named_as_they_are_called() -> None:
         assert name.startswith(record.model + ".")
         assert record.licence and record.data
         assert find_weights(record.model).suffix == ".onnx"
-        learned = find_weights(record.model, ".safetensors")
-        assert (learned.suffix, learned.stem) == (".safetensors", find_weights(record.model, int8=False).stem)
+
+
+def test_what_the_wheel_holds_is_small() -> None:
+    """The package on the index stays below 20 MB; so nothing lies in its folder that no name stands for."""
+    files = [file for file in weights_module.BUNDLED_FOLDER.iterdir() if file.suffix != ".md"]
+    assert sorted(file.name for file in files) == sorted(f"{name}.onnx" for name in BUNDLED)
+    assert sum(file.stat().st_size for file in files) < 20e6
+
+
+@pytest.mark.skipif(not weights_module.FURTHER_FOLDER.is_dir(), reason="only a checkout has the folder weights")
+def test_further_weights_are_whole_and_named_as_they_are_called() -> None:
+    pytest.importorskip("torch")
+    from leanpose.checkpoints import load_network
+
+    shipped = {f"{name}{kind}" for name, kinds in FURTHER.items() for kind in kinds}
+    assert {file.name for file in weights_module.FURTHER_FOLDER.iterdir() if file.suffix != ".md"} == shipped
+    for name, kinds in FURTHER.items():
+        for kind in kinds:
+            path = find_weights(name, kind)
+            assert path == weights_module.FURTHER_FOLDER / f"{name}{kind}"
+            record = load_network(path)[1] if kind == ".safetensors" else load_engine(path, threads=1).weights
+            assert record.name == name
+            assert record.licence and record.data
+    assert find_weights("lpn50", ".safetensors").stem == find_weights("lpn50", int8=False).stem
 
 
 @pytest.mark.parametrize(
@@ -166,18 +189,36 @@ def test_folder_named_as_weights(tmp_path: Path) -> None:
         find_weights(tmp_path / "a.onnx")
 
 
-def test_missing_and_damaged_bundled_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = find_weights("lpn50")
-    data = bytearray(good.read_bytes())
-    data[len(data) // 2] ^= 1
-    monkeypatch.setattr(weights_module, "BUNDLED_FOLDER", tmp_path)
-    with pytest.raises(WeightsError, match="is missing: pip install --force-reinstall leanpose"):
-        find_weights("lpn50")
-    (tmp_path / good.name).write_bytes(data)
-    with pytest.raises(WeightsError, match="is damaged: pip install --force-reinstall leanpose"):
-        find_weights("lpn50")
-    (tmp_path / good.name).write_bytes(good.read_bytes())
-    assert find_weights("lpn50") == tmp_path / good.name
+@pytest.mark.parametrize(
+    ("suffix", "folder", "remedy"),
+    [
+        (".onnx", "BUNDLED_FOLDER", "pip install --force-reinstall leanpose"),
+        (".safetensors", "FURTHER_FOLDER", "copy it from leanpose's repository, weights/, to "),
+    ],
+)
+def test_missing_and_damaged_file(
+    suffix: str, folder: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, files = next(iter((BUNDLED if suffix == ".onnx" else FURTHER).items()))
+    data = b"weights"
+    monkeypatch.setitem(files, suffix, hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(weights_module, folder, tmp_path)
+    with pytest.raises(WeightsError, match=f"{name}{suffix} is missing here: {remedy}"):
+        find_weights(name, suffix)
+    path = tmp_path / f"{name}{suffix}"
+    path.write_bytes(b"weight")
+    with pytest.raises(WeightsError, match=f"{name}{suffix} is damaged: {remedy}"):
+        find_weights(name, suffix)
+    path.write_bytes(data)
+    assert find_weights(name, suffix) == path
+
+
+def test_own_copies_of_further_weights_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = next(iter(FURTHER))
+    own = tmp_path / f"{name}.safetensors"
+    own.touch()
+    monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path))
+    assert find_weights(name, ".safetensors") == own
 
 
 class Trap:
@@ -343,7 +384,7 @@ def test_the_engine_chooses_the_file_of_a_name() -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_int8_with_and_without_vnni(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_sums_bytes_exactly", lambda: exact)
-    engines = [load_engine(f"lpn50.coco_128x96{kind}", "onnxruntime", threads=1) for kind in (INT8, "")]
+    engines = [load_engine(f"lpn50.coco_256x192{kind}", "onnxruntime", threads=1) for kind in (INT8, "")]
     options = engines[0]._session.get_session_options()  # type: ignore[attr-defined]
     with nullcontext() if not exact else pytest.raises(RuntimeError):  # there is no such entry
         assert options.get_session_config_entry("session.x64quantprecision") == "1"
