@@ -31,34 +31,34 @@ FURTHER_FOLDER = Path(__file__).parents[1] / "weights"  # of the repository; not
 # name -> SHA-256 of its files, to predict with; the first of a network is its default
 BUNDLED: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192_int8": {
-        ".onnx": "025f26ba94efb82476ac1ffd5d2cf9d373e7e961bf5afd651e873cd11e4e833f",
+        ".onnx": "aa36375a791b49005492c3956cc0f3b0f60d108e9d26f35ad32d37df91f412ea",
     },
     "lpn50.coco_256x192": {
-        ".onnx": "0a44819af0813c00a1aeb31680aea2fbbe8162500a1296dc5a9eb963a70229c6",
+        ".onnx": "e273cad6e1d4d1b7721e8ffce0dc9662fcb1df7681e61049a1e35af80ee8d3e3",
     },
     "lpn50.coco_192x144_int8": {
-        ".onnx": "8840bbd41665440a952e0e243089cde90e9579d7a65afdd7084952cb95c1594e",
+        ".onnx": "a3c1543f2adb658e20710b0e674d78482c4a5b0d797f77b9d5f1d2281f7c3481",
     },
     "lpn50.coco_128x96_int8": {
         ".onnx": "de1fb0bcce565407eea0eca5002bc9fb7a8bb331b4db21c88f220ccb81385ae4",
     },
     "litepose_xs.coco_256x256": {
-        ".onnx": "4d911e2c0f611584c3267c7fe025e6b4fd7b6baea5946c8f677fe2debc3da3d5",
+        ".onnx": "306b3290698c859d4c81681a3b72ce1d79e67cec8d7b21da0b072c6dda6b079d",
     },
 }
 # likewise, of files outside the package: mostly .safetensors, to train on
 FURTHER: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192": {
-        ".safetensors": "a188c44eaa3a454e73f4593f8623039479bfdb8efa41e0ea474286c13304ad6b",
+        ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
     "lpn50.coco_192x144": {
-        ".safetensors": "d9b85128fbddc3bde26fde3aeb7db5afc4b081825d6db2a9063188519a7b4d72",
+        ".safetensors": "e0f1d4c70ab033a5578f26379bd964d9bdff21670bd65dfc8484eadaa1074cc7",
     },
     "lpn50.coco_128x96": {
         ".safetensors": "c8b348b8aab1a52e72097c7eed3dcae2e1c31800509deb2c0e0313f69e21b2f4",
     },
     "litepose_xs.coco_256x256": {
-        ".safetensors": "aa34abf547ca9d23f843f94fd5cf7598f7cca6a784f07c63b6f85d7de1baf5b9",
+        ".safetensors": "ae7e63df3dc3edcefd1e3fa9f4ae56d9f9e4afb3236187a8215da9c059460b7e",
     },
 }
 
