@@ -28,7 +28,7 @@ BOXES = np.array([[60, 0, 400, 512], [80, 10, 380, 460], [-50, -20, 300, 700], [
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return Predictor("lpn50.coco_128x96", threads=1, finder=None)
+    return Predictor("lpn50.coco_256x192", threads=1, finder=None)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_whole_picture_is_one_person(predictor: Predictor, astronaut: np.ndarray
 @pytest.mark.parametrize("boxes", [None, [60, 0, 400, 512]])
 def test_astronaut(flip_test: bool, boxes: list[int] | None) -> None:
     """Her face and shoulders are where they are; she looks at us, so her left is at the right."""
-    poses = Predictor("lpn50.coco_128x96", flip_test=flip_test, threads=1, finder=None)(ASTRONAUT, boxes)
+    poses = Predictor("lpn50.coco_256x192", flip_test=flip_test, threads=1, finder=None)(ASTRONAUT, boxes)
     at = dict(zip(COCO.keypoints, poses.keypoints[0], strict=True))
     for name, place in {
         "nose": (223, 127),
@@ -81,14 +81,14 @@ def test_several_boxes_equal_single_calls(predictor: Predictor, astronaut: np.nd
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
 def test_batch_size_does_not_matter(predictor: Predictor, astronaut: np.ndarray, batch_size: int) -> None:
-    other = Predictor("lpn50.coco_128x96", threads=1, batch_size=batch_size, finder=None)
+    other = Predictor("lpn50.coco_256x192", threads=1, batch_size=batch_size, finder=None)
     assert_same(other(astronaut, BOXES), predictor(astronaut, BOXES))
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_cutting_the_picture_moves_the_keypoints(astronaut: np.ndarray, flip_test: bool) -> None:
     """The padded box lies inside the cut, so the network sees the same pixels."""
-    predictor = Predictor("lpn50.coco_128x96", flip_test=flip_test, threads=1, finder=None)
+    predictor = Predictor("lpn50.coco_256x192", flip_test=flip_test, threads=1, finder=None)
     box = np.array([130, 60, 290, 273], np.float32)
     left, top = 61, 20
     cut = predictor(astronaut[top:400, left:420], box - (left, top, left, top))
@@ -105,7 +105,7 @@ def test_twice_the_picture_gives_twice_the_coordinates(predictor: Predictor, ast
 
 
 def test_flip_test_changes_a_little(predictor: Predictor, astronaut: np.ndarray) -> None:
-    flipping = Predictor("lpn50.coco_128x96", flip_test=True, threads=1, finder=None)
+    flipping = Predictor("lpn50.coco_256x192", flip_test=True, threads=1, finder=None)
     plain, flipped = predictor(astronaut), flipping(astronaut)
     distances = np.linalg.norm(plain.keypoints[0, :5] - flipped.keypoints[0, :5], axis=1)
     assert 0 < distances.max() < 15
@@ -557,7 +557,7 @@ def test_several_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(ENGINES, "onnxruntime", (".onnx", Noted))
     monkeypatch.setattr("leanpose.predict.OnnxRuntimeEngine", Noted)
-    predictor = Predictor("lpn50.coco_128x96", threads=3)
+    predictor = Predictor("lpn50.coco_256x192", threads=3)
     photo = read_picture(ASTRONAUT)
     pictures = [photo, photo[:, ::-1], "absent.png", *(photo[: 512 - 8 * i] for i in range(8)), photo[:9, :9]]
     expected = [predictor(picture) for picture in pictures if not isinstance(picture, str)]
@@ -581,11 +581,11 @@ def test_several_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(opened[2:]) == {1}
     seen: list[Any] = []
     monkeypatch.setattr(Predictor, "_chunk", lambda self, reading: seen.append(self) or [None] * len(reading))
-    engine = load_engine("lpn50.coco_128x96", threads=3)
+    engine = load_engine("lpn50.coco_256x192", threads=3)
     for alone in (
-        Predictor("lpn50.coco_128x96", threads=1),
+        Predictor("lpn50.coco_256x192", threads=1),
         Predictor(engine),
-        Predictor("lpn50.coco_128x96", "openvino", threads=2),
+        Predictor("lpn50.coco_256x192", "openvino", threads=2),
     ):
         list(alone.stream([photo, photo]))
         assert seen.pop() is alone
