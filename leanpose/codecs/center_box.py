@@ -93,18 +93,8 @@ class CenterBox:
         height, width = heatmap_size
         with torch.no_grad():
             last = torch.tensor([width - 1, height - 1], device=boxes_xyxy.device, dtype=torch.float32)
-            corners = boxes_xyxy.to(torch.float32).unflatten(2, (2, 2))  # (B, P, corner, xy)
-            corners = corners.maximum(last.new_tensor(-0.5)).minimum(last + 0.5)
+            corners, present = _largest_first(boxes_xyxy, valid, last)
             sides = corners[:, :, 1] - corners[:, :, 0]  # (B, P, xy)
-            present = valid.bool() & (sides > 0).all(dim=2)  # (B, P); NaN compares false
-
-            # The largest first: the smallest is drawn last and wins. Persons who are not there come behind.
-            order = sides.prod(dim=2).masked_fill(~present, -1.0).argsort(dim=1, descending=True, stable=True)
-            order = order[:, : int(present.sum(dim=1).max()) if present.numel() else 0]
-            corners = corners.gather(1, order[:, :, None, None].expand(-1, -1, 2, 2))
-            present = present.gather(1, order)
-            corners = corners.masked_fill(~present[..., None, None], 0.0)  # no NaN from here on
-            sides = corners[:, :, 1] - corners[:, :, 0]
             middles = corners.mean(dim=2).round().maximum(torch.zeros_like(last)).minimum(last)  # (B, P, xy), whole
             sigmas = (sides * self.alpha / 6).clamp(min=SMALLEST_SIGMA)
 
@@ -119,28 +109,16 @@ class CenterBox:
             totals = rows.sum(dim=2) * columns.sum(dim=2)  # (B, P), of the whole Gaussian
             scales = torch.log1p(sides).sum(dim=2) / totals.clamp(min=1.0)  # (B, P); totals is 1 or more, or 0
 
-            batch, num_people = order.shape
-            centers = rows.new_zeros(batch, height, width)
+            centers = rows.new_zeros(len(rows), height, width)
             weights = torch.zeros_like(centers)
-            owners = torch.zeros_like(centers, dtype=torch.int64)
-            for person in range(num_people):
+            owners = torch.full_like(centers, -1, dtype=torch.int64)
+            for person in range(rows.shape[1]):
                 gaussian = rows[:, person, :, None] * columns[:, person, None, :]  # (B, H, W)
                 inside = gaussian > 0
                 centers = torch.maximum(centers, gaussian)
                 weights = torch.where(inside, gaussian * scales[:, person, None, None], weights)
                 owners = torch.where(inside, person, owners)
-            distances = torch.ones(batch, 4, height, width, device=last.device)
-            if num_people:
-                pixels = torch.stack(
-                    torch.meshgrid(
-                        torch.arange(width, device=last.device), torch.arange(height, device=last.device), indexing="xy"
-                    )
-                )  # (xy, H, W)
-                edges = corners.flatten(2).transpose(1, 2)  # (B, 4, P)
-                edges = edges.gather(2, owners.flatten(1)[:, None].expand(-1, 4, -1)).unflatten(2, (height, width))
-                found = torch.cat([pixels - edges[:, :2], edges[:, 2:] - pixels], dim=1).clamp(min=SMALLEST_DISTANCE)
-                distances = torch.where(weights[:, None] > 0, found, distances)
-            return centers[:, None], distances, weights
+            return centers[:, None], _distances(corners, owners), weights
 
     def decode(self, centers: np.ndarray, box_logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the persons of one picture: peaks of the map of centres, without boxes that overlap a better one.
@@ -178,3 +156,49 @@ class CenterBox:
         boxes = boxes.clip(-0.5, np.array([width, height, width, height]) - 0.5).astype(np.float32)
         kept = geometry.box_nms(boxes, scores, self.nms_iou)
         return boxes[kept], scores[kept]
+
+
+def _largest_first(
+    boxes_xyxy: torch.Tensor, valid: torch.Tensor, last: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut boxes at the map's border and sort them by area, so that the smallest is drawn last and wins.
+
+    Args:
+        boxes_xyxy: (B, P, 4); NaN where not known.
+        valid: (B, P) bool.
+        last: (2,), x and y of the map's last pixel.
+
+    Returns:
+        corners (B, Q, 2, 2), corner and xy, and present (B, Q) bool. Q is the largest number of boxes in a picture;
+        those that are not there come behind, with corners 0.
+    """
+    corners = boxes_xyxy.to(last.dtype).unflatten(2, (2, 2))
+    corners = corners.maximum(last.new_tensor(-0.5)).minimum(last + 0.5)
+    sides = corners[:, :, 1] - corners[:, :, 0]
+    present = valid.bool() & (sides > 0).all(dim=2)  # NaN compares false
+    order = sides.prod(dim=2).masked_fill(~present, -1.0).argsort(dim=1, descending=True, stable=True)
+    order = order[:, : int(present.sum(dim=1).max()) if present.numel() else 0]
+    corners = corners.gather(1, order[:, :, None, None].expand(-1, -1, 2, 2))
+    present = present.gather(1, order)
+    return corners.masked_fill(~present[..., None, None], 0.0), present
+
+
+def _distances(corners: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+    """Return (B, 4, H, W): from each pixel to the edges of the box that owns it, or 1 where none does.
+
+    Args:
+        corners: (B, P, 2, 2).
+        owners: (B, H, W), index of a box, or -1.
+    """
+    import torch
+
+    batch, height, width = owners.shape
+    if not corners.shape[1]:
+        return corners.new_ones(batch, 4, height, width)
+    x, y = torch.arange(width, device=owners.device), torch.arange(height, device=owners.device)
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"))  # (xy, H, W)
+    edges = corners.flatten(2).transpose(1, 2)  # (B, 4, P)
+    chosen = owners.clamp(min=0).flatten(1)[:, None].expand(-1, 4, -1)
+    edges = edges.gather(2, chosen).unflatten(2, (height, width))  # (B, 4, H, W)
+    found = torch.cat([pixels - edges[:, :2], edges[:, 2:] - pixels], dim=1).clamp(min=SMALLEST_DISTANCE)
+    return torch.where(owners[:, None] >= 0, found, 1.0)
