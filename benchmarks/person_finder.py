@@ -1,28 +1,35 @@
 """How well a bottom-up network finds persons: recall of its boxes at a number of false boxes a picture, by size.
 
-    python benchmarks/person_finder.py MODEL --data coco/val.json --images coco/images
+    python benchmarks/person_finder.py MODEL --data coco/val.json --images coco/images [--refine lpn50]
 
 MODEL is a name or a file. Both kinds of proposals are measured: those of the network's person head, if it has one, and
 boxes around the poses that grouping finds. A box is right when its IoU with an annotated person that no better box
 took is at least 0.5; boxes on crowds are neither right nor false. Persons without labelled keypoints count too.
+
+With --refine, what each kind of fault costs: AP of that network in the boxes found, when one kind is taken away, and
+when all are. Persons that were missed get the median score of right boxes.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from leanpose.codecs.center_box import CenterBox
 from leanpose.data.coco_style import box_from_xywh, read_annotations
+from leanpose.evaluate import score
 from leanpose.find import PersonFinder
 from leanpose.geometry import iou
 from leanpose.pictures import read_picture
+from leanpose.predict import FINDER_SCALES, Predictor
 from leanpose.runtime import load_engine
 
 FALSE_BOXES = (0.3, 1, 3)  # a picture
+FAULTS = ("none", "inexact boxes", "missed persons", "false boxes", "all")
 SIZES = {"all": (0, np.inf), "small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}  # square root of the area
 
 
@@ -32,11 +39,17 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--images", required=True)
     parser.add_argument(
-        "--scales", default="1,0.5", help="factors on the input size, with commas; boxes of all are collected"
+        "--scales",
+        default=",".join(map(str, FINDER_SCALES)),
+        help="factors on the input size, with commas; boxes of all are collected",
     )
+    parser.add_argument("--refine", help="name or file of the network that finds keypoints in the boxes")
     options = parser.parse_args()
     content, _ = read_annotations(options.data)
     finder = PersonFinder(load_engine(options.model), scales=[float(scale) for scale in options.scales.split(",")])
+    if options.refine:
+        report_faults(finder, Predictor(options.refine), options.data, Path(options.images))
+        return
     finder.person_codec = CenterBox(score_threshold=0.01)  # the whole curve
     for kind in ("person head", "poses"):
         scores: list[np.ndarray] = []  # of all boxes
@@ -50,34 +63,72 @@ def main() -> None:
                 boxes, box_scores = poses.boxes_xyxy, poses.person_scores
             else:
                 boxes, box_scores = finder.boxes(picture)
-            entries = [a for a in content["annotations"] if a["image_id"] == image["id"]]
-            truth = [box_from_xywh(a["bbox"], image) for a in entries]
-            crowd = np.array([bool(a["iscrowd"]) for a in entries], dtype=bool)
+            truth, crowd, entries = annotated(content, image)
             sizes = np.sqrt([a["area"] for a in entries])
-            right, size_of = match(boxes, np.array(truth, dtype=np.float32).reshape(-1, 4), crowd, sizes)
+            right, persons = match(boxes, truth, crowd)
             scores.append(box_scores)
             hits.append(right)
-            hit_sizes.append(size_of)
+            hit_sizes.append(np.array([sizes[person] if person >= 0 else np.nan for person in persons]))
             person_sizes.append(sizes[~crowd])
         report(kind, *map(np.concatenate, (scores, hits, hit_sizes, person_sizes)), len(content["images"]))
 
 
-def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each box (best first) 1 if it is right, 0 if false, NaN on a crowd; and the size of its person."""
-    right, size_of = np.zeros(len(boxes)), np.full(len(boxes), np.nan)
+def annotated(content: dict[str, Any], image: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """Return a picture's annotated boxes (M, 4) xyxy, which of them are crowds, and their entries."""
+    entries = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+    truth = np.array([box_from_xywh(a["bbox"], image) for a in entries], dtype=np.float32).reshape(-1, 4)
+    return truth, np.array([bool(a["iscrowd"]) for a in entries], dtype=bool), entries
+
+
+def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each box (best first) 1 if it is right, 0 if false, NaN on a crowd; and its person's place, or -1."""
+    right, persons = np.zeros(len(boxes)), np.full(len(boxes), -1)
     overlap = iou(boxes, truth) if len(truth) else np.zeros((len(boxes), 0))
     taken = np.zeros(len(truth), dtype=bool)
     for i, row in enumerate(overlap):
         free = np.where(taken | crowd, 0, row)
         if free.size and free.max() >= 0.5:
             best = int(free.argmax())
-            taken[best], right[i], size_of[i] = True, 1, sizes[best]
+            taken[best], right[i], persons[i] = True, 1, best
         elif crowd.any():
             inside = np.minimum(boxes[i, 2:], truth[crowd, 2:]) - np.maximum(boxes[i, :2], truth[crowd, :2])
             area = np.prod(boxes[i, 2:] - boxes[i, :2])
             if (np.prod(inside.clip(0), axis=1) > 0.5 * area).any():
                 right[i] = np.nan
-    return right, size_of
+    return right, persons
+
+
+def report_faults(finder: PersonFinder, predictor: Predictor, data: str, images: Path) -> None:
+    """Print AP in the boxes found, without one kind of fault, and without all."""
+    content, _ = read_annotations(data)
+    seen = []
+    for image in tqdm(content["images"], "persons", disable=None):
+        picture = read_picture(images / image["file_name"])
+        boxes, scores = finder.boxes(picture)
+        truth, crowd, entries = annotated(content, image)
+        right, persons = match(boxes, truth, crowd)
+        missed = np.array([not a["iscrowd"] and a["num_keypoints"] > 0 for a in entries], dtype=bool)
+        missed[persons[right == 1]] = False
+        seen.append((image["id"], picture, boxes, scores, right, truth[persons[right == 1]], truth[missed]))
+    usual = np.median(np.concatenate([scores[right == 1] for _, _, _, scores, right, _, _ in seen]))
+    results: dict[str, list[dict[str, Any]]] = {fault: [] for fault in FAULTS}
+    for image_id, picture, boxes, scores, right, exact, missed in tqdm(seen, "poses", disable=None):
+        for fault, predicted in results.items():
+            these, of_these = boxes.copy(), scores
+            if fault in ("inexact boxes", "all"):
+                these[right == 1] = exact
+            if fault in ("false boxes", "all"):
+                these, of_these = these[right != 0], scores[right != 0]
+            if fault in ("missed persons", "all"):
+                these = np.concatenate([these, missed])
+                of_these = np.concatenate([of_these, np.full(len(missed), usual, dtype=np.float32)])
+            poses = predictor.rescored(predictor(picture, these), np.sqrt(of_these))
+            predicted += poses.to_coco_results(image_id)
+    print("taken away          AP  AP50  AP75   APM   APL")
+    for fault, predicted in results.items():
+        metrics = score(data, predicted, predictor)
+        cells = "".join(f"{100 * metrics[name]:6.1f}" for name in ("AP", "AP50", "AP75", "APM", "APL"))
+        print(f"{fault:<16}{cells}")
 
 
 def report(kind: str, scores: np.ndarray, hits: np.ndarray, hit_sizes: np.ndarray, sizes: np.ndarray, n: int) -> None:

@@ -23,7 +23,7 @@ from leanpose.draw import draw_poses
 from leanpose.errors import InputError, suggest
 from leanpose.files import write_bytes, write_text
 from leanpose.pictures import find_pictures
-from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, MIN_PERSON_SCORE, Predictor
+from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Poses
 
@@ -43,7 +43,7 @@ def predict_files(
     format: str = "json,picture",
     flip_test: bool = False,
     min_score: float = 0.2,
-    min_person_score: float = MIN_PERSON_SCORE,
+    min_person_score: float | None = None,
     finder: str = DEFAULT_FINDER,
     engine: EngineName = "auto",
     threads: int | None = None,
@@ -61,7 +61,8 @@ def predict_files(
         format: any of json, csv, coco, picture, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn.
-        min_person_score: persons below this score are left out, where they were searched for.
+        min_person_score: persons below this score are left out, where they were searched for; by default 0.35, and 0.2
+            for a network that finds people itself.
         finder: name or file of the network that proposes persons. Networks that find people themselves need none.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.

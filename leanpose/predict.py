@@ -33,7 +33,8 @@ from leanpose.weights import Weights
 DEFAULT_MODEL = "lpn50"
 DEFAULT_FINDER = "litepose_xs"
 FINDER_SCALES = (1.0, 0.5)  # the half size finds large persons better, at a quarter of the time
-MIN_PERSON_SCORE = 0.2
+MIN_FOUND_SCORE = 0.35  # of persons in boxes that a finder proposed
+MIN_GROUPED_SCORE = 0.2  # of persons that a network finds by itself
 READERS = 2  # threads that read pictures ahead
 CHUNK = 8  # pictures whose persons share calls of the network
 FARTHEST = 1e6  # pixels; no box reaches farther
@@ -60,6 +61,7 @@ class Predictor:
         finder: the bottom-up network that proposes persons where no boxes are given: like model. None: the whole
             picture is one person.
         min_person_score: persons below it are left out where the picture's persons were searched for; 0 keeps all.
+            None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
         scales: of a bottom-up network, see `leanpose.find.PersonFinder`.
         device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
             that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch.
@@ -78,7 +80,7 @@ class Predictor:
         threads: int | None = None,
         batch_size: int = 16,
         finder: str | Path | Engine | None = DEFAULT_FINDER,
-        min_person_score: float = MIN_PERSON_SCORE,
+        min_person_score: float | None = None,
         scales: Sequence[float] = (1.0,),
         device: str = "cpu",
     ) -> None:
@@ -97,8 +99,10 @@ class Predictor:
         self.weights = self.engine.weights
         self.flip_test = flip_test
         self.batch_size = batch_size
-        self.min_person_score = min_person_score
         self.bottom_up = self.weights.codec == "associative_embedding"
+        if min_person_score is None:
+            min_person_score = MIN_GROUPED_SCORE if self.bottom_up else MIN_FOUND_SCORE
+        self.min_person_score = min_person_score
         self._make_finder: Callable[[], PersonFinder] | None = None
         if self.bottom_up:
             people = PersonFinder(self.engine, flip_test, scales)
@@ -197,7 +201,10 @@ class Predictor:
             these = slice(start, start := start + len(boxes))
             person_scores = scores[these].mean(axis=1)
             poses = Poses(keypoints[these], scores[these], boxes, person_scores, self.weights.keypoint_set)
-            results.append(poses if box_scores is None else self._confident(self.rescored(poses, box_scores)))
+            if box_scores is not None:
+                # The root, because the keypoints tell persons from things better than the finder's head does.
+                poses = self._confident(self.rescored(poses, np.sqrt(box_scores)))
+            results.append(poses)
         return results
 
     def _confident(self, poses: Poses) -> Poses:

@@ -43,7 +43,7 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".onnx": "de1fb0bcce565407eea0eca5002bc9fb7a8bb331b4db21c88f220ccb81385ae4",
     },
     "litepose_xs.coco_256x256": {
-        ".onnx": "306b3290698c859d4c81681a3b72ce1d79e67cec8d7b21da0b072c6dda6b079d",
+        ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",
     },
 }
 # likewise, of files outside the package: mostly .safetensors, to train on
@@ -58,7 +58,13 @@ FURTHER: dict[str, dict[str, str]] = {
         ".safetensors": "c8b348b8aab1a52e72097c7eed3dcae2e1c31800509deb2c0e0313f69e21b2f4",
     },
     "litepose_xs.coco_256x256": {
-        ".safetensors": "ae7e63df3dc3edcefd1e3fa9f4ae56d9f9e4afb3236187a8215da9c059460b7e",
+        ".safetensors": "328ac8bbd3320a75aec24faf8ab967eb248f8c9bb7f0204d5418fedb1c123f6a",
+    },
+    "sfm.coco_128x96": {
+        ".safetensors": "53b35ef56bb8246e3be111be439f0ee4bd88a7a4547a7611dc9c01a35f789f5f",
+    },
+    "sfm.coco_128x96_int8": {
+        ".onnx": "60a5bd83dcae5651f73bd0325e67439e54be71be5b082850c6f7e928f6552c09",
     },
 }
 

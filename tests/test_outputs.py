@@ -393,7 +393,7 @@ def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networ
     predict_files(["two.png"], out="out", format="json,csv,coco,picture", **words)  # type: ignore[arg-type]
     assert files_in(folder / "out") == ["coco.json", "poses.csv", "two.json", "two.png"]
     found = persons(folder / "out" / "two.json")
-    assert found == Predictor(**words, min_person_score=0.2)("two.png").to_dicts()  # type: ignore[arg-type]
+    assert found == Predictor(**words)("two.png").to_dicts()  # type: ignore[arg-type]
     assert len(found) == 2 and found[0]["score"] > found[1]["score"]
     noses = [(person["keypoints"]["nose"]["x"], person["keypoints"]["nose"]["y"]) for person in found]
     np.testing.assert_allclose(noses, [[79.5, 44.7], [264.5, 63.8]], atol=5)

@@ -179,8 +179,8 @@ def test_own_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(WeightsError, match="Did you mean 'sfm'"):
         find_weights("smf")
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path / "absent"))
-    with pytest.raises(WeightsError, match="no weights 'sfm'"):
-        find_weights("sfm")
+    with pytest.raises(WeightsError, match="no weights 'hrnet_w32'"):
+        find_weights("hrnet_w32")
 
 
 def test_folder_named_as_weights(tmp_path: Path) -> None:
