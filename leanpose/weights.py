@@ -66,6 +66,10 @@ FURTHER: dict[str, dict[str, str]] = {
     "sfm.coco_128x96_int8": {
         ".onnx": "60a5bd83dcae5651f73bd0325e67439e54be71be5b082850c6f7e928f6552c09",
     },
+    "hevitpose_t.coco_128x96": {
+        ".onnx": "c9f682926950b4003cc4e944a97412c2699c299609e9313aaba1752763ed1ab9",
+        ".safetensors": "b2bb1b5c1802aeb0bb2cc9f1e258a2b712c5e20b0b3fe6987f021019fa0d088d",
+    },
 }
 
 
