@@ -7,7 +7,8 @@ boxes around the poses that grouping finds. A box is right when its IoU with an 
 took is at least 0.5; boxes on crowds are neither right nor false. Persons without labelled keypoints count too.
 
 With --refine, what each kind of fault costs: AP of that network in the boxes found, when one kind is taken away, and
-when all are. Persons that were missed get the median score of right boxes.
+when all are. Persons that were missed get the median score of right boxes. Last, AP in the boxes found when their
+scores count as they are, in place of their roots.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from leanpose.evaluate import score
 from leanpose.find import PersonFinder
 from leanpose.geometry import iou
 from leanpose.pictures import read_picture
-from leanpose.predict import FINDER_SCALES, Predictor
+from leanpose.predict import FINDER_SCALES, Predictor, confidences
 from leanpose.runtime import load_engine
 
 FALSE_BOXES = (0.3, 1, 3)  # a picture
 FAULTS = ("none", "inexact boxes", "missed persons", "false boxes", "all")
+UNROOTED = "none, raw scores"
 SIZES = {"all": (0, np.inf), "small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}  # square root of the area
 
 
@@ -48,7 +50,7 @@ def main() -> None:
     content, _ = read_annotations(options.data)
     finder = PersonFinder(load_engine(options.model), scales=[float(scale) for scale in options.scales.split(",")])
     if options.refine:
-        report_faults(finder, Predictor(options.refine), options.data, Path(options.images))
+        report_faults(finder, Predictor(options.refine), content, options.data, Path(options.images))
         return
     finder.person_codec = CenterBox(score_threshold=0.01)  # the whole curve
     for kind in ("person head", "poses"):
@@ -98,9 +100,8 @@ def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> tuple[np.n
     return right, persons
 
 
-def report_faults(finder: PersonFinder, predictor: Predictor, data: str, images: Path) -> None:
-    """Print AP in the boxes found, without one kind of fault, and without all."""
-    content, _ = read_annotations(data)
+def report_faults(finder: PersonFinder, predictor: Predictor, content: dict[str, Any], data: str, images: Path) -> None:
+    """Print AP in the boxes found, without one kind of fault, and without all; and with box scores as they are."""
     seen = []
     for image in tqdm(content["images"], "persons", disable=None):
         picture = read_picture(images / image["file_name"])
@@ -111,7 +112,7 @@ def report_faults(finder: PersonFinder, predictor: Predictor, data: str, images:
         missed[persons[right == 1]] = False
         seen.append((image["id"], picture, boxes, scores, right, truth[persons[right == 1]], truth[missed]))
     usual = np.median(np.concatenate([scores[right == 1] for _, _, _, scores, right, _, _ in seen]))
-    results: dict[str, list[dict[str, Any]]] = {fault: [] for fault in FAULTS}
+    results: dict[str, list[dict[str, Any]]] = {fault: [] for fault in (*FAULTS, UNROOTED)}
     for image_id, picture, boxes, scores, right, exact, missed in tqdm(seen, "poses", disable=None):
         for fault, predicted in results.items():
             these, of_these = boxes.copy(), scores
@@ -122,7 +123,8 @@ def report_faults(finder: PersonFinder, predictor: Predictor, data: str, images:
             if fault in ("missed persons", "all"):
                 these = np.concatenate([these, missed])
                 of_these = np.concatenate([of_these, np.full(len(missed), usual, dtype=np.float32)])
-            poses = predictor.rescored(predictor(picture, these), np.sqrt(of_these))
+            counts = of_these if fault == UNROOTED else confidences(of_these)
+            poses = predictor.rescored(predictor(picture, these), counts)
             predicted += poses.to_coco_results(image_id)
     print("taken away          AP  AP50  AP75   APM   APL")
     for fault, predicted in results.items():

@@ -201,10 +201,9 @@ class Predictor:
             these = slice(start, start := start + len(boxes))
             person_scores = scores[these].mean(axis=1)
             poses = Poses(keypoints[these], scores[these], boxes, person_scores, self.weights.keypoint_set)
-            if box_scores is not None:
-                # The root, because the keypoints tell persons from things better than the finder's head does.
-                poses = self._confident(self.rescored(poses, np.sqrt(box_scores)))
-            results.append(poses)
+            results.append(
+                poses if box_scores is None else self._confident(self.rescored(poses, confidences(box_scores)))
+            )
         return results
 
     def _confident(self, poses: Poses) -> Poses:
@@ -261,6 +260,14 @@ class Predictor:
         keypoints = geometry.heatmap_to_input(keypoints, w.input_size, heatmap_size, w.convention)
         keypoints = geometry.transform(keypoints, geometry.invert(matrices)) - w.bias
         return keypoints.astype(np.float32), scores
+
+
+def confidences(box_scores: np.ndarray) -> np.ndarray:
+    """Return how much the finder's scores of boxes (N,) count for persons: their square roots.
+
+    The keypoints tell persons from things better than the finder does.
+    """
+    return np.sqrt(box_scores.clip(min=0))
 
 
 def network_images(

@@ -46,7 +46,7 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",
     },
 }
-# likewise, of files outside the package: mostly .safetensors, to train on
+# likewise, of files outside the package: those to train on, and networks that few predict with
 FURTHER: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192": {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",

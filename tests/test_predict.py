@@ -372,6 +372,13 @@ def test_min_person_score(bottom_up: bool, crowd: np.ndarray, rectangle_people: 
         assert_same(found(score), everybody[:count], atol=0)
 
 
+def test_default_min_person_score(rectangle_people: Rectangles) -> None:
+    """Who finds people alone scores them lower."""
+    assert Predictor(rectangle_people(TOP_DOWN), finder=None).min_person_score == 0.35
+    assert Predictor(rectangle_people(BOTTOM_UP)).min_person_score == 0.2
+    assert Predictor(rectangle_people(BOTTOM_UP), min_person_score=0).min_person_score == 0
+
+
 def test_min_person_score_is_for_searches_only(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
     for finder in (None, rectangle_people(BOTTOM_UP)):
         predictor = Predictor(rectangle_people(TOP_DOWN), finder=finder, min_person_score=1.0)

@@ -141,6 +141,8 @@ def test_further_weights_are_whole_and_named_as_they_are_called() -> None:
             record = load_network(path)[1] if kind == ".safetensors" else load_engine(path, threads=1).weights
             assert record.name == name
             assert record.licence and record.data
+    assert find_weights("sfm").name == "sfm.coco_128x96_int8.onnx"
+    assert find_weights("hevitpose_t").name == "hevitpose_t.coco_128x96.onnx"
     assert find_weights("lpn50", ".safetensors").stem == find_weights("lpn50", int8=False).stem
 
 
