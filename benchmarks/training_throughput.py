@@ -80,7 +80,7 @@ class Kind:
         _, annotations = self.module.views(batch)
         heatmap_size = (self.size[0] // 4, self.size[1] // 4)
         points = input_to_heatmap(annotations["keypoints"], self.size, heatmap_size)
-        self.module.objective.codec.encode(points, annotations["visibility"], heatmap_size)
+        self.module.objective.codec.encode(points, annotations["weights"], heatmap_size)
 
 
 def main() -> None:

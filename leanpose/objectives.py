@@ -65,17 +65,17 @@ class TopDown:
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         record = self.record
-        images, keypoints, visibility = augment(
+        images, keypoints, weights = augment(
             batch["crops"],
             batch["keypoints"],
-            batch["visibility"],
+            batch["weights"],
             batch["noise"],
             self.recipe.augmentation,
             self.recipe.training_size,
             record.keypoint_set,
             record.convention,
         )
-        return images, {"keypoints": keypoints, "visibility": visibility}
+        return images, {"keypoints": keypoints, "weights": weights}
 
     def check(self, outputs: Mapping[str, torch.Tensor]) -> None:
         top_down_heatmaps(outputs, self.recipe.model)
@@ -83,7 +83,8 @@ class TopDown:
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
         size = _size(top_down_heatmaps(outputs, self.recipe.model))
         points = input_to_heatmap(annotations["keypoints"], self.recipe.training_size, size, self.record.convention)
-        target, weights = self.codec.encode(points, annotations["visibility"], size)  # (B, K, h / s, w / s), (B, K)
+        target, seen = self.codec.encode(points, annotations["weights"], size)  # (B, K, h / s, w / s), (B, K)
+        weights = seen * annotations["weights"].sqrt()  # heatmap_mse squares them
         losses = {}
         for name, (keypoints, _) in self.maps.items():
             shown = slice(None) if keypoints is None else list(keypoints)

@@ -143,6 +143,7 @@ class Sample:
         box_xyxy: (4,) float32 in picture pixels.
         keypoints: (K, 2) float32 in picture pixels; NaN where unlabelled.
         visibility: (K,) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
+        weights: (K,) float32 in 0..1, how much each keypoint counts in training; None: all alike.
     """
 
     image_path: str
@@ -150,12 +151,21 @@ class Sample:
     box_xyxy: np.ndarray
     keypoints: np.ndarray
     visibility: np.ndarray
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         k = len(self.visibility)
         _check("box_xyxy", self.box_xyxy, (4,))
         _check("keypoints", self.keypoints, (k, 2))
         _check("visibility", self.visibility, (k,))
+        if self.weights is not None:
+            _check("weights", self.weights, (k,))
+
+    @property
+    def keypoint_weights(self) -> np.ndarray:
+        """(K,) float32: 0 where unlabelled, else the keypoint's weight."""
+        weights = 1.0 if self.weights is None else self.weights
+        return ((self.visibility > 0) * weights).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

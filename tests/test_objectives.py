@@ -386,7 +386,7 @@ def test_a_teacher_counts_also_where_nothing_is_labelled() -> None:
     objective = TopDown(recipe, {})
     size, generator = (16, 12), torch.Generator().manual_seed(0)
     heatmaps, taught = (torch.randn(2, 17, *size, generator=generator) for _ in range(2))
-    annotations = {"keypoints": torch.full((2, 17, 2), 20.0), "visibility": torch.zeros(2, 17), "teacher": taught}
+    annotations = {"keypoints": torch.full((2, 17, 2), 20.0), "weights": torch.zeros(2, 17), "teacher": taught}
     losses = objective.losses({"heatmaps": heatmaps}, annotations)
     assert losses["heatmaps"] == 0
     expected = 0.5 * heatmap_mse(heatmaps, taught.clamp(min=0), torch.ones(2, 17), 2.0)
@@ -401,32 +401,33 @@ def test_a_teacher_counts_also_where_nothing_is_labelled() -> None:
 def test_top_down_is_augment_encode_and_mean_squared_error(convention: Convention, foreground_weight: float) -> None:
     recipe = top_down_recipe(convention=convention, foreground_weight=foreground_weight)
     random = np.random.default_rng(4)
-    visibility = torch.from_numpy(random.integers(0, 3, (6, 17)).astype(np.int8))
+    weights = torch.from_numpy(random.choice([0, 0.25, 1], (6, 17)).astype(np.float32))
     keypoints = torch.from_numpy(random.uniform(10, 60, (6, 17, 2)).astype(np.float32))
-    keypoints[visibility == 0] = torch.nan
+    keypoints[weights == 0] = torch.nan
     batch = {
         "crops": torch.from_numpy(random.integers(0, 256, (6, 96, 72, 3), dtype=np.uint8)),
         "keypoints": keypoints,
-        "visibility": visibility,
+        "weights": weights,
         "noise": random_noise(6),
     }
     objective = TopDown(recipe, {})
     images, annotations = objective.views(batch)
     expected_images, points, seen = augment(
-        batch["crops"], keypoints, visibility, batch["noise"], recipe.augmentation, (64, 48), COCO, convention
+        batch["crops"], keypoints, weights, batch["noise"], recipe.augmentation, (64, 48), COCO, convention
     )
     assert torch.equal(images, expected_images)
     assert torch.equal(annotations["keypoints"], points)
-    assert torch.equal(annotations["visibility"], seen)
+    assert torch.equal(annotations["weights"], seen)
 
     heatmaps = torch.from_numpy(random.uniform(-0.2, 1, (6, 17, 16, 12)).astype(np.float32)).requires_grad_()
     on_maps = input_to_heatmap(points, (64, 48), (16, 12), convention)
-    target, weights = create_codec("dark", sigma=1.5).encode(on_maps, seen, (16, 12))
-    expected = heatmap_mse(heatmaps, target, weights, foreground_weight)
+    target, inside = create_codec("dark", sigma=1.5).encode(on_maps, seen, (16, 12))
+    errors = (heatmaps - target).square() * (1 + foreground_weight * target) / 2
+    expected = (errors.mean((2, 3)) * inside * seen).mean()
     losses = objective.losses({"heatmaps": heatmaps}, annotations)
     assert list(losses) == ["heatmaps"]
-    assert torch.equal(losses["heatmaps"], expected)
-    assert weights.min() == 0 < weights.max()
+    assert losses["heatmaps"].item() == pytest.approx(expected.item())
+    assert inside.min() == 0 < inside.max()
 
 
 def test_training_only_heatmaps_are_learned_beside_the_final_ones() -> None:
@@ -434,14 +435,14 @@ def test_training_only_heatmaps_are_learned_beside_the_final_ones() -> None:
     random = np.random.default_rng(5)
     annotations = {
         "keypoints": torch.from_numpy(random.uniform(5, 45, (2, 17, 2)).astype(np.float32)),
-        "visibility": torch.from_numpy(random.integers(0, 3, (2, 17)).astype(np.int8)),
+        "weights": torch.from_numpy(random.integers(0, 2, (2, 17)).astype(np.float32)),
     }
     final, first, arm = (torch.from_numpy(random.uniform(0, 1, (2, k, 16, 12))).requires_grad_() for k in (17, 17, 3))
     outputs = {"heatmaps": final, "heatmaps_first": first, "heatmaps_arm": arm}
     recipe = top_down_recipe(foreground_weight=2.0)
     losses = TopDown(recipe, auxiliary).losses(outputs, annotations)
     points = input_to_heatmap(annotations["keypoints"], (64, 48), (16, 12), recipe.convention)
-    target, weights = create_codec("dark", sigma=1.5).encode(points, annotations["visibility"], (16, 12))
+    target, weights = create_codec("dark", sigma=1.5).encode(points, annotations["weights"], (16, 12))
     chosen = [9, 5, 7]
     assert losses.keys() == outputs.keys()
     for name, expected in {

@@ -115,7 +115,7 @@ class RandomViews:
 def augment(
     crops: torch.Tensor,
     keypoints: torch.Tensor,
-    visibility: torch.Tensor,
+    weights: torch.Tensor,
     noise: torch.Tensor,
     settings: Augmentation,
     input_size: Size,
@@ -127,23 +127,23 @@ def augment(
     Args:
         crops: (B, H, W, 3) uint8, the network's view in the middle with a margin around it, at the same scale.
         keypoints: (B, K, 2) float32 crop pixels; anything where unlabelled.
-        visibility: (B, K) 0, 1 or 2.
+        weights: (B, K), above 0 where labelled.
         noise: (B, NOISE) float32, uniform in (0, 1).
         input_size: (height, width) of the views.
 
     Returns:
-        images (B, 3, height, width) float32 0..255, keypoints (B, K, 2) input pixels, visibility (B, K).
+        images (B, 3, height, width) float32 0..255, keypoints (B, K, 2) input pixels, weights (B, K).
     """
     keypoints = torch.nan_to_num(keypoints)
     crop_size = (crops.shape[1], crops.shape[2])
     halves = None
     if settings.half_body > 0:
-        halves = _half_bodies(keypoints, visibility, noise[:, 7], input_size[1] / input_size[0], keypoint_set)
+        halves = _half_bodies(keypoints, weights, noise[:, 7], input_size[1] / input_size[0], keypoint_set)
     views = draw_views(noise, settings, crop_size, input_size, convention, halves)
     return (
         views.images(crops),
         views.names(views.points(keypoints), keypoint_set, dim=1),
-        views.names(visibility, keypoint_set, dim=1),
+        views.names(weights, keypoint_set, dim=1),
     )
 
 
@@ -198,7 +198,7 @@ def draw_views(
 
 def _half_bodies(
     keypoints: torch.Tensor,
-    visibility: torch.Tensor,
+    weights: torch.Tensor,
     which: torch.Tensor,
     aspect: float,
     keypoint_set: KeypointSet,
@@ -212,7 +212,7 @@ def _half_bodies(
         [name.endswith(("hip", "knee", "ankle", "pelvis")) for name in keypoint_set.keypoints],
         device=keypoints.device,
     )
-    labelled = visibility > 0  # (B, K)
+    labelled = weights > 0  # (B, K)
     wants_lower = (which < 0.5)[:, None]
     enough_lower = ((labelled & lower).sum(1) > 2)[:, None]
     enough_upper = ((labelled & ~lower).sum(1) > 2)[:, None]

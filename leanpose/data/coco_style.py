@@ -107,11 +107,14 @@ def read_samples(annotations: str | Path, images: str | Path, keypoint_set: Keyp
     keypoint_set = keypoint_set or file_set
     pictures = {image["id"]: image for image in content["images"]}
     samples = []
-    for annotation in content["annotations"]:
+    for i, annotation in enumerate(content["annotations"]):
         picture = pictures[annotation["image_id"]]
         box = box_from_xywh(annotation["bbox"], picture)
         triples = np.array(annotation["keypoints"], dtype=np.float32).reshape(1, -1, 3)
         points, visibility = convert(triples[..., :2], triples[..., 2], file_set, keypoint_set)
+        weights = _keypoint_weights(annotation, len(file_set), f"{annotations}: annotation {i}")
+        if weights is not None:
+            weights = convert(triples[..., :2], weights[None], file_set, keypoint_set)[1][0]
         labelled = visibility[0] > 0
         if annotation.get("iscrowd") or box is None or not labelled.any():
             continue
@@ -122,6 +125,7 @@ def read_samples(annotations: str | Path, images: str | Path, keypoint_set: Keyp
                 box_xyxy=box,
                 keypoints=np.where(labelled[:, None], points[0], np.nan).astype(np.float32),
                 visibility=visibility[0].astype(np.int8),
+                weights=weights,
             )
         )
     if not samples:
@@ -129,6 +133,17 @@ def read_samples(annotations: str | Path, images: str | Path, keypoint_set: Keyp
             f"{annotations} holds no person with a box and a labelled keypoint of the set '{keypoint_set.name}'."
         )
     return samples
+
+
+def _keypoint_weights(annotation: dict[str, Any], count: int, where: str) -> np.ndarray | None:
+    """Return `keypoint_weights` of an annotation, a key of ours: (K,) float32 in 0..1; None where it has none."""
+    if "keypoint_weights" not in annotation:
+        return None
+    _require_numbers(annotation, "keypoint_weights", where, count)
+    weights = np.array(annotation["keypoint_weights"], dtype=np.float32)
+    if not ((weights >= 0) & (weights <= 1)).all():
+        raise InputError(f"{where}: 'keypoint_weights' must lie between 0 and 1.")
+    return weights
 
 
 def read_scenes(

@@ -78,13 +78,15 @@ class CropSet(Dataset):
         matrices[:, :, 2] += np.subtract(wanted, middle)  # the same scale, with a margin all around
         self.crops = torch.empty((len(samples), *self.crop_size, 4 if self.crowded else 3), dtype=torch.uint8)
         self._fill(samples, matrices, threads)
-        self.annotations = {
-            "keypoints": _carried([sample.keypoints for sample in samples], matrices),
-            "visibility": torch.from_numpy(_stacked([sample.visibility for sample in samples])),
-        }
+        self.annotations = {"keypoints": _carried([sample.keypoints for sample in samples], matrices)}
         if self.crowded:
-            boxes = [sample.boxes_xyxy.reshape(-1, 2, 2) for sample in samples if isinstance(sample, Scene)]
+            scenes = [sample for sample in samples if isinstance(sample, Scene)]
+            self.annotations["visibility"] = torch.from_numpy(_stacked([scene.visibility for scene in scenes]))
+            boxes = [scene.boxes_xyxy.reshape(-1, 2, 2) for scene in scenes]
             self.annotations["boxes_xyxy"] = _carried(boxes, matrices).flatten(2)
+        else:
+            weights = [sample.keypoint_weights for sample in samples if isinstance(sample, Sample)]
+            self.annotations["weights"] = torch.from_numpy(np.stack(weights))
 
     def _fill(self, samples: Sequence[Sample | Scene], matrices: np.ndarray, threads: int) -> None:
         by_picture = [
@@ -123,7 +125,7 @@ class CropSet(Dataset):
         return {name: values[0] for name, values in self.__getitems__([item]).items()}
 
     def __getitems__(self, items: Sequence[Draw]) -> dict[str, torch.Tensor]:
-        """Return a batch: crops (B, H, W, 3) uint8, keypoints (B, K, 2), visibility (B, K), noise (B, NOISE).
+        """Return a batch: crops (B, H, W, 3) uint8, keypoints (B, K, 2), their weights (B, K), noise (B, NOISE).
 
         Of scenes: crops (B, H, W, 4), keypoints (B, P, K, 2), visibility (B, P, K), boxes_xyxy (B, P, 4), where
         persons that are not there have visibility 0 and NaN elsewhere.

@@ -58,7 +58,7 @@ def test_the_middle_of_a_crop_is_the_view_of_the_network(samples: list[Sample], 
         expected = geometry.transform(sample.keypoints[None], matrix[None])[0] + [12, 16]
         np.testing.assert_allclose(batch["keypoints"][i, :16].numpy(), expected[:16], atol=1e-3)
         assert torch.isnan(batch["keypoints"][i, 16]).all()
-        assert batch["visibility"][i].tolist() == sample.visibility.tolist()
+        assert batch["weights"][i].tolist() == (sample.visibility > 0).tolist()
 
 
 def test_a_large_person_is_averaged_down_as_prediction_does(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_one_item_is_a_batch_of_one(samples: list[Sample]) -> None:
     crops = CropSet(samples, INPUT)
     one, many = crops[(1, 5)], crops.__getitems__([(0, 4), (1, 5)])
     assert len(crops) == 3
-    assert one.keys() == many.keys() == {"crops", "keypoints", "visibility", "noise"}
-    for name in ("crops", "noise", "visibility"):
+    assert one.keys() == many.keys() == {"crops", "keypoints", "weights", "noise"}
+    for name in ("crops", "noise", "weights"):
         assert torch.equal(one[name], many[name][1])
 
 
