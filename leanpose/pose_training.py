@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
+from leanpose.errors import InputError
 from leanpose.evaluate import PictureBoxes, predict_picture
 from leanpose.objectives import Batch, create_objective
 from leanpose.predict import Predictor
 from leanpose.recipe import Recipe
 from leanpose.runtime import TorchEngine
+
+CHECK_LOSS_EVERY = 20  # steps
 
 
 class PoseTraining(LightningModule):
@@ -22,7 +25,7 @@ class PoseTraining(LightningModule):
     Args:
         recipe: what to train and how.
         network: its network.
-        total_steps: optimizer steps of the stage, for the schedule.
+        total_steps: optimizer steps of the stage, for the schedule; None: without an end.
         pictures: what to predict in validation.
         teacher: a network whose heat maps are learned too, in evaluation mode.
     """
@@ -31,7 +34,7 @@ class PoseTraining(LightningModule):
         self,
         recipe: Recipe,
         network: torch.nn.Module,
-        total_steps: int,
+        total_steps: int | None,
         pictures: Sequence[PictureBoxes] = (),
         teacher: torch.nn.Module | None = None,
     ) -> None:
@@ -79,6 +82,15 @@ class PoseTraining(LightningModule):
         self._losses.append(loss.detach())
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        if batch_index % CHECK_LOSS_EVERY and not self.trainer.is_last_batch:
+            return  # looking at a loss makes a GPU wait
+        if not torch.stack(self._losses[-CHECK_LOSS_EVERY:]).isfinite().all():
+            raise InputError(
+                f"The loss is no finite number any more in epoch {self.current_epoch + 1}: lower learning_rate, now "
+                f"{self.recipe.learning_rate:g}, or set gradient_clip."
+            )
+
     def mean_loss(self) -> float:
         """Return the mean loss since the last call."""
         mean = torch.stack(self._losses).mean().item() if self._losses else math.nan
@@ -108,6 +120,12 @@ class PoseTraining(LightningModule):
         """Return the learning rate at an optimizer step as a share of its top."""
         recipe = self.recipe
         warmup = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+        if self.total_steps is None:
+            return warmup
+        assert recipe.epochs is not None
+        if recipe.schedule == "wsd":
+            decay_steps = self.total_steps * recipe.decay_epochs / recipe.epochs
+            return warmup * min(1.0, (self.total_steps - step) / max(1.0, decay_steps))
         if recipe.schedule == "cosine":
             return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
         epoch = step * recipe.epochs // self.total_steps

@@ -47,7 +47,7 @@ class Recipe:
             size, normalisation, keypoints, codec and convention must be the recipe's. loss_weights.teacher, 1 unless
             given, says how much it counts.
         stages: runs one after another, each starting from the best of the one before (LPN's iterative training).
-        epochs: of each stage.
+        epochs: of each stage; null, with schedule "wsd": without an end, until Ctrl-C.
         samples_per_epoch: persons an epoch; null: as many as there are.
         batch_size: persons a step, of all processes together.
         optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
@@ -55,8 +55,11 @@ class Recipe:
         layer_decay: factor on the learning rate for each layer from the last towards the first, for networks that
             number their layers (ViTPose); 1: all learn alike.
         weight_decay: on matrices and kernels only.
-        schedule: "cosine" to zero, or "step": times 0.1 at each milestone.
+        schedule: "cosine" to zero; "step": times 0.1 at each milestone; or "wsd" (warm-up, stable, decay;
+            arXiv 2404.06395): constant, and over the last decay_epochs in a straight line to zero.
         milestones: epochs, for "step".
+        decay_epochs: for "wsd". Where epochs is null, `resume=true decay_epochs=4` makes weights out of the run's last
+            state in a folder of their own; the run can go on from the same state afterwards.
         warmup_steps: steps from 0 to the full learning rate.
         gradient_clip: largest norm of the gradient; null: none.
         ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none. After n
@@ -65,7 +68,8 @@ class Recipe:
         loss_weights: of the parts of the loss, by name, where they differ: of bottom-up training from
             leanpose.objectives, of training-only heat maps ("heatmaps_first" of sfm) from the network's.
         freeze_batch_norm: keep normalisation statistics as they are in the start file.
-        precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed".
+        precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed"; "auto": bf16-mixed where the processor or
+            GPU multiplies bf16 itself, else 32-true. Elsewhere bf16 is emulated and many times slower.
         channels_last: memory layout of the network; faster on most CPUs and GPUs.
         compile: use torch.compile.
         augmentation: how strongly training views differ.
@@ -95,22 +99,23 @@ class Recipe:
     start: str | None = None
     teacher: str | None = None
     stages: int = 1
-    epochs: int = 140
+    epochs: int | None = 140
     samples_per_epoch: int | None = None
     batch_size: int = 32
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
     layer_decay: float = 1.0
     weight_decay: float = 0.0
-    schedule: Literal["cosine", "step"] = "cosine"
+    schedule: Literal["cosine", "step", "wsd"] = "cosine"
     milestones: list[int] = field(default_factory=list)
+    decay_epochs: int = 0
     warmup_steps: int = 0
     gradient_clip: float | None = None
     ema_decay: float = 0.999
     foreground_weight: float = 0.0
     loss_weights: dict[str, float] = field(default_factory=dict)
     freeze_batch_norm: bool = False
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     channels_last: bool = True
     compile: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -128,13 +133,13 @@ class Recipe:
         for name in ("stages", "epochs", "batch_size", "validate_every", "threads", "samples_per_epoch"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("seed", "warmup_steps", "weight_decay", "foreground_weight"):
+        for name in ("seed", "warmup_steps", "decay_epochs", "weight_decay", "foreground_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}.")
         for name in ("learning_rate", "padding", "gradient_clip", "max_minutes"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
-        if self.validate_every > self.epochs:
+        if self.epochs is not None and self.validate_every > self.epochs:
             raise InputError(
                 f"validate_every must be at most the number of epochs, {self.epochs}, not {self.validate_every}: "
                 "the best epoch is chosen by validation."
@@ -143,8 +148,7 @@ class Recipe:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}.")
-        if self.schedule == "step" and not self.milestones:
-            raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
+        self._check_schedule()
         if self.views is not None and self.codec != "associative_embedding":
             raise InputError(f"Views of '{self.views}' need the codec associative_embedding, not '{self.codec}'.")
         if self.views is not None and self.convention != "classic":
@@ -159,6 +163,16 @@ class Recipe:
             raise InputError("A teacher shows the keypoints of one person a crop: leave it out, or leave views out.")
         if self.views is None and self.codec == "associative_embedding":
             raise InputError("The codec associative_embedding learns all persons in view: give views, such as persons.")
+
+    def _check_schedule(self) -> None:
+        if self.schedule == "step" and not self.milestones:
+            raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
+        if self.schedule != "wsd" and (self.epochs is None or self.decay_epochs):
+            raise InputError("Training without an end (epochs=null) and decay_epochs need schedule=wsd.")
+        if self.epochs is None and self.stages > 1:
+            raise InputError("Training without an end has one stage: leave stages out, or give epochs.")
+        if self.epochs is not None and self.decay_epochs > self.epochs:
+            raise InputError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}.")
 
     @property
     def training_size(self) -> Size:
@@ -193,7 +207,7 @@ class Recipe:
             model_options=self.model_options,
             licence=self.licence,
             data=self.data,
-            recipe=f"leanpose train, seed {self.seed}, {self.epochs} epochs, {self.stages} stages",
+            recipe=f"leanpose train, seed {self.seed}, {self.epochs or 'endless'} epochs, {self.stages} stages",
             metrics=metrics or {},
             note=self.note,
         )

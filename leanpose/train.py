@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,23 +18,24 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from leanpose.checkpoints import load_network, load_state, read_state, save_network
+from leanpose.checkpoints import load_network, load_state, read_state
 from leanpose.codecs import create_codec
 from leanpose.data.loader import CropSet, MixedSampler, read_sources
 from leanpose.errors import InputError
-from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, pictures_only, score
+from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, pictures_only
 from leanpose.files import write_bytes, write_text
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
 from leanpose.objectives import create_objective
 from leanpose.pose_training import PoseTraining
 from leanpose.recipe import Recipe, find_recipe, read_recipe
+from leanpose.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
 from leanpose.runtime import top_down_heatmaps
 from leanpose.weights import Weights, find_weights
 
@@ -44,76 +44,19 @@ QUIET = (  # warnings of Lightning, as regular expressions, that say nothing abo
     ".* does not have many workers",  # crops are in memory
     ".*LeafSpec.* is deprecated",
     "It is recommended to use `self.log",  # every process scores all of the validation set
+    "The dirpath has changed",  # a decay goes on from the state of another folder
 )
 
-
-class KeepBest(Callback):
-    """Score each validation, print one line, and keep the weights with the best first figure as best.safetensors.
-
-    It stands before the moving average in the list of callbacks, so that it still sees the averaged weights.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.best = -1.0
-        self._began = time.monotonic()
-
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, PoseTraining)
-        recipe, (height, width) = module.recipe, module.record.input_size
-        steps, loader = module.total_steps, trainer.train_dataloader
-        assert loader is not None
-        done = f", going on after epoch {trainer.current_epoch}" if trainer.current_epoch else ""
-        parts = f" ({trainer.world_size} processes)" if trainer.world_size > 1 else ""
-        what = "pictures" if recipe.views == "pictures" else "persons"
-        _say(
-            module,
-            f"{self.folder.name}: {recipe.model} at {height}x{width}, {len(loader.dataset)} {what}, {recipe.epochs} "
-            f"epochs of {steps // recipe.epochs} steps on {trainer.strategy.root_device}{parts}{done}",
-        )
-
-    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, PoseTraining)
-        recipe = module.recipe
-        metrics = score(recipe.validation().annotations, module.results, module._predictor)
-        module.log_dict(metrics)
-        loss = module.mean_loss()
-        minutes = (time.monotonic() - self._began) / 60
-        figures = [f"{name} {100 * value:.1f}" for name, value in metrics.items()]
-        figure = next(iter(metrics.values()))
-        better = figure > self.best
-        _say(
-            module,
-            f"epoch {trainer.current_epoch + 1}/{recipe.epochs}  {minutes:.1f} min  loss {loss:.6f}  "
-            f"{'  '.join(figures[:2])}{'  best' if better else ''}",
-        )
-        if better:
-            self.best = figure
-        if better and trainer.is_global_zero:
-            suffix = ", flip test" if recipe.flip_test else ""
-            shown = "whole pictures" if recipe.views else "annotated boxes"
-            key = f"{Path(recipe.val_data.annotations).name}, {shown}{suffix}"
-            record = recipe.weights({f"{name} ({key})": value for name, value in metrics.items()})
-            save_network(self.folder / "best.safetensors", module.network, record)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-
-
-def _say(module: LightningModule, line: str) -> None:
-    """Print one line on the first process, above the progress bar if there is one."""
-    module.print(line)
-    sys.stdout.flush()
+BF16_UNITS = ("avx512_bf16", "amx_bf16", "arm_bf16")  # of processors, as torch names them
 
 
 def train(recipe: Recipe, resume: bool = False) -> Path:
     """Run a recipe to its end.
 
     Ctrl-C leaves the state of the last whole epoch; `resume` goes on from there and gives what an unbroken run gives.
-    Under torchrun every process takes its part of each batch.
+    Under torchrun every process takes its part of each batch. A run without an end (epochs null) that is resumed with
+    decay_epochs lets its learning rate fall to zero in a folder of its own, decayN after N epochs, and keeps the state
+    that it came from.
 
     Args:
         recipe: what to train and how.
@@ -121,11 +64,18 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
 
     Returns:
         The file best.safetensors in recipe.out: the best epoch of the last stage.
+
+    Raises:
+        InputError: a value of the recipe or a file that cannot be used, or a run that cannot go on with this recipe;
+            all before pictures are decoded. Later, a loss that is no number.
     """
     out = Path(recipe.out)
-    if not resume and any(out.glob("stage*/last.ckpt")):
+    if resume:
+        check_resume(recipe, out)
+    elif any(out.glob("stage*/last.ckpt")):
         raise InputError(f"{out} holds a run already; add resume=true to go on with it, or choose another out.")
     _check(recipe)
+    parts = _parts(recipe, out)
     sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set), recipe.views)
     validation = recipe.validation()
     check_truth(validation.annotations, get_keypoint_set(recipe.keypoint_set), "the recipe")
@@ -141,10 +91,9 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     )
     best = _start(recipe)
     teacher = _teacher(recipe)
-    for stage in range(recipe.stages):
-        folder = out / f"stage{stage}"
+    for stage, (part, folder, state) in enumerate(parts):
         with _quiet():
-            _run_stage(recipe, stage, folder, best, teacher, crops, [len(s) for s in sets], pictures)
+            _run_stage(part, stage, folder, state, best, teacher, crops, [len(s) for s in sets], pictures)
         best = folder / "best.safetensors"
         if not best.is_file():
             raise InputError(f"{folder} ended before its first validation: give it more max_minutes.")
@@ -152,6 +101,23 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     if int(os.environ.get("RANK", 0)) == 0:
         write_bytes(out / "best.safetensors", best.read_bytes())
     return out / "best.safetensors"
+
+
+def _parts(recipe: Recipe, out: Path) -> list[tuple[Recipe, Path, Path]]:
+    """Return what is trained one after another: its recipe, its folder, and the state that it goes on from, if it is
+    there: the stages, or the decay of a run without an end."""
+    stages = [out / f"stage{stage}" for stage in range(recipe.stages)]
+    if recipe.epochs is not None or not recipe.decay_epochs:
+        return [(recipe, folder, folder / "last.ckpt") for folder in stages]
+    state = stages[0] / "last.ckpt"
+    if not state.is_file():
+        raise InputError(f"{out} has no state to decay from: leave decay_epochs out until one epoch is done.")
+    done = epochs_done(state)
+    folder = out / f"decay{done}"
+    own = folder / "last.ckpt"
+    end = done + recipe.decay_epochs
+    part = dataclasses.replace(recipe, epochs=end, validate_every=min(recipe.validate_every, recipe.decay_epochs))
+    return [(part, folder, own if own.is_file() else state)]
 
 
 def _check(recipe: Recipe) -> None:
@@ -232,6 +198,7 @@ def _run_stage(
     recipe: Recipe,
     stage: int,
     folder: Path,
+    state: Path,
     start: Path | None,
     teacher: torch.nn.Module | None,
     crops: CropSet,
@@ -254,20 +221,22 @@ def _run_stage(
     )
     loader = DataLoader(crops, recipe.batch_size // processes, sampler=sampler, collate_fn=_as_it_is)
     validation: DataLoader[int] = DataLoader(range(len(pictures)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
-    module = PoseTraining(recipe, _network(recipe, start), recipe.epochs * steps_per_epoch, pictures, teacher)
-    last = folder / "last.ckpt"
+    total_steps = None if recipe.epochs is None else recipe.epochs * steps_per_epoch
+    module = PoseTraining(recipe, _network(recipe, start), total_steps, pictures, teacher)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer = _trainer(recipe, folder, steps_per_epoch)
         crops.to(trainer.strategy.root_device)
         if teacher is not None:
             teacher.to(trainer.strategy.root_device)
-        trainer.fit(module, loader, validation, ckpt_path=str(last) if last.is_file() else None)
+        trainer.fit(module, loader, validation, ckpt_path=str(state) if state.is_file() else None)
     except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, on_interrupt)
-        kept = "the last whole epoch is kept" if last.is_file() else "no epoch of this stage was complete"
+        kept = (
+            "the last whole epoch is kept" if any(folder.glob("last.ckpt")) else "no epoch of this stage was complete"
+        )
         raise KeyboardInterrupt(f"stopped; {kept}, add resume=true to the same command to go on") from None
 
 
@@ -278,8 +247,8 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int) -> Trainer:
         devices=local,
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
-        precision=recipe.precision,
-        max_epochs=recipe.epochs,
+        precision=_precision(recipe),
+        max_epochs=recipe.epochs or -1,
         max_time=timedelta(minutes=recipe.max_minutes) if recipe.max_minutes else None,
         gradient_clip_val=recipe.gradient_clip,
         check_val_every_n_epoch=recipe.validate_every,
@@ -289,11 +258,25 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int) -> Trainer:
         enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
         callbacks=_callbacks(recipe, folder),
+        plugins=[WholeCheckpoints()],
         logger=[
             CSVLogger(folder, name="csv"),  # a folder a run: a resumed one would delete what is there
             TensorBoardLogger(folder, name=None, version="tensorboard"),
         ],
     )
+
+
+def _precision(recipe: Recipe) -> Any:
+    """Return Lightning's name of a recipe's precision; "auto" is bf16 where the hardware multiplies it."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    on_gpu = recipe.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    if on_gpu:
+        multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # of other devices, such as MPS, none is asked for bf16
+        able = torch.cpu.get_capabilities()
+        multiplies = recipe.accelerator in ("auto", "cpu") and any(able.get(unit) for unit in BF16_UNITS)
+    return "bf16-mixed" if multiplies else "32-true"
 
 
 @contextmanager
