@@ -107,9 +107,7 @@ def _as_coco(annotation: Annotation, keypoint_set: KeypointSet) -> tuple[np.ndar
     return np.concatenate([np.nan_to_num(points[0]), visibility[0][:, None]], axis=1), np.ones(len(COCO), np.float32)
 
 
-def _take(
-    triples: np.ndarray, weights: np.ndarray, taught: np.ndarray, scores: np.ndarray, chosen: np.ndarray
-) -> None:
+def _take(triples: np.ndarray, weights: np.ndarray, taught: np.ndarray, scores: np.ndarray, chosen: np.ndarray) -> None:
     """Put the teacher's keypoints in the place of the chosen ones."""
     triples[chosen, :2], triples[chosen, 2] = taught[chosen], 2
     weights[chosen] = scores[chosen]

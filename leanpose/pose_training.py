@@ -120,12 +120,11 @@ class PoseTraining(LightningModule):
         """Return the learning rate at an optimizer step as a share of its top."""
         recipe = self.recipe
         warmup = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
-        if self.total_steps is None:
+        if self.total_steps is None or recipe.epochs is None or (recipe.schedule == "wsd" and not recipe.decay_epochs):
             return warmup
-        assert recipe.epochs is not None
         if recipe.schedule == "wsd":
             decay_steps = self.total_steps * recipe.decay_epochs / recipe.epochs
-            return warmup * min(1.0, (self.total_steps - step) / max(1.0, decay_steps))
+            return warmup * min(1.0, (self.total_steps - step) / decay_steps)
         if recipe.schedule == "cosine":
             return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
         epoch = step * recipe.epochs // self.total_steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -23,8 +24,9 @@ torch = pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 pytest.importorskip("lightning")
 
-import leanpose.train as training  # noqa: E402
-from leanpose import geometry  # noqa: E402
+from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
+
+from leanpose import geometry, run_state  # noqa: E402
 from leanpose.checkpoints import read_state  # noqa: E402
 from leanpose.cli import main  # noqa: E402
 from leanpose.data.coco_style import read_samples  # noqa: E402
@@ -38,7 +40,7 @@ from leanpose.pose_training import PoseTraining  # noqa: E402
 from leanpose.predict import Predictor, network_images  # noqa: E402
 from leanpose.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.runtime import load_engine  # noqa: E402
-from leanpose.train import _moving_average, train, train_recipe  # noqa: E402
+from leanpose.train import _moving_average, _precision, train, train_recipe  # noqa: E402
 from leanpose.weights import Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -72,6 +74,7 @@ def recipe_file(people: MakePeople, tmp_path: Path) -> Path:
         "ema_decay": 0.5,
         "flip_test": False,
         "accelerator": "cpu",
+        "precision": "32-true",
     }
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(values))
@@ -114,7 +117,7 @@ def test_it_learns_eight_pictures(
     assert record.metrics["AP (people.json, annotated boxes)"] > 0.5
     output = capfd.readouterr()
     assert re.fullmatch(
-        r"stage0: lpn50 at 64x48, 8 persons, 5 epochs of 8 steps on cpu\n"
+        r"stage0: lpn50 at 64x48, 8 persons, 5 epochs of 8 steps, 32-true, on cpu\n"
         r"epoch 5/5  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
         output.out,
     )
@@ -169,7 +172,7 @@ def test_bottom_up_it_learns_two_pictures(
     assert record.metrics["AP50 (people.json, whole pictures)"] > 0.4
     output = capfd.readouterr()
     assert re.fullmatch(
-        r"stage0: litepose_xs at 64x64, 2 pictures, 1 epochs of 150 steps on cpu\n"
+        r"stage0: litepose_xs at 64x64, 2 pictures, 1 epochs of 150 steps, 32-true, on cpu\n"
         r"epoch 1/1  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
         output.out,
     )
@@ -245,7 +248,7 @@ def test_a_resumed_run_is_an_unbroken_one(
 
 def test_a_resumed_run_knows_its_best_figure(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = iter([0.5, 0.1])
-    monkeypatch.setattr(training, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
+    monkeypatch.setattr(run_state, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
     best = train(make_recipe("epochs=1")).read_bytes()
     assert train(make_recipe("epochs=2"), resume=True).read_bytes() == best
     assert next(figures, None) is None
@@ -284,7 +287,7 @@ def test_each_stage_starts_from_the_best_of_the_one_before(
         starts.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
         make(self, recipe, network, *others)
 
-    monkeypatch.setattr(training, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
+    monkeypatch.setattr(run_state, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
     monkeypatch.setattr(PoseTraining, "__init__", spy)
     best = train(make_recipe("stages=2", "learning_rate=0.01"))
     first, second = (tmp_path / "run" / name / "best.safetensors" for name in ("stage0", "stage1"))
@@ -319,7 +322,7 @@ def test_two_processes_give_the_weights_of_one(recipe_file: Path, make_recipe: M
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert output.count("epoch 1/1") == 1  # one process speaks
-    assert "8 persons, 1 epochs of 2 steps on cpu (2 processes)" in output
+    assert "8 persons, 1 epochs of 2 steps, 32-true, on cpu (2 processes)" in output
     one, two = (checkpoint(tmp_path / name / "stage0")["state_dict"] for name in ("one", "two"))
     torch.manual_seed(0)
     moved = one["network.final_layer.weight"] - create_model("lpn50").state_dict()["final_layer.weight"]
@@ -373,6 +376,118 @@ def test_a_run_is_not_overwritten(recipe_file: Path, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "stage0" / "last.ckpt").read_bytes() == before
     train_recipe(str(recipe_file), "epochs=2", "resume=True")
     assert checkpoint(tmp_path / "run" / "stage0")["global_step"] == 4
+
+
+def test_a_run_without_an_end_decays_aside_and_goes_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Its state after two epochs gives weights in a folder of their own, and then goes on as if nothing had been."""
+    wsd = ("schedule=wsd", "learning_rate=0.003", "ema_decay=0.8")
+    train(make_recipe(*wsd, "epochs=3", f"out={tmp_path / 'whole'}"))
+    train(make_recipe(*wsd, "epochs=2"))
+    run = tmp_path / "run"
+    state = (run / "stage0" / "last.ckpt").read_bytes()
+    best = train(make_recipe(*wsd, "epochs=null", "decay_epochs=2"), resume=True)
+    assert best.read_bytes() == (run / "decay2" / "best.safetensors").read_bytes()
+    assert checkpoint(run / "decay2")["epoch"] + 1 == 4
+    assert checkpoint(run / "decay2")["lr_schedulers"][0]["_last_lr"] == [0.0, 0.0]
+    assert "4 epochs" in Weights.from_metadata(read_state(best)[1], "best").recipe
+    assert (run / "stage0" / "last.ckpt").read_bytes() == state
+    train(make_recipe(*wsd, "epochs=3"), resume=True)
+    one, other = (checkpoint(folder / "stage0")["state_dict"] for folder in (tmp_path / "whole", run))
+    assert_equal_states(one, other)
+
+
+def test_training_without_an_end_goes_on_until_ctrl_c(recipe_file: Path, tmp_path: Path) -> None:
+    changes = ("schedule=wsd", "epochs=null", "validate_every=1")
+    process = run_command("-m", "leanpose", "train", str(recipe_file), *changes)
+    assert process.stdout is not None
+    assert "8 persons, endless epochs of 2 steps" in process.stdout.readline()
+    assert [process.stdout.readline()[:8] for _ in range(3)] == ["epoch 1 ", "epoch 2 ", "epoch 3 "]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors[:18]) == (130, "leanpose: stopped;")
+    assert (tmp_path / "run" / "stage0" / "last.safetensors").is_file()
+
+
+def test_a_run_that_is_killed_while_it_writes_its_state_keeps_the_one_before(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(make_recipe("epochs=1"))
+    before = (tmp_path / "run" / "stage0" / "last.ckpt").read_bytes()
+
+    def half(self: object, state: object, path: Path, *others: object) -> None:
+        path.write_bytes(before[: len(before) // 2])
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(TorchCheckpointIO, "save_checkpoint", half)
+        train(make_recipe("epochs=2"), resume=True)
+    assert (tmp_path / "run" / "stage0" / "last.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("model=lpn101",), "has model: lpn50, not lpn101; go on with its own recipe, or begin a new run"),
+        (("optimizer=sgd",), "has optimizer: adamw, not sgd"),
+        (("augmentation.flip=0.1",), "has augmentation: "),
+        (("out=elsewhere",), "There is no run in elsewhere to go on with; check out, or leave resume=true out"),
+        (("schedule=wsd",), "has schedule: cosine, not wsd"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_recipe_only(
+    changes: tuple[str, ...], message: str, make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(make_recipe("epochs=1"))
+    before = (tmp_path / "run" / "recipe.yaml").read_bytes()
+    with pytest.raises(InputError, match=message):
+        train(make_recipe("epochs=2", *changes), resume=True)
+    assert (tmp_path / "run" / "recipe.yaml").read_bytes() == before
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_damaged_state_is_named(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe("epochs=1"))
+    state, recipe = tmp_path / "run" / "stage0" / "last.ckpt", (tmp_path / "run" / "recipe.yaml").read_bytes()
+    whole = state.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"no state", whole[:-100]):
+        state.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
+            train(make_recipe("epochs=2"), resume=True)
+    assert (tmp_path / "run" / "recipe.yaml").read_bytes() == recipe
+
+
+def test_a_run_without_a_state_cannot_decay(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recipe = make_recipe("schedule=wsd", "epochs=null", "decay_epochs=1")
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe)))))
+    with pytest.raises(InputError, match="has no state to decay from"):
+        train(recipe, resume=True)
+
+
+def test_a_loss_that_is_no_number_is_named_at_once(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finite number any more in epoch 1: lower learning_rate, now 1e"):
+        train(make_recipe("learning_rate=1e30", "optimizer=sgd", "epochs=2"))
+    assert not list((tmp_path / "run").glob("stage0/*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("able", "accelerator", "wanted"),
+    [
+        ({"avx512_bf16": True, "avx2": True}, "cpu", "bf16-mixed"),
+        ({"amx_bf16": True, "avx512_bf16": False}, "auto", "bf16-mixed"),
+        ({"avx512_bf16": False, "avx2": True, "avx_ne_convert": True}, "cpu", "32-true"),
+        ({}, "auto", "32-true"),
+        ({"avx512_bf16": True}, "mps", "32-true"),
+    ],
+)
+def test_precision_auto_is_bf16_where_the_processor_multiplies_it(
+    able: dict[str, bool], accelerator: str, wanted: str, make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert _precision(make_recipe("precision=auto", f"accelerator={accelerator}")) == wanted
+    assert _precision(make_recipe("precision=16-mixed", f"accelerator={accelerator}")) == "16-mixed"
 
 
 @pytest.mark.parametrize(
@@ -480,6 +595,15 @@ def test_cosine_schedule(make_recipe: MakeRecipe) -> None:
     assert found[50] == pytest.approx(0.5)
     assert found[99] == pytest.approx(0, abs=1e-3)
     assert all(a >= b for a, b in pairwise(found[4:]))
+
+
+def test_wsd_schedule(make_recipe: MakeRecipe) -> None:
+    found = factors(make_recipe("schedule=wsd", "epochs=10", "decay_epochs=2", "warmup_steps=4"), 100)
+    assert found[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert set(found[4:81]) == {1.0}
+    assert found[81:] == pytest.approx([(100 - step) / 20 for step in range(81, 100)])
+    endless = PoseTraining(make_recipe("schedule=wsd", "epochs=null"), torch.nn.Conv2d(3, 17, 1), None)
+    assert endless.learning_rate_factor(10**9) == 1.0
 
 
 def test_step_schedule(make_recipe: MakeRecipe) -> None:

@@ -437,3 +437,18 @@ def test_real_scenes_hold_the_persons_that_real_samples_are() -> None:
     assert len({scene.image_path for scene in pictures}) == len(pictures) <= 280
     assert len(around) == len(samples)  # a view each
     assert sum(int((scene.visibility > 0).any(axis=1).sum()) for scene in pictures) == len(samples)
+
+
+def test_keypoint_weights_are_carried_by_name(tmp_path: Path) -> None:
+    wanted = KeypointSet("other", ("tail", "fin", "head"), (), "test")
+    changes = {"keypoints": [12, 25, 2, 14, 25, 2], "keypoint_weights": [0.25, 0.5]}
+    (sample,) = read_samples(written(tmp_path, content(**changes)), "images", wanted)
+    assert sample.keypoint_weights.tolist() == [0.5, 0, 0.25]
+    (sample,) = read_samples(written(tmp_path, content()), "images")
+    assert sample.keypoint_weights.tolist() == [1, 0]  # without the key every labelled one counts in full
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.5, 0], [-0.1, 0], ["one", 1], None, 0.5])
+def test_keypoint_weights_that_are_none(tmp_path: Path, weights: object) -> None:
+    with pytest.raises(InputError, match="annotation 0: 'keypoint_weights' must"):
+        read_samples(written(tmp_path, content(keypoint_weights=weights)), "images")
