@@ -175,7 +175,7 @@ def main() -> None:
             for name, values in times.items()
         ]
         ratio = statistics.median(times["plain"]) / statistics.median(times["leanpose"])
-        found = len(codec.decode(heatmaps, tags)[2])
+        found = len(codec.decode_maps(heatmaps, tags)[2])
         print(f"{num_people:>2} people drawn, {found} found, the same by both: {', '.join(texts)}, ratio {ratio:.1f}")
 
 

@@ -55,8 +55,8 @@ def main() -> None:
             "picture to input": lambda: picture_image(picture, weights),  # noqa: B023
             "network": lambda: engine(image),  # noqa: B023
             "both scales to one": lambda: merge_scales(outputs),  # noqa: B023
-            "grouping": lambda: codec.decode(heatmaps, tags),  # noqa: B023
-            "grouping at full size": lambda: codec.decode(*large),  # noqa: B023
+            "grouping": lambda: codec.decode_maps(heatmaps, tags),  # noqa: B023
+            "grouping at full size": lambda: codec.decode_maps(*large),  # noqa: B023
         }
         times: dict[str, list[float]] = {name: [] for name in steps}
         for run in range(options.runs + 3):

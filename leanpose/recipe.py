@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +12,16 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from leanpose.codecs import CODECS
 from leanpose.data.augment import Augmentation
 from leanpose.data.coco_style import Views
 from leanpose.data.loader import DataSource
 from leanpose.errors import InputError, suggest
 from leanpose.geometry import Convention, Size
 from leanpose.keypoint_sets import get_keypoint_set
-from leanpose.weights import Weights
+from leanpose.weights import Measurement, Task, Weights
+
+FINDER_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class Recipe:
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}.")
         self._check_schedule()
-        if self.views is not None and self.codec != "associative_embedding":
+        if self.views is not None and self.task != "bottom_up":
             raise InputError(f"Views of '{self.views}' need the codec associative_embedding, not '{self.codec}'.")
         if self.views is not None and self.convention != "classic":
             raise InputError(f"Views of '{self.views}' need the convention classic, not '{self.convention}'.")
@@ -161,8 +164,8 @@ class Recipe:
             )
         if self.views is not None and self.teacher is not None:
             raise InputError("A teacher shows the keypoints of one person a crop: leave it out, or leave views out.")
-        if self.views is None and self.codec == "associative_embedding":
-            raise InputError("The codec associative_embedding learns all persons in view: give views, such as persons.")
+        if self.views is None and self.task != "top_down":
+            raise InputError(f"The codec {self.codec} learns all persons in view: give views, such as persons.")
 
     def _check_schedule(self) -> None:
         if self.schedule == "step" and not self.milestones:
@@ -173,6 +176,13 @@ class Recipe:
             raise InputError("Training without an end has one stage: leave stages out, or give epochs.")
         if self.epochs is not None and self.decay_epochs > self.epochs:
             raise InputError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}.")
+
+    @property
+    def task(self) -> Task:
+        """What the codec finds."""
+        if self.codec not in CODECS:
+            raise InputError(f"There is no codec '{self.codec}'.{suggest(self.codec, CODECS)}")
+        return CODECS[self.codec].task
 
     @property
     def training_size(self) -> Size:
@@ -191,24 +201,27 @@ class Recipe:
         root = Path(self.data_root)
         return DataSource(str(root / source.annotations), str(root / source.images), source.share)
 
-    def weights(self, metrics: Mapping[str, float] | None = None) -> Weights:
+    def weights(self, metrics: Sequence[Measurement] = ()) -> Weights:
         """Return the record of what this recipe trains."""
         height, width = self.input_size
+        has_boxes = self.model_options.get("person_head", False)
         return Weights(
             name=f"{self.model}.{self.keypoint_set}_{height}x{width}",
             model=self.model,
             input_size=self.input_size,
             keypoint_set=get_keypoint_set(self.keypoint_set),
+            task=self.task,
             padding=self.padding,
             convention=self.convention,
             codec=self.codec,
             codec_options=self.codec_options,
+            **({"box_codec": "center_box", "box_scales": FINDER_SCALES} if has_boxes else {}),
             flip_shift=self.convention == "classic" and self.views is None,
             model_options=self.model_options,
             licence=self.licence,
             data=self.data,
             recipe=f"leanpose train, seed {self.seed}, {self.epochs or 'endless'} epochs, {self.stages} stages",
-            metrics=metrics or {},
+            metrics=tuple(metrics),
             note=self.note,
         )
 

@@ -14,14 +14,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from leanpose.errors import WeightsError, suggest
 from leanpose.geometry import CONVENTIONS, Convention
 from leanpose.keypoint_sets import COCO, KeypointSet
+from leanpose.metadata import read_metadata
 
 METADATA_KEY = "leanpose"
-FORMAT = 1
+FORMAT = 2
+Task = Literal["top_down", "bottom_up", "detection"]
 SUFFIXES = (".onnx", ".safetensors")
 INT8 = "_int8"  # end of the names of int8 weights
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
@@ -74,6 +76,33 @@ FURTHER: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """One measured figure.
+
+    Attributes:
+        metric: for example "AP", "PCKh@0.5".
+        value: 0 to 1; -1 where the data has no such person.
+        data: name of the annotation file.
+        boxes: where the persons' boxes came from: "annotated", "found", "detected", or "none" for a network that was
+            given whole pictures.
+        flip_test: whether the mirrored input was averaged in.
+        input_size: (height, width) of the network input in pixels; None: not noted.
+    """
+
+    metric: str
+    value: float
+    data: str
+    boxes: str
+    flip_test: bool
+    input_size: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        figure = f"{100 * self.value:.1f}" if self.value >= 0 else "-"
+        seen = "whole pictures" if self.boxes == "none" else f"{self.boxes} boxes"
+        return f"{self.metric} {figure} ({self.data}, {seen}, {'' if self.flip_test else 'no '}flip test)"
+
+
+@dataclass(frozen=True)
 class Weights:
     """What belongs to one file of weights besides the numbers.
 
@@ -82,18 +111,23 @@ class Weights:
         model: a name of leanpose.models, for example "lpn50".
         input_size: (height, width) of the network input in pixels.
         keypoint_set: names, edges and sigmas of the K keypoints.
+        task: what is found: "top_down", the keypoints of one person per input; "bottom_up", all persons of a picture;
+            "detection", their boxes.
         mean, std: three numbers each, on pixel values 0..255, in the order of `channel_order`.
         channel_order: "rgb", or "bgr" for networks trained on OpenCV's order.
         padding: factor on the person box before cropping.
         convention: how boxes, inputs and heat maps align, see leanpose.geometry.
         codec, codec_options: a name of leanpose.codecs and its parameters.
+        box_codec, box_codec_options: of a bottom-up network, the codec of its outputs that propose boxes for a top-down
+            network; None: the boxes are those around its poses.
+        box_scales: sizes of the picture at which boxes are looked for, as factors on the input size.
         flip_shift: in the flip test, move the mirrored heat map by one pixel (classic convention only).
         bias: picture pixels that keypoints lie too far to the right and down; taken off by prediction in boxes.
         model_options: constructor arguments of the network that differ from the defaults.
         licence: of the weights.
         data: what they were trained on, in words.
         recipe: file or words that say how.
-        metrics: measured figures, each under a key that says on what.
+        metrics: measured figures.
         note: what a user must know; for example that the network is a reconstruction.
     """
 
@@ -101,6 +135,7 @@ class Weights:
     model: str
     input_size: tuple[int, int]
     keypoint_set: KeypointSet = COCO
+    task: Task = "top_down"
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     channel_order: Literal["rgb", "bgr"] = "rgb"
@@ -108,13 +143,16 @@ class Weights:
     convention: Convention = "udp"
     codec: str = "udp"
     codec_options: Mapping[str, Any] = field(default_factory=dict)
+    box_codec: str | None = None
+    box_codec_options: Mapping[str, Any] = field(default_factory=dict)
+    box_scales: tuple[float, ...] = (1.0,)
     flip_shift: bool = False
     bias: float = 0.0
     model_options: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     data: str = ""
     recipe: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: tuple[Measurement, ...] = ()
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -122,6 +160,8 @@ class Weights:
             raise WeightsError(f"input_size must be (height, width) in pixels, not {self.input_size}.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise WeightsError("mean and std must hold three numbers each, std above 0.")
+        if self.task not in get_args(Task):
+            raise WeightsError(f"task must be one of {get_args(Task)}, not '{self.task}'.")
         if self.channel_order not in ("rgb", "bgr"):
             raise WeightsError(f"channel_order must be 'rgb' or 'bgr', not '{self.channel_order}'.")
         if self.convention not in CONVENTIONS:
@@ -133,6 +173,7 @@ class Weights:
         """Return the record as the one metadata entry that files carry."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["keypoint_set"] = self.keypoint_set.to_dict()
+        values["metrics"] = [dataclasses.asdict(measurement) for measurement in self.metrics]
         return {METADATA_KEY: json.dumps({"format": FORMAT} | values, default=dict)}
 
     @staticmethod
@@ -150,16 +191,46 @@ class Weights:
             )
         try:
             values = dict(json.loads(metadata[METADATA_KEY]))
-            newer = values.pop("format") != FORMAT
+            written_as = values.pop("format")
+            newer = written_as not in (1, FORMAT)
+            if written_as == 1:
+                values |= _newer_keys(values)
             if not newer:
                 values["keypoint_set"] = KeypointSet.from_dict(values["keypoint_set"])
-                for key in ("input_size", "mean", "std"):
+                for key in ("input_size", "mean", "std", "box_scales"):
                     values[key] = tuple(values[key])
+                values["metrics"] = tuple(Measurement(**entry) for entry in values["metrics"])
                 return Weights(**values)
         except (KeyError, TypeError, ValueError) as error:  # WeightsError and InputError are ValueErrors
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise WeightsError(f"The leanpose record of {where} is damaged ({reason}); write the file again.") from None
         raise WeightsError(f"{where} was written by a newer leanpose: pip install -U leanpose.")
+
+
+def _newer_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record of format 1 leaves to its codec, its network and the words of its metrics."""
+    task = "bottom_up" if values.get("codec") == "associative_embedding" else "top_down"
+    box_keys: dict[str, Any] = {"box_codec": None, "box_scales": (1.0,)}
+    if values.get("model_options", {}).get("person_head"):
+        box_keys = {"box_codec": "center_box", "box_scales": (1.0, 0.5)}
+    metrics = []
+    for words, value in values.get("metrics", {}).items():  # "AP (val.json, annotated boxes, flip test)"
+        metric, _, rest = words.rstrip(")").partition(" (")
+        data, seen, *test = [*rest.split(", "), ""]
+        boxes = "none" if seen == "whole pictures" else seen.removesuffix(" boxes")
+        entry = Measurement(metric, value, data, boxes, "flip test" in test, tuple(values["input_size"]))
+        metrics.append(dataclasses.asdict(entry))
+    return {"task": task, "metrics": metrics, **box_keys}
+
+
+def read_record(path: str | Path) -> Weights:
+    """Read the record of a .onnx or .safetensors file without loading its network.
+
+    Raises:
+        WeightsError: there is no such file, or it has no usable record.
+    """
+    path = Path(path)
+    return Weights.from_metadata(read_metadata(path), path.name)
 
 
 def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path:

@@ -82,12 +82,12 @@ def test_official_matrices(
 def test_official_picture_coordinates(golden: dict[str, np.ndarray], codec: Codec, name: str) -> None:
     keep = np.ones((3, 17), dtype=bool)
     keep[2, KNIFE_EDGES] = name != "soft160_quarter"
-    found = to_picture(codec.decode(golden["heatmaps"])[0], golden)
+    found = to_picture(codec.decode_maps(golden["heatmaps"])[0], golden)
     np.testing.assert_allclose(found[keep], golden[f"{name}.preds_image"][keep], rtol=0, atol=1e-3)
 
 
 def test_official_chain_after_the_network(golden: dict[str, np.ndarray]) -> None:
-    keypoints, _ = BetaSoftArgmax().decode(golden["flip.fused_shift"])
+    keypoints, _ = BetaSoftArgmax().decode_maps(golden["flip.fused_shift"])
     wanted = golden["flip.fused_shift.soft160_quarter.preds_image"]
     np.testing.assert_allclose(to_picture(keypoints, golden), wanted, rtol=0, atol=1e-3)
 

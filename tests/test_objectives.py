@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("jsonargparse")
 
-from leanpose.codecs import create_codec  # noqa: E402
+from leanpose.codecs import check_outputs, create_codec  # noqa: E402
 from leanpose.codecs.associative_embedding import AssociativeEmbedding  # noqa: E402
 from leanpose.codecs.center_box import CenterBox  # noqa: E402
 from leanpose.data.augment import NO_AUGMENTATION, NOISE, Augmentation, augment  # noqa: E402
@@ -101,14 +101,14 @@ def perfect_outputs(annotations: Batch) -> dict[str, torch.Tensor]:
     outputs = {}
     for name, size in (("heatmaps_4", SMALL), ("heatmaps_2", LARGE)):
         points = on_maps(annotations["keypoints"], size)
-        outputs[name], indices, valid = codec.encode(points, annotations["visibility"], size)
+        outputs[name], indices, valid = codec.encode_maps(points, annotations["visibility"], size)
         if name == "heatmaps_4":
             tags = torch.zeros(2, 17, SMALL[0] * SMALL[1])
             for b, p, k in valid.nonzero().tolist():
                 tags[b, k, indices[b, p, k]] = 20.0 * p
             outputs["tags"] = tags.view(2, 17, *SMALL)
     boxes = on_maps(annotations["boxes_xyxy"].unflatten(2, (2, 2)), SMALL).flatten(2)
-    centers, distances, _ = person_codec.encode(boxes, boxes.isfinite().all(2), SMALL)
+    centers, distances, _ = person_codec.encode_maps(boxes, boxes.isfinite().all(2), SMALL)
     outputs["centers"] = torch.where(centers == 1, 30.0, -30.0)
     outputs["box_logs"] = distances.log()
     return outputs
@@ -121,14 +121,14 @@ def shrunk(region: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
 
 def test_the_recipe_chooses_the_objective() -> None:
     network = torch.nn.Identity()
-    assert isinstance(create_objective(make_recipe(), network), BottomUp)
-    assert isinstance(create_objective(make_recipe(views="pictures"), network), BottomUp)
-    assert isinstance(create_objective(top_down_recipe(), network), TopDown)
+    assert isinstance(create_objective(make_recipe(), {}), BottomUp)
+    assert isinstance(create_objective(make_recipe(views="pictures"), {}), BottomUp)
+    assert isinstance(create_objective(top_down_recipe(), {}), TopDown)
 
 
 def test_plain_views_are_the_middle_of_the_crops() -> None:
     batch = make_batch(known=BOX_KNOWN)
-    images, annotations = BottomUp(make_recipe()).views(batch)
+    images, annotations = create_objective(make_recipe(), {}).views(batch)
     middle = batch["crops"][:, MARGIN:-MARGIN, MARGIN:-MARGIN].permute(0, 3, 1, 2).float()
     torch.testing.assert_close(images, middle[:, :3], rtol=0, atol=0.02)
     torch.testing.assert_close(annotations["known"], middle[:, 3:], rtol=0, atol=0.02)
@@ -140,9 +140,9 @@ def test_plain_views_are_the_middle_of_the_crops() -> None:
 
 def test_mirrored_views_change_sides() -> None:
     batch = make_batch(known=NOTHING_KNOWN)
-    plain_images, plain = BottomUp(make_recipe()).views(batch)
+    plain_images, plain = create_objective(make_recipe(), {}).views(batch)
     flip = Augmentation(flip=1, scale=0, rotation=0)
-    images, annotations = BottomUp(make_recipe(augmentation=flip)).views(batch)
+    images, annotations = create_objective(make_recipe(augmentation=flip), {}).views(batch)
     for found, expected in ((images, plain_images), (annotations["known"], plain["known"])):
         torch.testing.assert_close(found[..., 1:], expected[..., 1:].flip(3), rtol=0, atol=0.05)  # the mirror is at W/2
     close = {"rtol": 0, "atol": 1e-4, "equal_nan": True}
@@ -156,16 +156,16 @@ def test_mirrored_views_change_sides() -> None:
 
 def test_views_have_the_size_that_training_shows() -> None:
     recipe = make_recipe(input_size=(256, 256), view_size=(SIDE, SIDE))
-    images, annotations = BottomUp(recipe).views(make_batch())
+    images, annotations = create_objective(recipe, {}).views(make_batch())
     assert images.shape == (2, 3, SIDE, SIDE)
     assert annotations["known"].shape == (2, 1, SIDE, SIDE)
-    losses = BottomUp(recipe).losses(perfect_outputs(annotations), annotations)  # at the scale of the view
+    losses = create_objective(recipe, {}).losses(perfect_outputs(annotations), annotations)  # at the scale of the view
     assert losses["heatmaps"].item() == 0
 
 
 @pytest.mark.parametrize("foreground_weight", [0.0, 8.0])
 def test_a_network_that_gives_the_targets_has_no_loss(foreground_weight: float) -> None:
-    objective = BottomUp(make_recipe(foreground_weight=foreground_weight))
+    objective = create_objective(make_recipe(foreground_weight=foreground_weight), {})
     _, annotations = objective.views(make_batch(known=BOX_KNOWN))
     losses = objective.losses(perfect_outputs(annotations), annotations)
     assert list(losses) == ["heatmaps", "push", "pull", "centers", "boxes"]
@@ -178,7 +178,7 @@ def imperfect(maps: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["heatmaps_2", "heatmaps_4", "tags", "centers", "box_logs"])
 def test_every_output_counts(name: str) -> None:
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     _, annotations = objective.views(make_batch())
     outputs = perfect_outputs(annotations)
     outputs[name] = imperfect(outputs[name])
@@ -199,7 +199,7 @@ def noisy(maps: torch.Tensor, region: tuple[slice, slice]) -> torch.Tensor:
 
 @pytest.mark.parametrize("known", [NOTHING_KNOWN, BOX_KNOWN, ALL_KNOWN])
 def test_what_is_not_known_carries_no_loss(known: int) -> None:
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     _, annotations = objective.views(make_batch(known))
     generator = torch.Generator().manual_seed(3)
     outputs = {
@@ -229,7 +229,7 @@ def test_what_is_not_known_carries_no_loss(known: int) -> None:
 
 
 def test_maps_of_either_scale_are_masked() -> None:
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     _, annotations = objective.views(make_batch(BOX_KNOWN))
     perfect = perfect_outputs(annotations)
     for name, stride in (("heatmaps_2", 2), ("heatmaps_4", 4)):
@@ -243,7 +243,7 @@ def test_maps_of_either_scale_are_masked() -> None:
 def test_what_lies_outside_the_picture_carries_no_loss() -> None:
     batch = make_batch()
     batch["crops"][:, :, : MARGIN + 8] = 0  # the picture begins at the view's 8th column
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     _, annotations = objective.views(batch)
     perfect = perfect_outputs(annotations)
     before = objective.losses(perfect, annotations)
@@ -257,7 +257,7 @@ def test_what_lies_outside_the_picture_carries_no_loss() -> None:
 
 
 def test_a_person_without_keypoints_counts_as_a_box_alone() -> None:
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     batch = make_batch(known=BOX_KNOWN)
     _, annotations = objective.views(batch)
     outputs = perfect_outputs(annotations)
@@ -280,7 +280,7 @@ def test_a_person_without_keypoints_counts_as_a_box_alone() -> None:
 
 def test_persons_that_are_not_there_change_nothing() -> None:
     """Fewer places for persons, with none of them lost, give the same losses."""
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     batch = make_batch()
     alone = {name: values[1:] for name, values in batch.items()}
     narrow = alone | {name: alone[name][:, :1] for name in ("keypoints", "visibility", "boxes_xyxy")}
@@ -292,7 +292,7 @@ def test_persons_that_are_not_there_change_nothing() -> None:
 
 
 def test_views_without_anybody_have_finite_losses() -> None:
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     batch = make_batch()
     for name in ("keypoints", "boxes_xyxy"):
         batch[name] = torch.full_like(batch[name], torch.nan)
@@ -307,7 +307,7 @@ def test_views_without_anybody_have_finite_losses() -> None:
 
 def test_gradients_reach_all_outputs_and_parameters() -> None:
     torch.manual_seed(0)
-    objective = BottomUp(make_recipe(foreground_weight=2.0))
+    objective = create_objective(make_recipe(foreground_weight=2.0), {})
     images, annotations = objective.views(make_batch(BOX_KNOWN))
     network = create_model("litepose_xs", person_head=True)
     outputs = network((images - 127) / 60)
@@ -321,7 +321,7 @@ def test_gradients_reach_all_outputs_and_parameters() -> None:
 
 
 def test_huge_boxes_stay_finite() -> None:
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     _, annotations = objective.views(make_batch())
     outputs = perfect_outputs(annotations)
     outputs["box_logs"] = torch.full_like(outputs["box_logs"], 200.0).requires_grad_()
@@ -332,7 +332,7 @@ def test_huge_boxes_stay_finite() -> None:
 
 
 def test_a_network_without_the_person_head_learns_the_rest() -> None:
-    objective = BottomUp(make_recipe())
+    objective = create_objective(make_recipe(), {})
     _, annotations = objective.views(make_batch())
     outputs = {name: maps for name, maps in perfect_outputs(annotations).items() if name not in ("centers", "box_logs")}
     objective.check(outputs)
@@ -340,10 +340,10 @@ def test_a_network_without_the_person_head_learns_the_rest() -> None:
 
 
 def test_loss_weights_multiply() -> None:
-    _, annotations = BottomUp(make_recipe()).views(make_batch())
+    _, annotations = create_objective(make_recipe(), {}).views(make_batch())
     outputs = {name: imperfect(maps) for name, maps in perfect_outputs(annotations).items()}
-    usual = BottomUp(make_recipe()).losses(outputs, annotations)
-    other = BottomUp(make_recipe(loss_weights={"pull": 1.0, "boxes": 0.0})).losses(outputs, annotations)
+    usual = create_objective(make_recipe(), {}).losses(outputs, annotations)
+    other = create_objective(make_recipe(loss_weights={"pull": 1.0, "boxes": 0.0}), {}).losses(outputs, annotations)
     assert usual.keys() == other.keys() == BOTTOM_UP_WEIGHTS.keys()
     for name, value in usual.items():
         assert value > 0
@@ -354,8 +354,8 @@ def test_loss_weights_multiply() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"pul": 1.0}, "litepose_xs has no loss 'pul'. Did you mean 'pull'?"),
-        ({"oks": 1.0}, "litepose_xs has no loss 'oks'. Known: boxes, centers, heatmaps, pull, push."),
+        ({"pul": 1.0}, "there is no loss 'pul'. Did you mean 'pull'?"),
+        ({"oks": 1.0}, "there is no loss 'oks'. Known: boxes, centers, heatmaps, pull, push."),
         ({"push": -1.0}, "loss_weights.push must be at least 0, not -1.0"),
         ({"push": float("nan")}, "loss_weights.push must be at least 0, not nan"),
     ],
@@ -363,7 +363,7 @@ def test_loss_weights_multiply() -> None:
 )
 def test_wrong_loss_weights_are_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        create_objective(make_recipe(loss_weights=weights), torch.nn.Identity())
+        create_objective(make_recipe(loss_weights=weights), {})
     assert message in str(caught.value)
 
 
@@ -371,19 +371,20 @@ def test_networks_of_the_other_kind_are_refused() -> None:
     images = torch.zeros(1, 3, 64, 64)
     lpn, litepose = (create_model(name).eval() for name in ("lpn50", "litepose_xs"))
     single, everybody = lpn(images), litepose(images)
-    bottom_up = create_objective(make_recipe(model="lpn50"), lpn)
-    top_down = create_objective(top_down_recipe(), litepose)
-    with pytest.raises(WeightsError, match="'lpn50' does not find people bottom-up: leave views out"):
-        bottom_up.check(single)
-    with pytest.raises(WeightsError, match="finds people bottom-up: use the codec associative_embedding"):
-        top_down.check(everybody)
-    bottom_up.check(everybody)
-    top_down.check(single)
+    bottom_up, top_down = (create_objective(recipe, {}).codec for recipe in (make_recipe(), top_down_recipe()))
+    with pytest.raises(
+        WeightsError, match=r"'lpn50' gives heatmaps, but the codec associative_embedding reads .*; its codec"
+    ):
+        check_outputs(bottom_up, single, "lpn50")
+    with pytest.raises(WeightsError, match="but the codec dark reads heatmaps; its codec can be associative_embedding"):
+        check_outputs(top_down, everybody, "litepose_xs")
+    check_outputs(bottom_up, everybody, "litepose_xs")
+    check_outputs(top_down, single, "lpn50")
 
 
 def test_a_teacher_counts_also_where_nothing_is_labelled() -> None:
     recipe = top_down_recipe(teacher="teacher.safetensors", loss_weights={"teacher": 0.5}, foreground_weight=2.0)
-    objective = TopDown(recipe, {})
+    objective = create_objective(recipe, {})
     size, generator = (16, 12), torch.Generator().manual_seed(0)
     heatmaps, taught = (torch.randn(2, 17, *size, generator=generator) for _ in range(2))
     annotations = {"keypoints": torch.full((2, 17, 2), 20.0), "weights": torch.zeros(2, 17), "teacher": taught}
@@ -392,8 +393,8 @@ def test_a_teacher_counts_also_where_nothing_is_labelled() -> None:
     expected = 0.5 * heatmap_mse(heatmaps, taught.clamp(min=0), torch.ones(2, 17), 2.0)
     assert losses["teacher"].item() == pytest.approx(expected.item())
     assert objective.losses({"heatmaps": taught.clamp(min=0)}, annotations)["teacher"] == 0
-    with pytest.raises(InputError, match="lpn50 has no loss 'teacher'"):
-        TopDown(top_down_recipe(loss_weights={"teacher": 1.0}), {})
+    with pytest.raises(InputError, match="there is no loss 'teacher'"):
+        create_objective(top_down_recipe(loss_weights={"teacher": 1.0}), {})
 
 
 @pytest.mark.parametrize("foreground_weight", [0.0, 3.0])
@@ -410,7 +411,7 @@ def test_top_down_is_augment_encode_and_mean_squared_error(convention: Conventio
         "weights": weights,
         "noise": random_noise(6),
     }
-    objective = TopDown(recipe, {})
+    objective = create_objective(recipe, {})
     images, annotations = objective.views(batch)
     expected_images, points, seen = augment(
         batch["crops"], keypoints, weights, batch["noise"], recipe.augmentation, (64, 48), COCO, convention
@@ -421,7 +422,7 @@ def test_top_down_is_augment_encode_and_mean_squared_error(convention: Conventio
 
     heatmaps = torch.from_numpy(random.uniform(-0.2, 1, (6, 17, 16, 12)).astype(np.float32)).requires_grad_()
     on_maps = input_to_heatmap(points, (64, 48), (16, 12), convention)
-    target, inside = create_codec("dark", sigma=1.5).encode(on_maps, seen, (16, 12))
+    target, inside = create_codec("dark", sigma=1.5).encode_maps(on_maps, seen, (16, 12))
     errors = (heatmaps - target).square() * (1 + foreground_weight * target) / 2
     expected = (errors.mean((2, 3)) * inside * seen).mean()
     losses = objective.losses({"heatmaps": heatmaps}, annotations)
@@ -440,9 +441,9 @@ def test_training_only_heatmaps_are_learned_beside_the_final_ones() -> None:
     final, first, arm = (torch.from_numpy(random.uniform(0, 1, (2, k, 16, 12))).requires_grad_() for k in (17, 17, 3))
     outputs = {"heatmaps": final, "heatmaps_first": first, "heatmaps_arm": arm}
     recipe = top_down_recipe(foreground_weight=2.0)
-    losses = TopDown(recipe, auxiliary).losses(outputs, annotations)
+    losses = create_objective(recipe, auxiliary).losses(outputs, annotations)
     points = input_to_heatmap(annotations["keypoints"], (64, 48), (16, 12), recipe.convention)
-    target, weights = create_codec("dark", sigma=1.5).encode(points, annotations["weights"], (16, 12))
+    target, weights = create_codec("dark", sigma=1.5).encode_maps(points, annotations["weights"], (16, 12))
     chosen = [9, 5, 7]
     assert losses.keys() == outputs.keys()
     for name, expected in {
@@ -454,9 +455,9 @@ def test_training_only_heatmaps_are_learned_beside_the_final_ones() -> None:
         assert expected > 0
 
     changed = top_down_recipe(foreground_weight=2.0, loss_weights={"heatmaps_first": 0.0, "heatmaps_arm": 0.5})
-    others = TopDown(changed, auxiliary).losses(outputs, annotations)
+    others = create_objective(changed, auxiliary).losses(outputs, annotations)
     assert others["heatmaps_first"] == 0
     torch.testing.assert_close(others["heatmaps_arm"], 2 * losses["heatmaps_arm"])
     assert others["heatmaps"] == losses["heatmaps"]
-    with pytest.raises(InputError, match="lpn50 has no loss 'heatmaps_last'"):
-        TopDown(top_down_recipe(loss_weights={"heatmaps_last": 1.0}), auxiliary)
+    with pytest.raises(InputError, match="there is no loss 'heatmaps_last'"):
+        create_objective(top_down_recipe(loss_weights={"heatmaps_last": 1.0}), auxiliary)

@@ -1,60 +1,53 @@
-"""Codecs: how keypoints are written into heat maps (encode, torch) and read from them (decode, NumPy).
+"""Codecs: how keypoints are written into the outputs of a network (torch) and read from them (NumPy).
 
-A codec is a frozen dataclass whose fields are its parameters. It works in heat-map pixels only, the centre of the
-top-left pixel being (0, 0) (AssociativeEmbedding says where it differs); geometry.py converts to and from input
-pixels. Decoding never imports torch.
+A codec is a frozen dataclass whose fields are its parameters. `decode` takes the outputs by name and returns input
+pixels; maps are drawn by `encode_maps` and read by `decode_maps`, in heat-map pixels, the centre of the top-left pixel
+being (0, 0) (AssociativeEmbedding says where it differs). Decoding never imports torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from leanpose.codecs.associative_embedding import AssociativeEmbedding
+from leanpose.codecs.base import BottomUpCodec, Codec, DetectionCodec, HeatmapCodec, TopDownCodec
+from leanpose.codecs.center_box import CenterBox
 from leanpose.codecs.dark import Dark
 from leanpose.codecs.flip import fuse_flip
 from leanpose.codecs.heatmap import Heatmap
 from leanpose.codecs.soft_argmax import BetaSoftArgmax
 from leanpose.codecs.udp import UDP
-from leanpose.errors import InputError, suggest
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
+from leanpose.errors import InputError, WeightsError, suggest
+from leanpose.weights import Weights
 
 __all__ = [
     "CODECS",
     "UDP",
     "AssociativeEmbedding",
     "BetaSoftArgmax",
+    "BottomUpCodec",
+    "CenterBox",
     "Codec",
     "Dark",
+    "DetectionCodec",
     "Heatmap",
+    "HeatmapCodec",
+    "TopDownCodec",
+    "check_outputs",
+    "codec_of",
     "create_codec",
     "fuse_flip",
 ]
 
-
-class Codec(Protocol):
-    """What every codec of one person a map can do; the classes describe their own formulas and sources."""
-
-    def encode(
-        self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, K, 2) heat-map pixels, (B, K) 0/1/2, (H, W) -> heatmaps (B, K, H, W), weights (B, K)."""
-        ...
-
-    def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, K, H, W) -> keypoints (N, K, 2) in heat-map pixels, scores (N, K), float32."""
-        ...
-
-
-CODECS: dict[str, type[Any]] = {
+CODECS: dict[str, type[Codec]] = {
     "heatmap": Heatmap,
     "udp": UDP,
     "dark": Dark,
     "beta_soft_argmax": BetaSoftArgmax,
-    "associative_embedding": AssociativeEmbedding,  # of all people in a picture; the others are a Codec
+    "associative_embedding": AssociativeEmbedding,
+    "center_box": CenterBox,
 }
 
 
@@ -72,3 +65,38 @@ def create_codec(name: str, **parameters: Any) -> Any:
         if parameter not in known:
             raise InputError(f"Codec '{name}' has no parameter '{parameter}'.{suggest(parameter, known)}")
     return codec(**parameters)
+
+
+def check_outputs(codec: Codec, outputs: Iterable[str], model: str) -> None:
+    """Raise WeightsError where a network does not give what a codec reads.
+
+    Args:
+        outputs: the names of what it gives.
+        model: its name, for the message.
+    """
+    given = list(outputs)
+    if not set(codec.output_names) <= set(given):
+        name = next(name for name, kind in CODECS.items() if type(codec) is kind)
+        fitting = [other for other, kind in CODECS.items() if set(kind.output_names) <= set(given)]
+        raise WeightsError(
+            f"'{model}' gives {', '.join(given)}, but the codec {name} reads {', '.join(codec.output_names)}; its "
+            f"codec can be {', '.join(fitting) or 'none of ours'}."
+        )
+
+
+def codec_of(weights: Weights) -> Any:
+    """Return the codec of a record: with its options, pixel convention and flip shift.
+
+    Raises:
+        InputError: as `create_codec`.
+        WeightsError: the codec is for another task than the record.
+    """
+    of_record = {"convention": weights.convention, "flip_shift": weights.flip_shift}
+    known = signature(CODECS[weights.codec]).parameters if weights.codec in CODECS else {}
+    taken = {name: value for name, value in of_record.items() if name in known}
+    codec = create_codec(weights.codec, **taken | dict(weights.codec_options))
+    if codec.task != weights.task:
+        raise WeightsError(
+            f"{weights.name} has the task {weights.task}, but its codec {weights.codec} is for {codec.task}."
+        )
+    return codec

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
 
+from leanpose.codecs.base import Outputs
 from leanpose.codecs.heatmap import check_positive
 from leanpose.errors import InputError
+from leanpose.geometry import Convention, Size, heatmap_to_input
+from leanpose.weights import Task
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +36,7 @@ SHORTLIST = 0.02  # refine looks at the pixels not below this first; changes the
 class AssociativeEmbedding:
     """Gaussians of all people in one map for each keypoint; decoded by peaks, tags and an assignment.
 
-    Unlike the other codecs it reads whole pictures, and places follow the published parser: decode adds half a
+    Unlike the other codecs it reads whole pictures, and places follow the published parser: decode_maps adds half a
     pixel, so that (0, 0) is the top left corner of the top left pixel and a map of width W ends at x = W. Only
     with adjust off do the keypoints it found as peaks stay on whole pixels.
 
@@ -49,7 +52,8 @@ class AssociativeEmbedding:
         adjust: whether decode moves peaks half a pixel, and a quarter towards the higher neighbour.
         refine: whether decode fills in the keypoints that a person lacks.
         upsample: whether the maps are enlarged to the size of the network's input before decode, as published;
-            for the caller of decode, which takes maps of any size.
+            decode_maps takes maps of any size.
+        convention: how maps lie over the input, see leanpose.geometry.
 
     Raises:
         InputError: a parameter is out of range.
@@ -65,6 +69,10 @@ class AssociativeEmbedding:
     adjust: bool = True
     refine: bool = True
     upsample: bool = True
+    convention: Convention = "classic"
+
+    task: ClassVar[Task] = "bottom_up"
+    output_names: ClassVar[tuple[str, ...]] = ("heatmaps_4", "tags", "heatmaps_2")
 
     def __post_init__(self) -> None:
         check_positive("sigma", self.sigma)
@@ -81,7 +89,7 @@ class AssociativeEmbedding:
             if not isinstance(value, bool):
                 raise InputError(f"Give {name} as true or false, not {value!r}.")
 
-    def encode(
+    def encode_maps(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw the targets of the heat maps and say where the tags are read, on the keypoints' device.
@@ -138,7 +146,45 @@ class AssociativeEmbedding:
             heatmaps = framed[:, :, radius : radius + height, radius : radius + width].contiguous()
             return heatmaps, y * width + x, valid
 
-    def decode(self, heatmaps: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the persons of one picture in the outputs of a network.
+
+        Args:
+            outputs: heatmaps_4 and tags (T, K, h, w), heatmaps_2 (T, K, 2h, 2w), T looks at the picture: one, or
+                two as `merge_flipped` joins them.
+            input_size: (height, width) of the network's input.
+
+        Returns:
+            keypoints (N, K, 2) float32 in input pixels, NaN where lacking, scores (N, K), person_scores (N,) float32;
+            best first.
+        """
+        return self.decode_merged(*self.merge(outputs, input_size), input_size)
+
+    def merge(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
+        """Return heat maps (K, h, w), the mean of all looks, and tags (K, h, w, T), as large as they are decoded."""
+        heatmaps, tags = merge_scales(outputs)
+        size = input_size if self.upsample else heatmaps.shape[2:]
+        heatmaps, tags = enlarge(heatmaps, size), enlarge(tags, size)
+        return heatmaps.mean(axis=0), tags.transpose(1, 2, 3, 0)
+
+    def decode_merged(
+        self, heatmaps: np.ndarray, tags: np.ndarray, input_size: Size
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what `decode` does, from maps that `merge` gives."""
+        keypoints, scores, person_scores = self.decode_maps(heatmaps, tags)
+        height, width = heatmaps.shape[1:]
+        keypoints = heatmap_to_input(keypoints, input_size, (height, width), self.convention)
+        order = np.argsort(-person_scores, kind="stable")
+        return keypoints[order], scores[order], person_scores[order]
+
+    def merge_flipped(self, outputs: Outputs, mirrored: Outputs, flip_index: Sequence[int] | np.ndarray) -> Outputs:
+        """Put the mirrored picture's maps, turned back, beside the picture's: heat maps are averaged by `decode`, tags
+        count twice."""
+        return {
+            name: np.concatenate([outputs[name], flip_back(mirrored[name], flip_index)]) for name in self.output_names
+        }
+
+    def decode_maps(self, heatmaps: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find the people of one picture.
 
         Args:

@@ -5,21 +5,24 @@ Differs: there is one class, the Gaussian's sigma is not rounded to whole pixels
 map pixels, not in picture pixels.
 
 The network gives `centers`, logits, and `box_logs`, logarithms of distances in map pixels. Training compares
-`box_logs.exp()` with the distances that `CenterBox.encode` returns; `CenterBox.decode` takes both as they are.
+`box_logs.exp()` with the distances that `CenterBox.encode_maps` returns; `CenterBox.decode` takes both as they are.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
 
-from leanpose import geometry
+from leanpose.codecs.base import Outputs
 from leanpose.codecs.heatmap import check_positive
 from leanpose.errors import InputError
+from leanpose.geometry import Convention, Size, box_nms, heatmap_to_input
+from leanpose.weights import Task
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +43,7 @@ class CenterBox:
         max_people: decode returns no more persons, >= 1.
         score_threshold: decode returns persons whose score is above it, in 0..1.
         nms_iou: of two boxes with a larger IoU, decode returns only the better one, in 0..1.
+        convention: how maps lie over the input, see leanpose.geometry.
 
     Raises:
         InputError: a parameter is out of its range.
@@ -49,6 +53,10 @@ class CenterBox:
     max_people: int = 30
     score_threshold: float = 0.1
     nms_iou: float = 0.5
+    convention: Convention = "classic"
+
+    task: ClassVar[Task] = "detection"
+    output_names: ClassVar[tuple[str, ...]] = ("centers", "box_logs")
 
     def __post_init__(self) -> None:
         check_positive("alpha", self.alpha)
@@ -61,7 +69,7 @@ class CenterBox:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise InputError(f"Give {name} as a number in 0..1, not {value!r}.")
 
-    def encode(
+    def encode_maps(
         self, boxes_xyxy: torch.Tensor, valid: torch.Tensor, heatmap_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw the targets of all persons, on the boxes' device, without gradient.
@@ -120,7 +128,28 @@ class CenterBox:
                 owners = torch.where(inside, person, owners)
             return centers[:, None], _distances(corners, owners), weights
 
-    def decode(self, centers: np.ndarray, box_logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
+        """Find the persons of one picture in the outputs of a network.
+
+        Args:
+            outputs: centers (1, 1, h, w) and box_logs (1, 4, h, w).
+            input_size: (height, width) of the network's input.
+
+        Returns:
+            boxes_xyxy (N, 4) float32 in input pixels and scores (N,) float32 in 0..1, best first.
+        """
+        boxes, scores = self.decode_maps(outputs["centers"][0, 0], outputs["box_logs"][0])
+        height, width = outputs["centers"].shape[2:]
+        corners = heatmap_to_input(boxes.reshape(-1, 2), input_size, (height, width), self.convention)
+        return corners.reshape(-1, 4), scores
+
+    def merge_flipped(self, outputs: Outputs, mirrored: Outputs, flip_index: Sequence[int] | np.ndarray) -> Outputs:
+        """Average the maps of the picture with those of the mirrored one, turned back."""
+        back = {name: maps[..., ::-1] for name, maps in mirrored.items()}
+        back["box_logs"] = back["box_logs"][:, [2, 1, 0, 3]]  # left and right change places
+        return {name: (outputs[name] + back[name]) / 2 for name in self.output_names}
+
+    def decode_maps(self, centers: np.ndarray, box_logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the persons of one picture: peaks of the map of centres, without boxes that overlap a better one.
 
         Args:
@@ -154,7 +183,7 @@ class CenterBox:
         left, top, right, bottom = np.exp(np.minimum(logs[:, y, x], math.log(height + width)))
         boxes = np.stack([x - left, y - top, x + right, y + bottom], axis=1)  # (N, 4)
         boxes = boxes.clip(-0.5, np.array([width, height, width, height]) - 0.5).astype(np.float32)
-        kept = geometry.box_nms(boxes, scores, self.nms_iou)
+        kept = box_nms(boxes, scores, self.nms_iou)
         return boxes[kept], scores[kept]
 
 

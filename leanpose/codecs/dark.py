@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from leanpose.codecs.base import HeatmapCodec
 from leanpose.codecs.heatmap import check_heatmaps, check_positive, find_peaks, gaussian_targets
 from leanpose.errors import InputError
 
@@ -25,7 +26,7 @@ FLOOR = 1e-10  # the logarithm is taken of values not below this, as published
 
 
 @dataclass(frozen=True)
-class Dark:
+class Dark(HeatmapCodec):
     """Gaussian at the exact position; decoded by argmax, blur, logarithm and one Newton step.
 
     Args:
@@ -44,7 +45,7 @@ class Dark:
         check_positive("sigma", self.sigma)
         check_blur(self.blur)
 
-    def encode(
+    def encode_maps(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the target: a Gaussian of peak 1 at the exact position, over the whole map.
@@ -53,7 +54,7 @@ class Dark:
         """
         return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=False)
 
-    def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find one keypoint in each heat map.
 
         From the highest pixel m of the map, with L the logarithm of the blurred map (blurred with a zero

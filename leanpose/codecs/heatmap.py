@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanpose.codecs.base import HeatmapCodec
 from leanpose.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Heatmap:
+class Heatmap(HeatmapCodec):
     """Gaussian on the nearest pixel; decoded by argmax and a quarter-pixel shift to the higher neighbour.
 
     Args:
@@ -36,7 +37,7 @@ class Heatmap:
     def __post_init__(self) -> None:
         check_positive("sigma", self.sigma)
 
-    def encode(
+    def encode_maps(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the target: peak 1 on the nearest pixel, zero more than 3 sigma away from it on either axis.
@@ -45,7 +46,7 @@ class Heatmap:
         """
         return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=True, windowed=True)
 
-    def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find one keypoint in each heat map.
 
         Args:

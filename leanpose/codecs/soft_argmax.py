@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanpose.codecs.base import HeatmapCodec
 from leanpose.codecs.heatmap import Heatmap, check_heatmaps, check_positive, shift_quarter
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BetaSoftArgmax:
+class BetaSoftArgmax(HeatmapCodec):
     """Gaussian on the nearest pixel; decoded by soft-argmax and a shift of a quarter pixel.
 
     Two separate switches: beta 160 is the published optimum together with the shift; without the shift a beta
@@ -43,13 +44,13 @@ class BetaSoftArgmax:
         check_positive("sigma", self.sigma)
         check_positive("beta", self.beta)
 
-    def encode(
+    def encode_maps(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the target of `Heatmap` with the same sigma: same arguments, results and errors."""
-        return Heatmap(sigma=self.sigma).encode(keypoints, visibility, heatmap_size)
+        return Heatmap(sigma=self.sigma).encode_maps(keypoints, visibility, heatmap_size)
 
-    def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find one keypoint in each heat map: the mean pixel position under softmax(beta * map).
 
         Args:

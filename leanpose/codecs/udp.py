@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leanpose.codecs.base import HeatmapCodec
 from leanpose.codecs.dark import check_blur, log_around_peaks, newton_step
 from leanpose.codecs.heatmap import check_heatmaps, check_positive, find_peaks, gaussian_targets
 
@@ -24,7 +25,7 @@ FLOOR = 1e-3  # the logarithm is taken of values not below this, as published
 
 
 @dataclass(frozen=True)
-class UDP:
+class UDP(HeatmapCodec):
     """Gaussian at the exact position in a window; decoded by argmax, blur, logarithm and one Newton step.
 
     Args:
@@ -43,7 +44,7 @@ class UDP:
         check_positive("sigma", self.sigma)
         check_blur(self.blur)
 
-    def encode(
+    def encode_maps(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the target: peak 1 at the exact position, zero more than 3 sigma away from the nearest pixel.
@@ -52,7 +53,7 @@ class UDP:
         """
         return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=True)
 
-    def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find one keypoint in each heat map.
 
         From the highest pixel m of the map, with L the logarithm of the blurred map (mirrored at its border),

@@ -56,13 +56,15 @@ def test_round_trip(codec: AssociativeEmbedding, num_tags: int) -> None:
     places = corners[:, None] + rng.uniform(3, 17, (4, 17, 2))  # (people, K, 2); no person near another
     visibility = rng.integers(0, 3, (4, 17))
     visibility[:, 0] = 2
-    heatmaps, indices, valid = codec.encode(torch.from_numpy(places)[None], torch.from_numpy(visibility)[None], SIZE)
+    heatmaps, indices, valid = codec.encode_maps(
+        torch.from_numpy(places)[None], torch.from_numpy(visibility)[None], SIZE
+    )
     assert valid[0].tolist() == (visibility > 0).tolist()
     tags = np.zeros((17, SIZE[0] * SIZE[1], num_tags), dtype=np.float32)
     for person in range(4):
         for keypoint in np.flatnonzero(visibility[person]):
             tags[keypoint, indices[0, person, keypoint]] = 3 * person + 3 + rng.normal(0, 0.1, num_tags)
-    keypoints, scores, person_scores = codec.decode(heatmaps[0].numpy(), tags.reshape(17, *SIZE, num_tags))
+    keypoints, scores, person_scores = codec.decode_maps(heatmaps[0].numpy(), tags.reshape(17, *SIZE, num_tags))
 
     # Keypoint 0 opens the people; its peaks are equal, so they come in reading order.
     order = np.lexsort(np.trunc(places[:, 0]).T)
@@ -89,7 +91,7 @@ def test_target_is_the_largest_of_equal_patches_at_truncated_places() -> None:
     places[0, 0, 0] = -0.5, -0.99  # truncated to pixel 0
     visibility = rng.integers(0, 3, (2, 6, 5))
     visibility[0, 0, 0] = 1
-    heatmaps, indices, valid = AssociativeEmbedding().encode(
+    heatmaps, indices, valid = AssociativeEmbedding().encode_maps(
         torch.from_numpy(places), torch.from_numpy(visibility), SIZE
     )
     y, x = np.indices(SIZE)
@@ -110,7 +112,7 @@ def test_target_is_the_largest_of_equal_patches_at_truncated_places() -> None:
 @pytest.mark.parametrize(("sigma", "radius"), [(1, 4), (2.0, 7), (1.5, 5)])
 def test_patch_ends_one_pixel_after_three_sigma(sigma: float, radius: int) -> None:
     torch = pytest.importorskip("torch")
-    heatmaps, _, _ = AssociativeEmbedding(sigma).encode(torch.full((1, 1, 1, 2), 20.0), torch.ones(1, 1, 1), SIZE)
+    heatmaps, _, _ = AssociativeEmbedding(sigma).encode_maps(torch.full((1, 1, 1, 2), 20.0), torch.ones(1, 1, 1), SIZE)
     rows, columns = heatmaps[0, 0].nonzero(as_tuple=True)
     assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (20 - radius, 20 + radius)
 
@@ -120,7 +122,7 @@ def test_which_keypoints_are_valid() -> None:
     nan, inf = np.nan, np.inf
     places = [[20, 30], [20, 30], [-1, 30], [-0.9, 30], [48, 30], [47.9, 63.9], [20, 64], [nan, 3], [3, inf]]
     visibility = torch.tensor([[[0, 1, 2, 2, 2, 2, 2, 2, 2]]])
-    heatmaps, indices, valid = AssociativeEmbedding().encode(
+    heatmaps, indices, valid = AssociativeEmbedding().encode_maps(
         torch.tensor([[places]], dtype=torch.float64), visibility, SIZE
     )
     assert valid[0, 0].tolist() == [False, True, False, True, False, True, False, False, False]
@@ -132,7 +134,7 @@ def test_which_keypoints_are_valid() -> None:
 def test_encode_result_is_without_gradient_and_may_be_without_people(shape: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
     keypoints = torch.full((*shape, 2), 20.0, requires_grad=True)
-    heatmaps, indices, valid = AssociativeEmbedding().encode(keypoints, torch.ones(shape), SIZE)
+    heatmaps, indices, valid = AssociativeEmbedding().encode_maps(keypoints, torch.ones(shape), SIZE)
     assert heatmaps.shape == (shape[0], 4, *SIZE)
     assert indices.shape == valid.shape == shape
     assert (heatmaps.dtype, indices.dtype, valid.dtype) == (torch.float32, torch.int64, torch.bool)
@@ -144,7 +146,7 @@ def test_encode_refuses_other_shapes() -> None:
     torch = pytest.importorskip("torch")
     for keypoints, visibility in [((2, 17, 2), (2, 17)), ((2, 3, 17, 3), (2, 3, 17)), ((2, 3, 17, 2), (2, 3, 1))]:
         with pytest.raises(InputError, match=r"keypoints \(B, P, K, 2\)"):
-            AssociativeEmbedding().encode(torch.zeros(keypoints), torch.zeros(visibility), SIZE)
+            AssociativeEmbedding().encode_maps(torch.zeros(keypoints), torch.zeros(visibility), SIZE)
 
 
 # ---- peaks
@@ -171,7 +173,7 @@ def test_candidates_are_the_highest_pixels_of_their_window(nms_kernel: int, coun
 def test_peaks_at_the_border_move_outwards() -> None:
     heatmaps, tags = maps_of([(0, 0, 0, 0.9, 1), (1, 47, 63, 0.9, 1), (2, 0, 30, 0.9, 1)])
     heatmaps[2, 30, 1] = heatmaps[2, 31, 0] = 0.5
-    keypoints, _, _ = AssociativeEmbedding(refine=False).decode(heatmaps, tags)
+    keypoints, _, _ = AssociativeEmbedding(refine=False).decode_maps(heatmaps, tags)
     # For what is outside stands the border pixel itself.
     assert keypoints.tolist() == [[[0.25, 0.25], [47.75, 63.75], [0.25, 30.75]]]
 
@@ -181,7 +183,7 @@ def test_peaks_at_the_border_move_outwards() -> None:
 
 def test_people_come_in_the_order_in_which_they_are_opened() -> None:
     heatmaps, tags = maps_of([(0, 5, 5, 0.5, 1), (0, 20, 5, 0.9, 4), (1, 5, 20, 0.7, 1.2), (1, 40, 40, 0.3, 8)])
-    keypoints, scores, person_scores = PEAKS_ONLY.decode(heatmaps, tags)
+    keypoints, scores, person_scores = PEAKS_ONLY.decode_maps(heatmaps, tags)
     nan = [np.nan, np.nan]
     np.testing.assert_array_equal(keypoints, [[[20, 5], nan, nan], [[5, 5], [5, 20], nan], [nan, [40, 40], nan]])
     np.testing.assert_allclose(scores, [[0.9, 0, 0], [0.5, 0.7, 0], [0, 0.3, 0]])
@@ -206,20 +208,20 @@ def test_thresholds() -> None:
     apart = AssociativeEmbedding(adjust=False, refine=False, tag_threshold=0.5)  # 0.5 is not nearer than 0.5
     assert len(apart.group(*maps)[0]) == 2
     fewer = AssociativeEmbedding(adjust=False, refine=False, detection_threshold=0.25)  # and not above 0.25
-    assert fewer.decode(*maps)[1].tolist() == [[0.5, 0, 0]]
+    assert fewer.decode_maps(*maps)[1].tolist() == [[0.5, 0, 0]]
 
 
 def test_detection_threshold_is_not_rounded_to_float32() -> None:
     maps = maps_of([(0, 5, 5, 0.1, 0), (1, 20, 5, np.nextafter(np.float32(0.1), np.float32(0)), 0)])
-    assert PEAKS_ONLY.decode(*maps)[1].tolist() == [[np.float32(0.1), 0, 0]]  # float32(0.1) is above 0.1
+    assert PEAKS_ONLY.decode_maps(*maps)[1].tolist() == [[np.float32(0.1), 0, 0]]  # float32(0.1) is above 0.1
 
 
 def test_use_detection_value_prefers_the_higher_of_two_peaks_that_are_near_enough() -> None:
     maps = maps_of([(0, 5, 5, 0.9, 0), (1, 20, 5, 0.4, 0.1), (1, 30, 5, 0.8, 0.4)])
     by_value = AssociativeEmbedding(adjust=False, refine=False)
     by_tag = AssociativeEmbedding(adjust=False, refine=False, use_detection_value=False)
-    assert by_value.decode(*maps)[0][0, 1].tolist() == [30, 5]
-    assert by_tag.decode(*maps)[0][0, 1].tolist() == [20, 5]
+    assert by_value.decode_maps(*maps)[0][0, 1].tolist() == [30, 5]
+    assert by_tag.decode_maps(*maps)[0][0, 1].tolist() == [20, 5]
 
 
 def test_max_people_limits_peaks_of_a_map_and_who_can_be_joined() -> None:
@@ -279,12 +281,12 @@ def test_refine_equals_the_search_of_all_pixels(num_tags: int, seed: int) -> Non
     np.testing.assert_array_equal(refined, plain_refine(people, heatmaps, tags))
     np.testing.assert_array_equal(same_scores, person_scores)
     assert (refined[:, 2, 2] > 0).any()
-    assert np.isnan(AssociativeEmbedding().decode(heatmaps, tags)[0][:, 3]).all()
+    assert np.isnan(AssociativeEmbedding().decode_maps(heatmaps, tags)[0][:, 3]).all()
 
 
 def test_refine_takes_a_weak_peak_with_the_right_tag_before_a_strong_one_of_somebody_else() -> None:
     peaks = [(0, 5, 5, 0.9, 3), (0, 20, 5, 0.8, -3), (1, 6, 30, 0.9, 3), (1, 21, 40, 0.05, -3)]
-    keypoints, scores, person_scores = AssociativeEmbedding().decode(*maps_of(peaks, num_keypoints=2))
+    keypoints, scores, person_scores = AssociativeEmbedding().decode_maps(*maps_of(peaks, num_keypoints=2))
     assert keypoints[1, 1].tolist() == [21.25, 40.25]
     np.testing.assert_allclose(scores[1], [0.8, 0.05])
     np.testing.assert_allclose(person_scores, [0.9, 0.4], rtol=1e-6)
@@ -298,7 +300,7 @@ def test_refine_takes_a_weak_peak_with_the_right_tag_before_a_strong_one_of_some
 @pytest.mark.parametrize("value", [0.0, 0.25, -1.0, np.nan, np.inf])
 def test_maps_without_peaks_give_nobody(value: float, num_tags: int) -> None:
     maps = np.full((17, *SIZE), value, dtype=np.float32), np.zeros((17, *SIZE, num_tags))
-    keypoints, scores, person_scores = AssociativeEmbedding(detection_threshold=0.25).decode(*maps)
+    keypoints, scores, person_scores = AssociativeEmbedding(detection_threshold=0.25).decode_maps(*maps)
     assert keypoints.shape == (0, 17, 2)
     assert scores.shape == (0, 17)
     assert person_scores.shape == (0,)
@@ -311,7 +313,7 @@ def test_pixels_that_are_not_finite_are_no_peaks(bad: float) -> None:
     heatmaps, tags = maps_of([(0, 5, 5, 0.9, 1), (1, 20, 20, 0.9, 1), (1, 40, 40, 0.8, 1)])
     tags[1, 20, 20] = bad
     heatmaps[2, 50, 40] = bad
-    keypoints, _, _ = AssociativeEmbedding(refine=False).decode(heatmaps, tags)
+    keypoints, _, _ = AssociativeEmbedding(refine=False).decode_maps(heatmaps, tags)
     np.testing.assert_array_equal(keypoints, [[[5.25, 5.25], [40.25, 40.25], [np.nan, np.nan]]])
 
 
@@ -319,21 +321,21 @@ def test_pixels_that_are_not_finite_are_no_peaks(bad: float) -> None:
 def test_tiny_maps(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     heatmaps, tags = rng.random((3, *size), dtype=np.float32), rng.random((3, *size, 2), dtype=np.float32)
-    keypoints, _, _ = AssociativeEmbedding().decode(heatmaps, tags)
+    keypoints, _, _ = AssociativeEmbedding().decode_maps(heatmaps, tags)
     assert np.isfinite(keypoints).all()
     assert len(keypoints)
 
 
 def test_decode_takes_any_float_type_and_layout_and_leaves_it_unchanged() -> None:
     maps = random_maps(num_tags=2)
-    expected = AssociativeEmbedding().decode(*maps)
+    expected = AssociativeEmbedding().decode_maps(*maps)
     planes = np.ascontiguousarray(maps[1].transpose(3, 0, 1, 2)).transpose(1, 2, 3, 0)
     for heatmaps, tags in [
         (np.asfortranarray(maps[0].astype(np.float64)), np.asfortranarray(maps[1].astype(np.float64))),
         (maps[0], planes),
     ]:
         before = heatmaps.copy(), tags.copy()
-        for actual, wanted in zip(AssociativeEmbedding().decode(heatmaps, tags), expected, strict=True):
+        for actual, wanted in zip(AssociativeEmbedding().decode_maps(heatmaps, tags), expected, strict=True):
             np.testing.assert_array_equal(actual, wanted)
         np.testing.assert_array_equal(heatmaps, before[0])
         np.testing.assert_array_equal(tags, before[1])
@@ -351,7 +353,7 @@ def test_decode_takes_any_float_type_and_layout_and_leaves_it_unchanged() -> Non
 )
 def test_decode_refuses_other_shapes(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     with pytest.raises(InputError, match=r"heatmaps \(K, H, W\) and tags \(K, H, W, T\)"):
-        AssociativeEmbedding().decode(*(np.zeros(shape, dtype=np.float32) for shape in shapes))
+        AssociativeEmbedding().decode_maps(*(np.zeros(shape, dtype=np.float32) for shape in shapes))
 
 
 def test_decoding_never_imports_torch() -> None:
@@ -364,7 +366,7 @@ def test_decoding_never_imports_torch() -> None:
         "small, large = rng.random((1, 2, 8, 8)), rng.random((1, 2, 16, 16))\n"
         "maps = merge_scales({'heatmaps_4': small, 'tags': small, 'heatmaps_2': large})\n"
         "heatmaps, tags = (flip_back(each, [1, 0]) for each in maps)\n"
-        "assert len(AssociativeEmbedding().decode(heatmaps[0], tags[0, ..., None])[2])\n"
+        "assert len(AssociativeEmbedding().decode_maps(heatmaps[0], tags[0, ..., None])[2])\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True)
@@ -434,3 +436,30 @@ def test_parameters_are_checked(parameters: dict[str, Any]) -> None:
 
 def test_lowest_parameters() -> None:
     AssociativeEmbedding(max_people=1, detection_threshold=0, nms_kernel=1)
+
+
+def test_decode_reads_outputs_by_name_and_gives_input_pixels_best_first() -> None:
+    random = np.random.default_rng(0)
+    small, large = (random.random((1, 3, 8 * s, 8 * s), dtype=np.float32) for s in (1, 2))
+    outputs = {"heatmaps_4": small, "tags": small, "heatmaps_2": large}
+    codec = AssociativeEmbedding(upsample=False)
+    keypoints, scores, person_scores = codec.decode(outputs, (32, 32))
+    heatmaps, tags = merge_scales(outputs)
+    expected, expected_scores, expected_person_scores = codec.decode_maps(heatmaps[0], tags[0, ..., None])
+    order = np.argsort(-expected_person_scores, kind="stable")
+    np.testing.assert_allclose(keypoints, 2 * expected[order])  # a map of stride 2, convention classic
+    np.testing.assert_array_equal(scores, expected_scores[order])
+    np.testing.assert_array_equal(person_scores, expected_person_scores[order])
+
+
+def test_the_flip_test_of_a_perfect_network_finds_the_same() -> None:
+    random = np.random.default_rng(1)
+    small, large = (random.random((1, 3, 8 * s, 8 * s), dtype=np.float32) for s in (1, 2))
+    outputs = {"heatmaps_4": small, "tags": small, "heatmaps_2": large}
+    mirrored = {name: flip_back(maps, [1, 0, 2]) for name, maps in outputs.items()}
+    codec = AssociativeEmbedding(tag_threshold=0.1)
+    merged = codec.merge_flipped(outputs, mirrored, [1, 0, 2])
+    assert codec.merge(merged, (32, 32))[1].shape == (3, 32, 32, 2)
+    doubled = {name: np.concatenate([maps, maps]) for name, maps in outputs.items()}
+    for found, expected in zip(codec.decode(merged, (32, 32)), codec.decode(doubled, (32, 32)), strict=True):
+        np.testing.assert_array_equal(found, expected)

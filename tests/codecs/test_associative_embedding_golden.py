@@ -144,7 +144,7 @@ def check_people(
     np.testing.assert_array_equal(people[..., :2], expected[..., :2])
     np.testing.assert_allclose(people[..., 2:], expected[..., 2:], rtol=0, atol=1e-6)
     np.testing.assert_allclose(person_scores, golden[f"{key}.scores"], rtol=0, atol=1e-6)
-    keypoints, scores, again = codec.decode(*maps)
+    keypoints, scores, again = codec.decode_maps(*maps)
     np.testing.assert_array_equal(scores, people[..., 2])
     np.testing.assert_array_equal(keypoints, np.where(scores[..., None] > 0, people[..., :2], np.nan))
     np.testing.assert_array_equal(again, person_scores)
@@ -156,7 +156,7 @@ def test_nobody(
     golden: dict[str, np.ndarray], maps: dict[str, tuple[np.ndarray, np.ndarray]], adjust: bool, refine: bool
 ) -> None:
     assert golden[f"F.adj{adjust:d}_ref{refine:d}.ans"].shape == (0,)
-    keypoints, scores, person_scores = AssociativeEmbedding(adjust=adjust, refine=refine).decode(*maps["F"])
+    keypoints, scores, person_scores = AssociativeEmbedding(adjust=adjust, refine=refine).decode_maps(*maps["F"])
     assert keypoints.shape == (0, 14, 2)
     assert scores.shape == (0, 14)
     assert person_scores.shape == (0,)
@@ -185,7 +185,7 @@ def test_targets(scale: int, size: int) -> None:
         joints = golden[f"target.joints_xyv.{image}"]
         keypoints[image, : len(joints)] = joints[..., :2] * 2**scale
         visibility[image, : len(joints)] = joints[..., 2].to(torch.float32)
-    heatmaps, indices, valid = AssociativeEmbedding().encode(keypoints, visibility, (size, size))
+    heatmaps, indices, valid = AssociativeEmbedding().encode_maps(keypoints, visibility, (size, size))
     assert torch.equal(heatmaps, golden[f"target.heatmaps.{scale}"])
     # Officially the indices count through all maps, and each person's valid ones come first.
     packed = torch.zeros((3, 30, 14, 2), dtype=torch.int32)

@@ -18,7 +18,7 @@ def encode(boxes: list[list[float]], codec: CenterBox | None = None, size: tuple
     """Return the targets of one picture: centers (H, W), distances (4, H, W), weights (H, W), NumPy."""
     torch = pytest.importorskip("torch")
     tensor = torch.tensor(boxes, dtype=torch.float32).view(1, -1, 4)
-    targets = (codec or CenterBox()).encode(tensor, torch.ones(1, len(boxes), dtype=torch.bool), size)
+    targets = (codec or CenterBox()).encode_maps(tensor, torch.ones(1, len(boxes), dtype=torch.bool), size)
     return tuple(target[0].numpy() for target in (targets[0][:, 0], *targets[1:]))
 
 
@@ -41,7 +41,7 @@ def maps_of(people: list[tuple[int, int, float, tuple[float, float, float, float
 
 def test_boxes_come_back() -> None:
     centers, distances, _ = encode(PEOPLE)
-    boxes, scores = CenterBox().decode(*raw(centers, distances))
+    boxes, scores = CenterBox().decode_maps(*raw(centers, distances))
     assert boxes.dtype == scores.dtype == np.float32
     np.testing.assert_allclose(boxes[np.argsort(boxes[:, 0])], PEOPLE, atol=1e-4)
     np.testing.assert_allclose(scores, 1, atol=1e-5)
@@ -68,13 +68,13 @@ def test_of_overlapping_persons_the_smaller_has_the_pixels(reverse: bool) -> Non
     for map_, small_map, large_map in zip((distances, weights), of_small[1:], of_large[1:], strict=True):
         np.testing.assert_array_equal(map_, np.where(inside, small_map, large_map))
     assert (inside & (of_large[0] > 0)).any()
-    boxes, _ = CenterBox().decode(*raw(centers, distances))
+    boxes, _ = CenterBox().decode_maps(*raw(centers, distances))
     np.testing.assert_allclose(sorted(boxes.tolist()), [large, small], atol=1e-4)
 
 
 def test_boxes_are_cut_at_the_border() -> None:
     centers, distances, _ = encode([[-30.0, -20.0, 10.0, 30.0], [40.0, 50.0, 100.0, 80.0]])
-    boxes, _ = CenterBox().decode(*raw(centers, distances))
+    boxes, _ = CenterBox().decode_maps(*raw(centers, distances))
     np.testing.assert_allclose(sorted(boxes.tolist()), [[-0.5, -0.5, 10, 30], [40, 50, 47.5, 63.5]], atol=1e-4)
 
 
@@ -137,7 +137,7 @@ def test_pictures_of_a_batch_do_not_touch_one_another() -> None:
     boxes[2, 1] = boxes[2, 3] = torch.tensor(PEOPLE[1])
     valid = ~boxes.isnan().any(dim=2)
     valid[2, 3] = False
-    targets = CenterBox().encode(boxes.requires_grad_(), valid, SIZE)
+    targets = CenterBox().encode_maps(boxes.requires_grad_(), valid, SIZE)
     assert [tuple(target.shape) for target in targets] == [(3, 1, *SIZE), (3, 4, *SIZE), (3, *SIZE)]
     assert all(target.dtype == torch.float32 and not target.requires_grad for target in targets)
     for picture, people in enumerate((PEOPLE, [], PEOPLE[1:2])):
@@ -151,12 +151,12 @@ def test_pictures_of_a_batch_do_not_touch_one_another() -> None:
 def test_the_best_come_first_and_no_more_than_wanted() -> None:
     small = (2.0, 3.0, 2.0, 3.0)
     centers, box_logs = maps_of([(5, 5, 0.3, small), (20, 20, 0.9, small), (40, 40, 0.05, small), (30, 50, 0.6, small)])
-    boxes, scores = CenterBox().decode(centers, box_logs)
+    boxes, scores = CenterBox().decode_maps(centers, box_logs)
     np.testing.assert_allclose(scores, [0.9, 0.6, 0.3], atol=1e-5)
     np.testing.assert_allclose(boxes[0], [18, 17, 22, 23], atol=1e-5)
-    assert len(CenterBox(max_people=2).decode(centers, box_logs)[0]) == 2
-    assert len(CenterBox(score_threshold=0.5).decode(centers, box_logs)[0]) == 2
-    assert len(CenterBox(score_threshold=0.01).decode(centers, box_logs)[0]) == 4
+    assert len(CenterBox(max_people=2).decode_maps(centers, box_logs)[0]) == 2
+    assert len(CenterBox(score_threshold=0.5).decode_maps(centers, box_logs)[0]) == 2
+    assert len(CenterBox(score_threshold=0.01).decode_maps(centers, box_logs)[0]) == 4
 
 
 def test_boxes_that_overlap_a_better_one_are_left_out() -> None:
@@ -164,20 +164,20 @@ def test_boxes_that_overlap_a_better_one_are_left_out() -> None:
     # IoU of neighbours 4 pixels apart: 16 / 24 = 0.67; 8 apart: 12 / 28 = 0.43.
     centers, box_logs = maps_of([(16, 20, 0.9, wide), (20, 20, 0.8, wide), (24, 20, 0.7, wide)])
     # The second goes; the third overlaps only the second that much and stays.
-    np.testing.assert_allclose(CenterBox().decode(centers, box_logs)[1], [0.9, 0.7], atol=1e-5)
-    assert len(CenterBox(nms_iou=0.4).decode(centers, box_logs)[0]) == 1
-    assert len(CenterBox(nms_iou=0.7).decode(centers, box_logs)[0]) == 3
+    np.testing.assert_allclose(CenterBox().decode_maps(centers, box_logs)[1], [0.9, 0.7], atol=1e-5)
+    assert len(CenterBox(nms_iou=0.4).decode_maps(centers, box_logs)[0]) == 1
+    assert len(CenterBox(nms_iou=0.7).decode_maps(centers, box_logs)[0]) == 3
 
 
 def test_only_the_highest_of_3x3_pixels_counts() -> None:
     tiny = (0.4, 0.4, 0.4, 0.4)
     centers, box_logs = maps_of([(10, 10, 0.9, tiny), (11, 11, 0.8, tiny), (13, 10, 0.7, tiny), (0, 63, 0.6, tiny)])
-    np.testing.assert_allclose(CenterBox().decode(centers, box_logs)[1], [0.9, 0.7, 0.6], atol=1e-5)
+    np.testing.assert_allclose(CenterBox().decode_maps(centers, box_logs)[1], [0.9, 0.7, 0.6], atol=1e-5)
 
 
 def test_a_plateau_is_one_person() -> None:
     centers, box_logs = maps_of([(10, 10, 0.9, (5, 5, 5, 5)), (11, 10, 0.9, (6, 5, 4, 5))])
-    boxes, _ = CenterBox().decode(centers, box_logs)
+    boxes, _ = CenterBox().decode_maps(centers, box_logs)
     np.testing.assert_allclose(boxes, [[5, 5, 15, 15]], atol=1e-5)
 
 
@@ -185,18 +185,18 @@ def test_unusable_values_are_no_persons() -> None:
     wide = (10.0, 10.0, 10.0, 10.0)
     centers, box_logs = maps_of([(10, 10, 0.9, wide), (20, 20, 0.8, wide), (40, 40, 0.7, wide)])
     centers[10, 10], box_logs[2, 20, 20] = np.nan, np.nan
-    assert CenterBox().decode(centers, box_logs)[0].shape == (1, 4)
-    nothing = CenterBox().decode(np.full(SIZE, np.nan), np.full((4, *SIZE), np.nan))
+    assert CenterBox().decode_maps(centers, box_logs)[0].shape == (1, 4)
+    nothing = CenterBox().decode_maps(np.full(SIZE, np.nan), np.full((4, *SIZE), np.nan))
     assert nothing[0].shape == (0, 4)
     assert nothing[1].shape == (0,)
     assert nothing[0].dtype == nothing[1].dtype == np.float32
 
 
 def test_extreme_values_stay_in_the_map() -> None:
-    boxes, scores = CenterBox().decode(np.full(SIZE, 1e30), np.full((4, *SIZE), 1e30))
+    boxes, scores = CenterBox().decode_maps(np.full(SIZE, 1e30), np.full((4, *SIZE), 1e30))
     assert boxes.tolist() == [[-0.5, -0.5, 47.5, 63.5]]
     assert scores.tolist() == [1.0]
-    boxes, scores = CenterBox().decode(np.full(SIZE, -1e30), np.full((4, *SIZE), -1e30))
+    boxes, scores = CenterBox().decode_maps(np.full(SIZE, -1e30), np.full((4, *SIZE), -1e30))
     assert len(boxes) == len(scores) == 0
 
 
@@ -224,20 +224,40 @@ def test_wrong_parameters(parameters: dict[str, Any], message: str) -> None:
 def test_wrong_shapes() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(InputError, match=r"boxes_xyxy \(B, P, 4\) and valid \(B, P\)"):
-        CenterBox().encode(torch.zeros(2, 3, 4), torch.zeros(2, 4), SIZE)
+        CenterBox().encode_maps(torch.zeros(2, 3, 4), torch.zeros(2, 4), SIZE)
     with pytest.raises(InputError, match=r"boxes_xyxy \(B, P, 4\)"):
-        CenterBox().encode(torch.zeros(3, 4), torch.zeros(3), SIZE)
+        CenterBox().encode_maps(torch.zeros(3, 4), torch.zeros(3), SIZE)
     with pytest.raises(InputError, match=r"centers \(H, W\)"):
-        CenterBox().decode(np.zeros((1, *SIZE)), np.zeros((4, *SIZE)))
+        CenterBox().decode_maps(np.zeros((1, *SIZE)), np.zeros((4, *SIZE)))
     with pytest.raises(InputError, match=r"box_logs \(4, H, W\)"):
-        CenterBox().decode(np.zeros(SIZE), np.zeros((2, *SIZE)))
+        CenterBox().decode_maps(np.zeros(SIZE), np.zeros((2, *SIZE)))
     with pytest.raises(InputError, match="at least one pixel"):
-        CenterBox().decode(np.zeros((0, 4)), np.zeros((4, 0, 4)))
+        CenterBox().decode_maps(np.zeros((0, 4)), np.zeros((4, 0, 4)))
 
 
 def test_decoding_does_not_import_torch() -> None:
     code = (
         "import sys, numpy as np; from leanpose.codecs.center_box import CenterBox;"
-        "CenterBox().decode(np.zeros((8, 8)), np.zeros((4, 8, 8))); assert 'torch' not in sys.modules"
+        "CenterBox().decode_maps(np.zeros((8, 8)), np.zeros((4, 8, 8))); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_decode_gives_boxes_in_input_pixels() -> None:
+    """One person in the middle of a map of stride 4, seen by a network with an input of 4 times the map's size."""
+    centers, box_logs = np.full((1, 1, *SIZE), -9, np.float32), np.zeros((1, 4, *SIZE), np.float32)
+    centers[0, 0, 5, 6] = 3
+    box_logs[0, :, 5, 6] = np.log([1, 2, 3, 4])
+    outputs = {"centers": centers, "box_logs": box_logs}
+    boxes, scores = CenterBox().decode(outputs, (4 * SIZE[0], 4 * SIZE[1]))
+    np.testing.assert_allclose(boxes, [[20, 12, 36, 36]], rtol=1e-6)
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-3)), rtol=1e-6)
+
+
+def test_merge_flipped_of_a_perfect_network_changes_nothing() -> None:
+    random = np.random.default_rng(0)
+    outputs = {"centers": random.random((1, 1, *SIZE)), "box_logs": random.random((1, 4, *SIZE))}
+    mirrored = {name: maps[..., ::-1] for name, maps in outputs.items()}
+    mirrored["box_logs"] = mirrored["box_logs"][:, [2, 1, 0, 3]]
+    for name, maps in CenterBox().merge_flipped(outputs, mirrored, [0]).items():
+        np.testing.assert_allclose(maps, outputs[name])

@@ -32,14 +32,14 @@ def without_knife_edges(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("shift", "name"), [(False, "argmax"), (True, "quarter")])
 def test_heatmap_decode(golden: dict[str, np.ndarray], shift: bool, name: str) -> None:
-    keypoints, scores = Heatmap(shift=shift).decode(golden["heatmaps"])
+    keypoints, scores = Heatmap(shift=shift).decode_maps(golden["heatmaps"])
     np.testing.assert_array_equal(keypoints, golden[f"{name}.coords"])
     np.testing.assert_array_equal(scores, golden["argmax.maxvals"][..., 0])
 
 
 @pytest.mark.parametrize("beta", [1, 100, 160])
 def test_soft_argmax_decode(golden: dict[str, np.ndarray], beta: int) -> None:
-    keypoints, scores = BetaSoftArgmax(beta=beta, shift=False).decode(golden["heatmaps"])
+    keypoints, scores = BetaSoftArgmax(beta=beta, shift=False).decode_maps(golden["heatmaps"])
     np.testing.assert_allclose(keypoints, golden[f"soft{beta}.coords"], rtol=0, atol=1e-4)
     np.testing.assert_array_equal(
         without_knife_edges(scores), without_knife_edges(golden[f"soft{beta}.maxvals"][..., 0])
@@ -47,7 +47,7 @@ def test_soft_argmax_decode(golden: dict[str, np.ndarray], beta: int) -> None:
 
 
 def test_official_lpn_decode(golden: dict[str, np.ndarray]) -> None:
-    keypoints, scores = BetaSoftArgmax().decode(golden["heatmaps"])
+    keypoints, scores = BetaSoftArgmax().decode_maps(golden["heatmaps"])
     np.testing.assert_allclose(
         without_knife_edges(keypoints),
         without_knife_edges(golden["soft160_quarter.coords"]),
@@ -69,6 +69,6 @@ def test_targets(golden: dict[str, np.ndarray], codec: Heatmap | BetaSoftArgmax)
     torch = pytest.importorskip("torch")
     keypoints = torch.from_numpy(golden["target.joints_xy"] / STRIDE)[None]
     visibility = torch.from_numpy(golden["target.vis"])[None]
-    heatmaps, weights = codec.encode(keypoints, visibility, (64, 48))
+    heatmaps, weights = codec.encode_maps(keypoints, visibility, (64, 48))
     np.testing.assert_allclose(heatmaps[0].numpy(), golden["target.heatmap"], rtol=0, atol=1e-6)
     np.testing.assert_array_equal(weights[0].numpy(), golden["target.weight"][:, 0])
