@@ -13,7 +13,7 @@ from leanpose.codecs import create_codec
 from leanpose.codecs.associative_embedding import AssociativeEmbedding
 from leanpose.codecs.center_box import CenterBox
 from leanpose.data.augment import augment, draw_views
-from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN
 from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.geometry import Size, input_to_heatmap
 from leanpose.losses import box_giou_loss, center_focal_loss, heatmap_mse, masked_heatmap_mse, tag_losses

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
-from leanpose.evaluate import PictureBoxes, predict_picture
+from leanpose.evaluate import predict_picture
 from leanpose.objectives import Batch, create_objective
 from leanpose.predict import Predictor
 from leanpose.recipe import Recipe
 from leanpose.runtime import TorchEngine
+from leanpose.structures import PictureBoxes
 
 
 class PoseTraining(LightningModule):

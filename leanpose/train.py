@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader
 
 from leanpose.checkpoints import load_network, load_state, read_state, save_network
 from leanpose.codecs import create_codec
+from leanpose.data.annotations import AnnotatedSet, open_annotations
 from leanpose.data.loader import CropSet, MixedSampler, read_sources
 from leanpose.errors import InputError
-from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, pictures_only, score
 from leanpose.files import write_bytes, write_text
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
@@ -37,6 +37,7 @@ from leanpose.objectives import create_objective
 from leanpose.pose_training import PoseTraining
 from leanpose.recipe import Recipe, find_recipe, read_recipe
 from leanpose.runtime import top_down_heatmaps
+from leanpose.structures import PictureBoxes
 from leanpose.weights import Weights, find_weights
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
@@ -53,8 +54,9 @@ class KeepBest(Callback):
     It stands before the moving average in the list of callbacks, so that it still sees the averaged weights.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, annotated: AnnotatedSet) -> None:
         self.folder = folder
+        self.annotated = annotated
         self.best = -1.0
         self._began = time.monotonic()
 
@@ -75,7 +77,7 @@ class KeepBest(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, PoseTraining)
         recipe = module.recipe
-        metrics = score(recipe.validation().annotations, module.results, module._predictor)
+        metrics = self.annotated.score(module.results, module.record.keypoint_set)
         module.log_dict(metrics)
         loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60
@@ -128,8 +130,9 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     _check(recipe)
     sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set), recipe.views)
     validation = recipe.validation()
-    check_truth(validation.annotations, get_keypoint_set(recipe.keypoint_set), "the recipe")
-    pictures = (pictures_only if recipe.views else annotated_boxes)(validation.annotations, validation.images)
+    annotated = open_annotations(validation.annotations, validation.images)
+    annotated.check(get_keypoint_set(recipe.keypoint_set), "the recipe")
+    pictures = annotated.pictures(None if recipe.views else "gt")
     for picture in pictures:
         if not Path(picture.path).is_file():
             raise InputError(f"There is no picture {picture.path}; check the images of val_data.")
@@ -144,7 +147,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     for stage in range(recipe.stages):
         folder = out / f"stage{stage}"
         with _quiet():
-            _run_stage(recipe, stage, folder, best, teacher, crops, [len(s) for s in sets], pictures)
+            _run_stage(recipe, stage, folder, best, teacher, crops, [len(s) for s in sets], annotated, pictures)
         best = folder / "best.safetensors"
         if not best.is_file():
             raise InputError(f"{folder} ended before its first validation: give it more max_minutes.")
@@ -236,6 +239,7 @@ def _run_stage(
     teacher: torch.nn.Module | None,
     crops: CropSet,
     lengths: list[int],
+    annotated: AnnotatedSet,
     pictures: list[PictureBoxes],
 ) -> None:
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -258,7 +262,7 @@ def _run_stage(
     last = folder / "last.ckpt"
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer = _trainer(recipe, folder, steps_per_epoch)
+        trainer = _trainer(recipe, folder, steps_per_epoch, annotated)
         crops.to(trainer.strategy.root_device)
         if teacher is not None:
             teacher.to(trainer.strategy.root_device)
@@ -271,7 +275,7 @@ def _run_stage(
         raise KeyboardInterrupt(f"stopped; {kept}, add resume=true to the same command to go on") from None
 
 
-def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int) -> Trainer:
+def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: AnnotatedSet) -> Trainer:
     processes, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Trainer(
         accelerator=recipe.accelerator,
@@ -288,7 +292,7 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int) -> Trainer:
         use_distributed_sampler=False,
         enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
-        callbacks=_callbacks(recipe, folder),
+        callbacks=_callbacks(recipe, folder, annotated),
         logger=[
             CSVLogger(folder, name="csv"),  # a folder a run: a resumed one would delete what is there
             TensorBoardLogger(folder, name=None, version="tensorboard"),
@@ -307,9 +311,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _callbacks(recipe: Recipe, folder: Path) -> list[Callback]:
+def _callbacks(recipe: Recipe, folder: Path, annotated: AnnotatedSet) -> list[Callback]:
     keep_last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    callbacks: list[Callback] = [KeepBest(folder)]
+    callbacks: list[Callback] = [KeepBest(folder, annotated)]
     if recipe.ema_decay > 0:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(recipe.ema_decay)))
     return [*callbacks, keep_last]
