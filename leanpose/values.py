@@ -78,7 +78,7 @@ def numbers(values: Any, shape: tuple[int, ...], what: str, largest: float = FAR
         array = np.full(shape, np.nan)
     if array.shape != shape or not (np.abs(array) <= largest).all():  # NaN compares false
         count = f"{' x '.join(map(str, shape))} numbers" if shape else "a number"
-        raise InputError(f"{what} must be {count}, without NaN and none beyond {largest:g}, not {shown(values)}.")
+        raise InputError(f"{what} must be {count} (no NaN, at most {largest:g}), not {shown(values)}.")
     return array
 
 

@@ -67,11 +67,17 @@ class MpiiSet:
     def samples(self, keypoint_set: KeypointSet | None = None) -> list[Sample]:
         """Return every person with a place and at least one labelled keypoint, as `CocoSet.samples` does."""
         wanted = keypoint_set or MPII
-        samples = []
-        for person in self.persons:
-            keypoints, visibility = convert(person.keypoints[None], person.visibility[None], MPII, wanted)
-            if np.isfinite(person.box_xyxy).all() and visibility.any():
-                samples.append(replace(person, keypoints=keypoints[0], visibility=visibility[0]))
+        keypoints, visibility = convert(
+            np.stack([person.keypoints for person in self.persons]),
+            np.stack([person.visibility for person in self.persons]),
+            MPII,
+            wanted,
+        )
+        samples = [
+            replace(person, keypoints=its_keypoints, visibility=seen)
+            for person, its_keypoints, seen in zip(self.persons, keypoints, visibility, strict=True)
+            if np.isfinite(person.box_xyxy).all() and seen.any()
+        ]
         if not samples:
             raise InputError(
                 f"{self.path} holds no person with a place and a labelled keypoint of the set '{wanted.name}'."
