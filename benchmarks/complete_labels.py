@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from leanpose.data.coco_style import read_annotations
+from leanpose.data.annotations import open_annotations
 from leanpose.keypoint_sets import COCO, KeypointSet, convert
 
 SETS = ("coco", "lsp", "lspet")
@@ -72,7 +72,7 @@ def completed(
         far: distance over the box's longer side beyond which its keypoint replaces an annotated one.
         soft: add every person once more with the teacher's keypoints alone.
     """
-    content, keypoint_set = read_annotations(path)
+    content, keypoint_set = json.loads(path.read_text(encoding="utf-8")), open_annotations(path, None).keypoint_set
     rows = {int(annotation_id): row for row, annotation_id in enumerate(teacher["annotation_ids"])}
     taught, scores = teacher["keypoints"], teacher["scores"].astype(np.float32).clip(0, 1)
     counts = {"filled": 0, "replaced": 0}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from leanpose.errors import InputError
-from leanpose.keypoint_sets import KeypointSet
+from leanpose.keypoint_sets import KeypointSet, side_and_part
 from leanpose.pictures import Source, read_picture
 from leanpose.structures import Poses
 
@@ -26,8 +26,8 @@ PALETTE: dict[tuple[str, bool], Colour] = {
     ("left", True): (36, 112, 255),
     ("right", False): (255, 184, 28),
     ("right", True): (255, 100, 16),
-    ("centre", False): (240, 240, 236),
-    ("centre", True): (240, 240, 236),
+    ("", False): (240, 240, 236),
+    ("", True): (240, 240, 236),
 }
 CASING: Colour = (16, 20, 32)
 RIM: Colour = (255, 255, 255)
@@ -124,20 +124,14 @@ class _Look:
 
 
 def _look(keypoint_set: KeypointSet) -> _Look:
-    sides, parts = zip(*map(_side_and_part, keypoint_set.keypoints), strict=True)
+    sides, parts = zip(*map(side_and_part, keypoint_set.keypoints), strict=True)
     widths = np.array([FACE_WIDTH if part in FACE else 1.0 for part in parts])
     edges = []
     for a, b in keypoint_set.edge_indices[::-1].tolist():
-        sided = {sides[a], sides[b]} - {"centre"}
-        side = sided.pop() if len(sided) == 1 else "centre"
+        sided = {sides[a], sides[b]} - {""}
+        side = sided.pop() if len(sided) == 1 else ""
         edges.append((a, b, PALETTE[side, parts[a] in LEG and parts[b] in LEG], min(widths[a], widths[b])))
     return _Look([PALETTE[side, part in LEG] for side, part in zip(sides, parts, strict=True)], widths, edges)
-
-
-def _side_and_part(name: str) -> tuple[str, str]:
-    """Split "left_knee" into "left" and "knee"; a name without a side is at the "centre"."""
-    side, _, part = name.partition("_")
-    return (side, part) if side in ("left", "right") else ("centre", name)
 
 
 def _draw_person(canvas: np.ndarray, keypoints: np.ndarray, opacities: np.ndarray, look: _Look, width: float) -> None:

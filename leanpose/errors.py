@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -52,3 +53,8 @@ def require(package: str, extra: str) -> ModuleType:
         raise MissingPackageError(
             f'This needs the package {package.split(".")[0]}: pip install "leanpose[{extra}]"'
         ) from None
+
+
+def note(line: str) -> None:
+    """Print one line to stderr that the user should know of, though the work goes on."""
+    print(f"leanpose: {line}", file=sys.stderr)

@@ -18,12 +18,11 @@ from onnx import numpy_helper
 from leanpose import geometry
 from leanpose.checkpoints import load_network
 from leanpose.codecs import Heatmap, create_codec
-from leanpose.data.annotations import read_samples
+from leanpose.data.annotations import AnnotatedSet, open_annotations, read_annotated
 from leanpose.errors import InputError, WeightsError
 from leanpose.files import write_atomically
 from leanpose.find import picture_image
 from leanpose.models.batch_norm import fold_batch_norm
-from leanpose.pictures import read_picture
 from leanpose.predict import network_images
 from leanpose.runtime import OnnxRuntimeEngine, TorchEngine
 from leanpose.weights import Weights, find_weights
@@ -95,7 +94,7 @@ def export(
     if data is None or images is None:
         inputs = [*np.random.default_rng(0).standard_normal((4, 1, 3, *weights.input_size)).astype(np.float32)]
     else:
-        inputs = real_inputs(weights, data, images, MOST_INPUTS)
+        inputs = real_inputs(weights, open_annotations(data, images), MOST_INPUTS)
     report: list[ExportReport] = []
 
     def write(temporary: Path) -> None:
@@ -169,14 +168,17 @@ def _store_half(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def real_inputs(weights: Weights, data: str, images: str, count: int) -> list[np.ndarray]:
+def real_inputs(weights: Weights, annotated: AnnotatedSet, count: int) -> list[np.ndarray]:
     """Return at most `count` network inputs (1, 3, h, w) from all over a set: its persons, or whole pictures."""
-    samples = read_samples(data, images)
+    samples = annotated.samples()
     if weights.codec == "associative_embedding":
-        paths = list(dict.fromkeys(sample.image_path for sample in samples))
-        return [picture_image(read_picture(path), weights)[0] for path in _spread(paths, count)]
+        pictures = list({sample.image_path: sample for sample in samples}.values())
+        return [
+            picture_image(read_annotated(sample.image_path, sample.picture_size), weights)[0]
+            for sample in _spread(pictures, count)
+        ]
     return [
-        network_images(read_picture(sample.image_path), sample.box_xyxy[None], weights)[0]
+        network_images(read_annotated(sample.image_path, sample.picture_size), sample.box_xyxy[None], weights)[0]
         for sample in _spread(samples, count)
     ]
 

@@ -1,11 +1,15 @@
 """Keypoint sets as data: names, edges, left/right pairs and OKS sigmas; custom sets from a COCO file.
 
-Sides are part of the names (`left_knee`), so flip pairs and drawing colours follow from the names alone.
-Sets are joined by name (`mapping`), never by position.
+Sides are part of the names (`left_knee`, or any common spelling of it), so flip pairs and drawing colours follow from
+the names alone. Sets are joined by name (`mapping`), never by position, and spelling does not matter.
 """
 
 from __future__ import annotations
 
+import math
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,7 +36,7 @@ class KeypointSet:
 
     Attributes:
         name: short name, for example "coco".
-        keypoints: K names; sides are spelled `left_x` and `right_x`.
+        keypoints: K names, with their sides in a spelling that `side_and_part` knows.
         edges: pairs of names that are joined by a limb.
         source: where order and names come from.
         sigmas: K OKS sigmas; empty: taken by name from OKS_SIGMAS.
@@ -67,8 +71,13 @@ class KeypointSet:
     @cached_property
     def flip_index(self) -> np.ndarray:
         """(K,) int: `keypoints[flip_index]` swaps left and right; keypoints without a partner stay."""
-        position = {name: i for i, name in enumerate(self.keypoints)}
-        return np.array([position.get(_mirrored(name), i) for name, i in position.items()], dtype=int)
+        keys = [side_and_part(name) for name in self.keypoints]
+        position = _unique_positions(keys)
+        partners = [
+            position.get((OTHER_SIDE[side], part), i) if (side, part) in position else i
+            for i, (side, part) in enumerate(keys)
+        ]
+        return np.array(partners, dtype=int)
 
     @cached_property
     def oks_sigmas(self) -> np.ndarray:
@@ -96,29 +105,60 @@ class KeypointSet:
         )
 
 
-def _mirrored(name: str) -> str:
-    if name.startswith("left_"):
-        return "right_" + name.removeprefix("left_")
-    if name.startswith("right_"):
-        return "left_" + name.removeprefix("right_")
-    return name
+# Words of a name: at spaces and signs, before a capital and around numbers, so "lEar", "LEFT-EAR" and "ear.L" are two.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")
+SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+OTHER_SIDE = {"left": "right", "right": "left", "": ""}
+
+
+def side_and_part(name: str) -> tuple[str, str]:
+    """Split a name in any common spelling: "left_ear", "Left Ear", "ear-L", "lEar", "leftear" -> ("left", "ear").
+
+    Returns:
+        "left", "right" or "" (no side, or both), and the other words in small letters, joined by "_".
+    """
+    words: list[str] = []
+    for word in map(str.lower, _WORD.findall(name)):
+        glued = next((side for side in ("left", "right") if word.startswith(side)), "")
+        words += filter(None, (glued, word.removeprefix(glued)))
+    sides = [word for word in words if word in SIDES]
+    if len(sides) != 1:
+        return "", "_".join(words) or name
+    words.remove(sides[0])
+    return SIDES[sides[0]], "_".join(words)
 
 
 def _canonical(name: str) -> str:
-    return ALIASES.get(name, name)
+    side, part = side_and_part(name)
+    return f"{side}_{part}" if side else ALIASES.get(part, part)
 
 
 def _sigma(name: str) -> float:
     return OKS_SIGMAS.get(_canonical(name).removeprefix("left_").removeprefix("right_"), UNMEASURED_SIGMA)
 
 
+def _unique_positions(values: Iterable[Hashable]) -> dict[Hashable, int]:
+    """Return where each value stands that stands there once."""
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for i, value in enumerate(values):
+        places[value].append(i)
+    return {value: where[0] for value, where in places.items() if len(where) == 1}
+
+
 def mapping(source: KeypointSet, target: KeypointSet) -> np.ndarray:
     """Return (K_target,) int: for each target keypoint its position in the source set, -1 where it is absent.
 
-    Spellings of the same place count as equal (`head_top` of MPII and `top_head`, see ALIASES).
+    Spellings of the same place count as equal ("Left-Eye" and `left_eye`; `head_top` of MPII and `top_head`, see
+    ALIASES).
     """
-    position = {_canonical(name): i for i, name in enumerate(source.keypoints)}
-    return np.array([position.get(_canonical(name), -1) for name in target.keypoints], dtype=int)
+    exact = {name: i for i, name in enumerate(source.keypoints)}
+    position = _unique_positions(map(_canonical, source.keypoints))
+    return np.array([exact.get(name, position.get(_canonical(name), -1)) for name in target.keypoints], dtype=int)
+
+
+def without_partner(source: KeypointSet, target: KeypointSet) -> list[str]:
+    """Return the keypoints of a target set that a source set does not have."""
+    return [name for name, i in zip(target.keypoints, mapping(source, target), strict=True) if i < 0]
 
 
 def convert(
@@ -245,7 +285,7 @@ def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> Keyp
     numbers = range(1, len(names) + 1)
     if not isinstance(skeleton, list) or not all(_is_edge(edge, numbers) for edge in skeleton):
         raise InputError(f"{where}: 'skeleton' must hold pairs of keypoint numbers from 1 to {len(names)}.")
-    if not isinstance(sigmas, list) or not all(isinstance(s, (int, float)) and s > 0 for s in sigmas):
+    if not isinstance(sigmas, list) or not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in sigmas):
         raise InputError(f"{where}: 'sigmas' must be a list of numbers above 0, one a keypoint.")
     return KeypointSet(
         str(category.get("name", "custom")),

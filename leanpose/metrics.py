@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from leanpose.errors import InputError, require
 from leanpose.keypoint_sets import CROWDPOSE, KeypointSet
+from leanpose.values import Id, Known, number, numbers, shown
 
 COCO_KEYS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 CROWDPOSE_KEYS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP easy", "AP medium", "AP hard")
@@ -23,47 +20,47 @@ RESULT_KEYS = ("image_id", "category_id", "keypoints", "score")
 
 
 def keypoint_metrics(
-    annotations: str | Path, results: list[dict[str, Any]], keypoint_set: KeypointSet
+    truth: dict[str, Any], results: list[dict[str, Any]], keypoint_set: KeypointSet, where: str
 ) -> dict[str, float]:
     """Return the figures of the metric that is official for a ground truth, 0 to 1.
 
-    That is `crowdpose_metrics` where `is_crowdpose` says so, and `coco_keypoint_metrics` for everything else. Arguments
-    and errors are theirs.
+    That is `crowdpose_metrics` where `is_crowdpose` says so, and `coco_keypoint_metrics` for everything else.
+
+    Args:
+        truth: a COCO-style ground truth with checked values, as the readers of leanpose.data make it: images with id,
+            annotations with image_id, category_id, bbox, area, iscrowd, num_keypoints and keypoints, and one category.
+            Its annotations need no id.
+        results: COCO results form: image_id, category_id, keypoints (3 K numbers), score.
+        keypoint_set: gives the OKS sigmas.
+        where: name of the ground truth, for messages.
+
+    Raises:
+        InputError: a result that cannot be used, such as one of a picture that the ground truth does not have.
     """
-    metric = crowdpose_metrics if is_crowdpose(_read(annotations), keypoint_set) else coco_keypoint_metrics
-    return metric(annotations, results, keypoint_set)
+    metric = crowdpose_metrics if is_crowdpose(truth, keypoint_set) else coco_keypoint_metrics
+    return metric(truth, results, keypoint_set, where)
 
 
-def is_crowdpose(content: dict[str, Any], keypoint_set: KeypointSet) -> bool:
+def is_crowdpose(truth: dict[str, Any], keypoint_set: KeypointSet) -> bool:
     """Tell whether a ground truth is CrowdPose's: its 14 keypoints in its order, and pictures with a `crowdIndex`."""
-    return keypoint_set.keypoints == CROWDPOSE.keypoints and any("crowdIndex" in image for image in content["images"])
+    return keypoint_set.keypoints == CROWDPOSE.keypoints and any("crowdIndex" in image for image in truth["images"])
 
 
 def coco_keypoint_metrics(
-    annotations: str | Path, results: list[dict[str, Any]], keypoint_set: KeypointSet
+    truth: dict[str, Any], results: list[dict[str, Any]], keypoint_set: KeypointSet, where: str
 ) -> dict[str, float]:
     """Return the ten figures of the COCO keypoint evaluation, 0 to 1.
 
-    Args:
-        annotations: COCO-style ground truth with `area` and `iscrowd`.
-        results: COCO results form: image_id, category_id, keypoints (3 K numbers), score.
-        keypoint_set: gives the OKS sigmas.
+    Args, errors: those of `keypoint_metrics`.
 
     Returns:
         AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL; -1 where the ground truth has no such person.
-
-    Raises:
-        InputError: a file or a result that cannot be used, such as a result of a picture that the file does not have.
     """
-    if not results:
-        return dict.fromkeys(COCO_KEYS, 0.0)
-    content = _read(annotations)
-    check_metric_truth(content, keypoint_set, annotations, crowdpose=False)
-    return _Evaluation(content, results, keypoint_set, annotations).figures()
+    return _Evaluation(truth, results, keypoint_set, where).figures()
 
 
 def crowdpose_metrics(
-    annotations: str | Path, results: list[dict[str, Any]], keypoint_set: KeypointSet
+    truth: dict[str, Any], results: list[dict[str, Any]], keypoint_set: KeypointSet, where: str
 ) -> dict[str, float]:
     """Return the nine figures of the CrowdPose evaluation, 0 to 1.
 
@@ -73,123 +70,81 @@ def crowdpose_metrics(
     neither way. As crowdposetools since October 2020 (github.com/Jeff-sjtu/CrowdPose, cocoeval.py), where the three
     levels of older releases are wrong; it rounds them to four digits.
 
-    Args:
-        annotations: CrowdPose's ground truth, a COCO-style file whose pictures have a `crowdIndex`; `area` is not used.
-        results: COCO results form: image_id, category_id, keypoints (3 K numbers), score.
-        keypoint_set: gives the OKS sigmas.
+    Args, errors: those of `keypoint_metrics`; images have a `crowdIndex`, and `area` is not used.
 
     Returns:
         AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard; -1 where the ground truth has no such person.
-
-    Raises:
-        InputError: a file or a result that cannot be used, such as a result of a picture that the file does not have.
     """
-    content = _read(annotations)
-    check_metric_truth(content, keypoint_set, annotations, crowdpose=True)
-    for annotation in content["annotations"]:
-        _, _, width, height = annotation["bbox"]
-        annotation["area"] = height * width * CROWDPOSE_AREA
-    evaluation = _Evaluation(content, results, keypoint_set, annotations)
+    persons = [
+        person | {"area": person["bbox"][3] * person["bbox"][2] * CROWDPOSE_AREA} for person in truth["annotations"]
+    ]
+    evaluation = _Evaluation({**truth, "annotations": persons}, results, keypoint_set, where)
     figures = evaluation.figures()
     for level, (lowest, end) in CROWD_LEVELS.items():
-        pictures = [image["id"] for image in content["images"] if lowest <= image["crowdIndex"] < end]
+        pictures = [image["id"] for image in truth["images"] if lowest <= image["crowdIndex"] < end]
         figures[level] = evaluation.figures(pictures)["AP"]
     return {key: figures[key] for key in CROWDPOSE_KEYS}
 
 
-def check_metric_truth(
-    content: dict[str, Any], keypoint_set: KeypointSet, where: str | Path, *, crowdpose: bool
-) -> None:
-    """Raise InputError where a ground truth lacks what a metric needs.
-
-    Args:
-        content: of a COCO-style file.
-        keypoint_set: that of the results.
-        where: name of the file, for messages.
-        crowdpose: for `crowdpose_metrics`; False: for `coco_keypoint_metrics`.
-    """
-    area = "bbox" if crowdpose else "area"
-    for i, annotation in enumerate(content["annotations"]):
-        for key in ("id", "image_id", "category_id", area, "iscrowd", "num_keypoints", "keypoints"):
-            if key not in annotation:
-                raise InputError(f"{where}: annotation {i} lacks the key '{key}', which the metric needs.")
-        _check_count(annotation["keypoints"], keypoint_set, f"{where}: annotation {i}")
-    for i, image in enumerate(content["images"] if crowdpose else ()):
-        index = image.get("crowdIndex")
-        if not isinstance(index, (int, float)) or not math.isfinite(index):
-            raise InputError(f"{where}: image {i} needs a number as 'crowdIndex', as CrowdPose's metric does.")
-
-
-def _check_result(result: dict[str, Any], i: int, keypoint_set: KeypointSet) -> None:
+def _checked(result: Any, i: int, keypoint_set: KeypointSet) -> dict[str, Any]:
+    """Return a result with numbers that are numbers; NaN would match any person."""
     for key in RESULT_KEYS:
-        if key not in result:
+        if not isinstance(result, dict) or key not in result:
             raise InputError(f"Result {i} lacks the key '{key}'.")
-    _check_count(result["keypoints"], keypoint_set, f"Result {i}")
-    if not np.isfinite([*result["keypoints"], result["score"]]).all():  # NaN would match any person
-        raise InputError(f"Result {i} holds a NaN or an infinite number.")
-
-
-def _check_count(numbers: list[float], keypoint_set: KeypointSet, where: str) -> None:
-    if len(numbers) != 3 * len(keypoint_set):
+    count = 3 * len(keypoint_set)
+    if isinstance(result["keypoints"], list) and len(result["keypoints"]) != count:
         raise InputError(
-            f"{where} has {len(numbers)} keypoint numbers, but the keypoints '{keypoint_set.name}' are "
-            f"{len(keypoint_set)}, which makes {3 * len(keypoint_set)}."
+            f"Result {i} has {len(result['keypoints'])} keypoint numbers, but the keypoints '{keypoint_set.name}' are "
+            f"{len(keypoint_set)}, which makes {count}."
         )
-
-
-def _read(annotations: str | Path) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(annotations).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{annotations} cannot be read as a COCO-style file ({error}).") from None
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
-        raise InputError(f"{annotations} is no COCO-style file: it needs the lists images, annotations and categories.")
-    return content
+    keypoints = numbers(result["keypoints"], (count,), f"Result {i}: 'keypoints'").tolist()
+    box = {"bbox": numbers(result["bbox"], (4,), f"Result {i}: 'bbox'").tolist()} if result.get("bbox") else {}
+    return result | box | {"keypoints": keypoints, "score": number(result["score"], f"Result {i}: 'score'")}
 
 
 class _Evaluation:
     """Results beside a ground truth, ready to be scored on all pictures or on some.
 
-    faster-coco-eval wants whole numbers as ids of pictures, so they are numbered here, whole numbers in their own
-    order: that of the evaluation where scores are equal.
+    faster-coco-eval wants whole numbers as ids, those of annotations unlike and above 0, so all are numbered here.
+    Pictures whose ids are whole numbers keep their order: that of the evaluation where scores are equal.
 
-    Args:
-        content: of a COCO-style file with all keys that the metric needs; stays as it is.
-        results: as of `coco_keypoint_metrics`; stay as they are.
-        keypoint_set: gives the OKS sigmas.
-        where: name of the file, for messages.
+    Arguments are those of `keypoint_metrics`, and stay as they are.
     """
 
     def __init__(
-        self, content: dict[str, Any], results: list[dict[str, Any]], keypoint_set: KeypointSet, where: str | Path
+        self, truth: dict[str, Any], results: list[dict[str, Any]], keypoint_set: KeypointSet, where: str
     ) -> None:
-        for i, result in enumerate(results):
-            _check_result(result, i, keypoint_set)
-        ids = sorted(
-            {image["id"] for image in content["images"]}, key=lambda image_id: (isinstance(image_id, str), image_id)
-        )
-        unknown = {result["image_id"] for result in results}.difference(ids)
+        checked = [_checked(result, i, keypoint_set) for i, result in enumerate(results)]
+        ids = sorted((image["id"] for image in truth["images"]), key=lambda one: (isinstance(one, str), one))
+        known = Known(ids)
+        pictures = [known.find(result["image_id"]) for result in checked]
+        unknown = {shown(result["image_id"]) for result, one in zip(checked, pictures, strict=True) if one is None}
         if unknown:
             raise InputError(
-                f"The results name {len(unknown)} pictures that {where} does not have, such as {min(unknown, key=str)}."
+                f"The results name {len(unknown)} pictures that {where} does not have, such as {min(unknown)}."
             )
         self.coco_eval = require("faster_coco_eval", "train")
         self.sigmas = keypoint_set.oks_sigmas
-        self.numbers = {image_id: number for number, image_id in enumerate(ids, 1)}
-        images = [{**image, "id": self.numbers[image["id"]]} for image in content["images"]]
-        persons = [self._numbered(person) for person in content["annotations"] if person["image_id"] in self.numbers]
-        self.truth = self.coco_eval.COCO({**content, "images": images, "annotations": persons})
+        self.numbers = {image_id: i for i, image_id in enumerate(ids, 1)}
+        images = [{**image, "id": self.numbers[image["id"]]} for image in truth["images"]]
+        persons = [
+            {**person, "id": i, "image_id": self.numbers[person["image_id"]], "category_id": 1}
+            for i, person in enumerate(truth["annotations"], 1)
+        ]
+        content = {"images": images, "annotations": persons, "categories": [{"id": 1, "name": "person"}]}
+        self.truth = self.coco_eval.COCO(content)
         # A result's size is that of its box, as in the official tools, or that of its keypoints.
-        keys = (*RESULT_KEYS, "bbox") if all(result.get("bbox") for result in results) else RESULT_KEYS
-        found = [self._numbered({key: result[key] for key in keys}) for result in results]
+        keys = (*RESULT_KEYS, "bbox") if all(result.get("bbox") for result in checked) else RESULT_KEYS
+        category = Known([truth["categories"][0]["id"]])
+        found = [
+            {key: result[key] for key in keys} | {"image_id": self.numbers[picture], "category_id": 1}
+            for result, picture in zip(checked, pictures, strict=True)
+            if picture is not None and category.find(result["category_id"]) is not None
+        ]
         # loadRes of faster-coco-eval 1.6.5 fails on an empty list.
         self.found = self.truth.loadRes(found) if found else self.coco_eval.COCO({**content, "annotations": []})
 
-    def _numbered(self, entry: dict[str, Any]) -> dict[str, Any]:
-        return {**entry, "image_id": self.numbers[entry["image_id"]]}
-
-    def figures(self, pictures: list[int | str] | None = None) -> dict[str, float]:
+    def figures(self, pictures: list[Id] | None = None) -> dict[str, float]:
         """Return the figures of COCO_KEYS, on the pictures of these ids; None: on all."""
         evaluation = self.coco_eval.COCOeval_faster(
             self.truth, self.found, "keypoints", print_function=lambda *_: None, kpt_oks_sigmas=self.sigmas

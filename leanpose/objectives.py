@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 
 from leanpose.codecs import AssociativeEmbedding, CenterBox, TopDownCodec, codec_of
 from leanpose.data.augment import Augmentation, augment, draw_views
-from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN
 from leanpose.errors import InputError, suggest
 from leanpose.geometry import Convention, Size, input_to_heatmap
 from leanpose.keypoint_sets import KeypointSet

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from leanpose.data.coco_style import box_from_xywh, read_json
+from leanpose.boxes import of_annotated_sizes, read_boxes
 from leanpose.draw import draw_poses
 from leanpose.errors import InputError, suggest
 from leanpose.files import write_bytes, write_text
@@ -76,8 +76,7 @@ def predict_files(
     if "coco" in formats:
         places.append(Path(out) / "coco.json")
     _check_places([*pictures, *([boxes] if boxes else [])], places)
-    boxes_of = _read_boxes(boxes)
-    boxes_of.check_names(pictures)
+    given = read_boxes(boxes, pictures)
     predictor = Predictor(
         model,
         engine=engine,
@@ -89,7 +88,7 @@ def predict_files(
     )
     if predictor.bottom_up and boxes is not None:
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
-    found = predictor.stream(pictures, map(boxes_of, pictures))
+    found = of_annotated_sizes(pictures, given, predictor.stream(pictures, [its.boxes for its in given]))
     results = _write_each(pictures, found, {name: Path(out) / names[name] for name in pictures}, formats, min_score)
     if "csv" in formats and results:
         write_text(Path(out) / "poses.csv", to_csv(results))
@@ -248,64 +247,3 @@ def to_coco(results: Iterable[_Result]) -> dict[str, Any]:
             }
             annotations.append(entry)
     return {"images": images, "annotations": annotations, "categories": categories}
-
-
-class _Boxes:
-    """Boxes for every picture: the same for all, by picture name, or none."""
-
-    def __init__(self, same: Any = None, by_name: Mapping[str, Any] | None = None, where: str = "") -> None:
-        self.same, self.by_name, self.where = same, by_name, where
-
-    def __call__(self, source: str) -> Any:
-        if self.by_name is None:
-            return self.same
-        return next((self.by_name[key] for key in _keys(source) if key in self.by_name), [])
-
-    def check_names(self, pictures: Iterable[str]) -> None:
-        """Raise InputError where a file has boxes, but for none of the pictures."""
-        if self.by_name is not None and not any(key in self.by_name for name in pictures for key in _keys(name)):
-            raise InputError(f"{self.where} names none of the pictures; its names must be theirs, such as photo.jpg.")
-
-
-def _keys(source: str) -> tuple[str, str]:
-    """Return the names under which a picture may stand in a boxes file."""
-    return source, Path(source).name
-
-
-def _read_boxes(text: str | None) -> _Boxes:
-    if text is None or text == "picture":
-        return _Boxes()
-    if not text.lower().endswith(".json"):
-        boxes = text.split()
-        try:
-            if boxes and all(box.count(",") == 3 for box in boxes):
-                return _Boxes([[float(v) for v in box.split(",")] for box in boxes])
-        except ValueError:
-            pass
-        raise InputError(f"Boxes must be x1,y1,x2,y2 in pixels, a .json file or 'picture', not '{text}'.")
-    content = read_json(text)
-    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        return _Boxes(by_name=_annotated_boxes(content, text), where=text)
-    if isinstance(content, dict):
-        return _Boxes(by_name=content, where=text)
-    raise InputError(f"{text} must map picture names to lists of boxes, or be a COCO-style annotation file.")
-
-
-def _annotated_boxes(content: dict[str, Any], where: str) -> dict[str, list[np.ndarray]]:
-    """Return the boxes of a COCO-style file by picture name; it needs neither keypoints nor categories."""
-    try:
-        pictures = {image["id"]: image for image in content["images"]}
-        by_name: dict[str, list[np.ndarray]] = {image["file_name"]: [] for image in content["images"]}
-        for annotation in content["annotations"]:
-            picture = pictures[annotation["image_id"]]
-            if not np.isfinite(annotation["bbox"]).all():
-                raise ValueError
-            box = box_from_xywh(annotation["bbox"], picture)
-            if box is not None and not annotation.get("iscrowd"):
-                by_name[picture["file_name"]].append(box)
-        return by_name
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{where} is no COCO-style file: every image needs id and file_name, every annotation the image_id of one "
-            "of the images and a bbox of four numbers."
-        ) from None

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.io import loadmat
 
 from leanpose.errors import InputError
-from leanpose.keypoint_sets import MPII
+from leanpose.keypoint_sets import MPII, KeypointSet, mapping, without_partner
+from leanpose.values import numbers
 
 HEAD_SIZE = 0.6  # of the diagonal of the head's box
 NOT_COUNTED = ("pelvis", "thorax")  # in the mean
@@ -36,11 +37,13 @@ class PckhTruth:
     """MPII's ground truth of N persons.
 
     Attributes:
+        path: its file.
         keypoints: (N, 16, 2) float64 in picture pixels, the top-left pixel's centre at (0, 0).
         labelled: (N, 16) bool.
         head_sizes: (N,) float64 pixels, 0.6 times the diagonal of the head's box.
     """
 
+    path: Path
     keypoints: np.ndarray
     labelled: np.ndarray
     head_sizes: np.ndarray
@@ -74,7 +77,7 @@ def read_truth(path: str | Path) -> PckhTruth:
     head_sizes = HEAD_SIZE * np.linalg.norm(high - low, axis=0)
     if not (np.isfinite(keypoints[labelled]).all() and np.isfinite(head_sizes).all() and (head_sizes > 0).all()):
         raise InputError(f"{path} holds a labelled keypoint that is no number, or a head without a size.")
-    return PckhTruth(keypoints, labelled, head_sizes)
+    return PckhTruth(Path(path), keypoints, labelled, head_sizes)
 
 
 def _array(content: dict[str, Any], key: str, shape: tuple[int, ...], path: str | Path) -> np.ndarray:
@@ -84,7 +87,9 @@ def _array(content: dict[str, Any], key: str, shape: tuple[int, ...], path: str 
     return array.astype(np.float64)
 
 
-def pckh_metrics(truth: str | Path, results: list[dict[str, Any]]) -> dict[str, float]:
+def pckh_metrics(
+    people: PckhTruth, results: list[dict[str, Any]], keypoint_set: KeypointSet = MPII
+) -> dict[str, float]:
     """Return the share of keypoints that are found, 0 to 1, as the evaluation of MPII and HRNet's script do.
 
     A keypoint is found where it lies at most 0.5 (or 0.1) head sizes from its annotation. The main figures are means
@@ -93,9 +98,10 @@ def pckh_metrics(truth: str | Path, results: list[dict[str, Any]]) -> dict[str, 
     Published figures "@0.1" of the HRNet family are too high: its script takes them at 0.11.
 
     Args:
-        truth: MATLAB file, see `read_truth`.
+        people: the ground truth, see `read_truth`.
         results: one entry a person: `person`, the position in the list from 0, and `keypoints`, 3 numbers for each of
-            MPII's 16, of which x and y are used, in picture pixels with the top-left pixel's centre at (0, 0).
+            the 16, of which x and y are used, in picture pixels with the top-left pixel's centre at (0, 0).
+        keypoint_set: that of the results: MPII's keypoints, in any order.
 
     Returns:
         PCKh@0.5 and PCKh@0.1, then, at 0.5, head, shoulder, elbow, wrist, hip, knee, ankle, each the mean of left and
@@ -104,8 +110,9 @@ def pckh_metrics(truth: str | Path, results: list[dict[str, Any]]) -> dict[str, 
     Raises:
         InputError: a file or a result that cannot be used; a person without a result, or with two.
     """
-    people = read_truth(truth)
-    found = _found(results, len(people.keypoints), truth)
+    if without_partner(keypoint_set, MPII):
+        raise InputError(f"PCKh needs MPII's keypoints; these results have those of '{keypoint_set.name}'.")
+    found = _found(results, people)[:, mapping(keypoint_set, MPII)]
     distances = np.linalg.norm(found - people.keypoints, axis=2) / people.head_sizes[:, None]  # (N, K)
     counts = people.labelled.sum(axis=0)  # (K,)
     counted = np.array([name not in NOT_COUNTED for name in MPII.keypoints])
@@ -127,17 +134,20 @@ def _share(hits: int, count: int) -> float:
     return float(hits / count) if count else -1.0
 
 
-def _found(results: list[dict[str, Any]], n: int, truth: str | Path) -> np.ndarray:
+def _found(results: list[dict[str, Any]], people: PckhTruth) -> np.ndarray:
     """Return the keypoints of results as (N, 16, 2) float64."""
+    n = len(people.keypoints)
     found = np.full((n, len(MPII), 2), np.nan)
     for i, result in enumerate(results):
         person = result.get("person")
         if not isinstance(person, int) or not 0 <= person < n:
-            raise InputError(f"Result {i} needs the number of its 'person', 0 to {n - 1} in {truth}, not {person}.")
-        triples = np.array(result.get("keypoints"), dtype=np.float64).ravel()
-        if len(triples) != 3 * len(MPII) or not np.isfinite(triples).all():
-            raise InputError(f"Result {i} needs {3 * len(MPII)} numbers as 'keypoints', without NaN.")
+            raise InputError(
+                f"Result {i} needs the number of its 'person', 0 to {n - 1} in {people.path}, not {person}."
+            )
+        triples = numbers(result.get("keypoints"), (3 * len(MPII),), f"Result {i}: 'keypoints'")
         found[person] = triples.reshape(-1, 3)[:, :2]
     if len(results) != n or np.isnan(found).any():
-        raise InputError(f"PCKh needs one result for each of the {n} persons of {truth}; these are {len(results)}.")
+        raise InputError(
+            f"PCKh needs one result for each of the {n} persons of {people.path}; these are {len(results)}."
+        )
     return found

@@ -10,11 +10,12 @@ import torch
 from lightning.pytorch import LightningModule
 
 from leanpose.errors import InputError
-from leanpose.evaluate import PictureBoxes, predict_picture
+from leanpose.evaluate import predict_picture
 from leanpose.objectives import Batch, create_objective
 from leanpose.predict import Predictor
 from leanpose.recipe import Recipe
 from leanpose.runtime import TorchEngine
+from leanpose.structures import PictureBoxes
 
 CHECK_LOSS_EVERY = 20  # steps
 

@@ -31,8 +31,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from leanpose.benchmark import medians_in_turns
 from leanpose.checkpoints import load_network
+from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, MissingPackageError, WeightsError
-from leanpose.evaluate import evaluate
+from leanpose.evaluate import measure
 from leanpose.export import real_inputs, to_onnx
 from leanpose.files import write_atomically
 from leanpose.runtime import EngineName, load_engine
@@ -112,13 +113,14 @@ def quantize(
         if not value > 0:
             raise InputError(f"{name} must be above 0, not {value}.")
     network, weights = load_network(find_weights(model, ".safetensors"))
-    inputs = real_inputs(weights, calibration or data, images, samples)
+    annotated = open_annotations(data, images)
+    inputs = real_inputs(weights, open_annotations(calibration, images) if calibration else annotated, samples)
 
-    def measure(file: Path) -> tuple[str, float]:
+    def figure_of(file: Path) -> tuple[str, float]:
         if refine:
-            figures = evaluate(refine, data=data, images=images, boxes="found", finder=str(file))
+            figures, _ = measure(refine, annotated, boxes="found", finder=str(file))
         else:
-            figures = evaluate(str(file), data=data, images=images)
+            figures, _ = measure(str(file), annotated)
         return next(iter(figures.items()))
 
     report: list[QuantizeReport] = []
@@ -126,8 +128,8 @@ def quantize(
         exported, prepared, small = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(to_onnx(network, weights), exported)
         quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
-        figure, before = measure(exported)
-        after, float_layers = _keep_accuracy(prepared, small, weights, inputs, before - max_drop / 100, measure)
+        figure, before = figure_of(exported)
+        after, float_layers = _keep_accuracy(prepared, small, weights, inputs, before - max_drop / 100, figure_of)
         milliseconds = _milliseconds(exported, small, inputs[0])
         sizes = exported.stat().st_size / 1e6, small.stat().st_size / 1e6
         report.append(QuantizeReport(out, sizes, figure, (before, after), milliseconds, float_layers))

@@ -14,8 +14,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from leanpose.codecs import CODECS
 from leanpose.data.augment import Augmentation
-from leanpose.data.coco_style import Views
 from leanpose.data.loader import DataSource
+from leanpose.data.scenes import Views
 from leanpose.errors import InputError, suggest
 from leanpose.geometry import Convention, Size
 from leanpose.keypoint_sets import get_keypoint_set
@@ -258,7 +258,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
             absent, or a value does not fit.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(Path(path).read_bytes())  # in any Unicode encoding
     except FileNotFoundError:
         raise InputError(f"There is no recipe {path}; check the path.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -15,11 +15,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from leanpose.checkpoints import save_network
+from leanpose.data.annotations import AnnotatedSet
 from leanpose.errors import InputError
-from leanpose.evaluate import score
 from leanpose.files import write_atomically
 from leanpose.pose_training import PoseTraining
 from leanpose.recipe import Recipe, read_recipe
+from leanpose.weights import Measurement
 
 # Keys of a recipe that may change when a run goes on: where it began, how long it goes, on which machine, what it says.
 FREE_KEYS = {
@@ -35,8 +36,9 @@ class KeepBest(Callback):
     It stands before the moving average in the list of callbacks, so that it still sees the averaged weights.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, annotated: AnnotatedSet) -> None:
         self.folder = folder
+        self.annotated = annotated
         self.best: float | None = None
         self._began = time.monotonic()
 
@@ -58,7 +60,7 @@ class KeepBest(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, PoseTraining)
         recipe = module.recipe
-        metrics = score(recipe.validation().annotations, module.results, module._predictor)
+        metrics = self.annotated.score(module.results, module.record.keypoint_set)
         module.log_dict(metrics)
         loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60
@@ -74,10 +76,11 @@ class KeepBest(Callback):
         if better:
             self.best = figure
         if trainer.is_global_zero:
-            suffix = ", flip test" if recipe.flip_test else ""
-            shown = "whole pictures" if recipe.views else "annotated boxes"
-            key = f"{Path(recipe.val_data.annotations).name}, {shown}{suffix}"
-            record = recipe.weights({f"{name} ({key})": value for name, value in metrics.items()})
+            data = Path(recipe.val_data.annotations).name
+            boxes = "none" if recipe.views else "annotated"
+            record = recipe.weights(
+                [Measurement(*figure, data, boxes, recipe.flip_test, recipe.input_size) for figure in metrics.items()]
+            )
             for name in ("last", "best") if better else ("last",):
                 save_network(self.folder / f"{name}.safetensors", module.network, record)
 

@@ -1,5 +1,5 @@
-"""The values that travel between the parts: Poses (what prediction returns), Sample (one annotated person) and Scene
-(all annotated persons of a picture).
+"""The values that travel between the parts: Poses (what prediction returns), Sample (one annotated person), Scene (all
+annotated persons of a picture) and PictureBoxes (a picture to predict).
 
 They are frozen, check themselves when made and hold NumPy arrays only.
 """
@@ -113,7 +113,7 @@ class Poses:
             )
         return persons
 
-    def to_coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
+    def to_coco_results(self, image_id: int | str, category_id: int | str = 1) -> list[dict[str, Any]]:
         """Return one entry a person in the COCO results form (keypoints as x, y, score triples, bbox as xywh)."""
         triples = np.concatenate([np.nan_to_num(self.keypoints), self.scores[..., None]], axis=-1)  # (N, K, 3)
         sizes = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
@@ -144,6 +144,7 @@ class Sample:
         keypoints: (K, 2) float32 in picture pixels; NaN where unlabelled.
         visibility: (K,) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
         weights: (K,) float32 in 0..1, how much each keypoint counts in training; None: all alike.
+        picture_size: (height, width) in pixels that the annotation file states; None: it states none.
     """
 
     image_path: str
@@ -152,6 +153,7 @@ class Sample:
     keypoints: np.ndarray
     visibility: np.ndarray
     weights: np.ndarray | None = None
+    picture_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         k = len(self.visibility)
@@ -180,7 +182,8 @@ class Scene:
         visibility: (P, K) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
         boxes_xyxy: (P, 4) float32 in picture pixels.
         ignored: regions where not all is annotated: an (n, 2) polygon in picture pixels and a level of
-            data.coco_style each.
+            data.scenes each.
+        picture_size: (height, width) in pixels that the annotation file states.
     """
 
     image_path: str
@@ -190,9 +193,33 @@ class Scene:
     visibility: np.ndarray
     boxes_xyxy: np.ndarray
     ignored: tuple[tuple[np.ndarray, int], ...] = ()
+    picture_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         p, k = self.visibility.shape
         _check("box_xyxy", self.box_xyxy, (4,))
         _check("keypoints", self.keypoints, (p, k, 2))
         _check("boxes_xyxy", self.boxes_xyxy, (p, 4))
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBoxes:
+    """One picture to predict, with its person boxes if they are known.
+
+    Attributes:
+        path: file of the picture.
+        image_id: as the annotation file has it.
+        boxes_xyxy: (N, 4) float32 picture pixels; None: the persons are searched for.
+        scores: (N,) float32 confidence of the boxes; 1 for annotated ones.
+        category_id: of the persons in the annotation file.
+        persons: of MPII, the place of each box in the list of persons, from 0: each gets one pose, as it is.
+        picture_size: (height, width) in pixels that the annotation file states; None: it states none.
+    """
+
+    path: str
+    image_id: int | str
+    boxes_xyxy: np.ndarray | None
+    scores: np.ndarray
+    category_id: int | str = 1
+    persons: tuple[int, ...] | None = None
+    picture_size: tuple[int, int] | None = None

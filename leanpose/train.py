@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader
 
 from leanpose.checkpoints import load_network, load_state, read_state
 from leanpose.codecs import create_codec
+from leanpose.data.annotations import AnnotatedSet, open_annotations
 from leanpose.data.loader import CropSet, MixedSampler, read_sources
 from leanpose.errors import InputError
-from leanpose.evaluate import PictureBoxes, annotated_boxes, check_truth, pictures_only
 from leanpose.files import write_bytes, write_text
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
@@ -37,6 +37,7 @@ from leanpose.pose_training import PoseTraining
 from leanpose.recipe import Recipe, find_recipe, read_recipe
 from leanpose.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
 from leanpose.runtime import top_down_heatmaps
+from leanpose.structures import PictureBoxes
 from leanpose.weights import Weights, find_weights
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
@@ -78,8 +79,9 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     parts = _parts(recipe, out)
     sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set), recipe.views)
     validation = recipe.validation()
-    check_truth(validation.annotations, get_keypoint_set(recipe.keypoint_set), "the recipe")
-    pictures = (pictures_only if recipe.views else annotated_boxes)(validation.annotations, validation.images)
+    annotated = open_annotations(validation.annotations, validation.images)
+    annotated.check(get_keypoint_set(recipe.keypoint_set), "the recipe")
+    pictures = annotated.pictures(None if recipe.views else "gt")
     for picture in pictures:
         if not Path(picture.path).is_file():
             raise InputError(f"There is no picture {picture.path}; check the images of val_data.")
@@ -93,7 +95,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     teacher = _teacher(recipe)
     for stage, (part, folder, state) in enumerate(parts):
         with _quiet():
-            _run_stage(part, stage, folder, state, best, teacher, crops, [len(s) for s in sets], pictures)
+            _run_stage(part, stage, folder, state, best, teacher, crops, [len(s) for s in sets], annotated, pictures)
         best = folder / "best.safetensors"
         if not best.is_file():
             raise InputError(f"{folder} ended before its first validation: give it more max_minutes.")
@@ -203,6 +205,7 @@ def _run_stage(
     teacher: torch.nn.Module | None,
     crops: CropSet,
     lengths: list[int],
+    annotated: AnnotatedSet,
     pictures: list[PictureBoxes],
 ) -> None:
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -225,7 +228,7 @@ def _run_stage(
     module = PoseTraining(recipe, _network(recipe, start), total_steps, pictures, teacher)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer = _trainer(recipe, folder, steps_per_epoch)
+        trainer = _trainer(recipe, folder, steps_per_epoch, annotated)
         crops.to(trainer.strategy.root_device)
         if teacher is not None:
             teacher.to(trainer.strategy.root_device)
@@ -240,7 +243,7 @@ def _run_stage(
         raise KeyboardInterrupt(f"stopped; {kept}, add resume=true to the same command to go on") from None
 
 
-def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int) -> Trainer:
+def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: AnnotatedSet) -> Trainer:
     processes, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Trainer(
         accelerator=recipe.accelerator,
@@ -257,7 +260,7 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int) -> Trainer:
         use_distributed_sampler=False,
         enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
-        callbacks=_callbacks(recipe, folder),
+        callbacks=_callbacks(recipe, folder, annotated),
         plugins=[WholeCheckpoints()],
         logger=[
             CSVLogger(folder, name="csv"),  # a folder a run: a resumed one would delete what is there
@@ -290,9 +293,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _callbacks(recipe: Recipe, folder: Path) -> list[Callback]:
+def _callbacks(recipe: Recipe, folder: Path, annotated: AnnotatedSet) -> list[Callback]:
     keep_last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    callbacks: list[Callback] = [KeepBest(folder)]
+    callbacks: list[Callback] = [KeepBest(folder, annotated)]
     if recipe.ema_decay > 0:
         callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(recipe.ema_decay)))
     return [*callbacks, keep_last]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leanpose.data.coco_style import read_samples
+from leanpose.data.annotations import open_annotations
 from leanpose.keypoint_sets import COCO, LSP
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,7 @@ def run(tmp_path: Path, *words: str) -> Path:
 def test_a_sure_teacher_fills_and_of_noisy_labels_replaces(tmp_path: Path) -> None:
     out = run(tmp_path)
     for name, hip_x, hip_weight, nose in (("coco", 60, 1.0, True), ("lsp", 60, 1.0, False), ("lspet", 80, 0.75, False)):
-        [sample] = read_samples(out / name / "train.json", "images", COCO)
+        [sample] = open_annotations(out / name / "train.json", None).samples(COCO)
         assert sample.weights is not None
         assert (sample.keypoints[HIP, 0], sample.weights[HIP]) == (hip_x, hip_weight)
         assert sample.keypoints[KNEE].tolist() == [80, 100]
@@ -80,7 +80,7 @@ def test_detected_persons_without_annotation_get_a_box(tmp_path: Path) -> None:
 
 
 def test_soft_labels_stand_beside_the_annotated_ones(tmp_path: Path) -> None:
-    annotated, soft = read_samples(run(tmp_path, "--soft") / "coco" / "train.json", "images", COCO)
+    annotated, soft = open_annotations(run(tmp_path, "--soft") / "coco" / "train.json", None).samples()
     assert annotated.keypoints[HIP, 0] == 60
     assert (soft.keypoints[:, 0] == 80).all()
     assert soft.keypoint_weights[[NOSE, HIP]].tolist() == [0.25, 0.75]

@@ -1,40 +1,96 @@
-"""The door to annotated sets: whatever form a file has, its reader is chosen here."""
+"""The gate to annotated sets: one object for an annotation file, whatever its form, read and checked once.
+
+Training, evaluation, quantisation and `predict --boxes` all go through it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol
 
-from leanpose.data import coco_style, mpii
-from leanpose.data.coco_style import Views
+import numpy as np
+
+from leanpose.data.coco_style import CocoSet
+from leanpose.data.mpii import MpiiSet, hdf5_entries, json_entries
+from leanpose.data.scenes import Views
 from leanpose.errors import InputError
+from leanpose.geometry import Size
 from leanpose.keypoint_sets import KeypointSet
-from leanpose.structures import Sample, Scene
+from leanpose.pictures import read_picture
+from leanpose.structures import PictureBoxes, Sample, Scene
+from leanpose.values import read_json
+
+HDF5 = (".h5", ".hdf5")
 
 
-def read_samples(annotations: str | Path, images: str | Path, keypoint_set: KeypointSet | None = None) -> list[Sample]:
-    """Read the persons to train on: those with a box and a labelled keypoint.
+class AnnotatedSet(Protocol):
+    """Pictures and their annotated persons; what each method takes, gives and refuses is said in `CocoSet`."""
+
+    path: str
+
+    @property
+    def keypoint_set(self) -> KeypointSet: ...
+
+    def samples(self, keypoint_set: KeypointSet | None = None) -> list[Sample]: ...
+
+    def scenes(self, keypoint_set: KeypointSet, views: Views = "pictures") -> list[Scene]: ...
+
+    def pictures(self, boxes: str | Path | None = "gt") -> list[PictureBoxes]: ...
+
+    def everybody(self) -> list[PictureBoxes]: ...
+
+    def check(self, keypoint_set: KeypointSet, model: str) -> None: ...
+
+    def score(self, results: list[dict[str, Any]], keypoint_set: KeypointSet) -> dict[str, float]: ...
+
+
+def open_annotations(path: str | Path, images: str | Path | None) -> AnnotatedSet:
+    """Read an annotation file and check every value that something relies on.
 
     Args:
-        annotations: COCO-style JSON file, or MPII's list (JSON or .h5).
-        images: folder of the pictures.
-        keypoint_set: the set wanted; keypoints are carried over by name, absent ones count as unlabelled.
-            None: the file's own set.
-    """
-    reader = mpii if mpii.is_mpii(annotations) else coco_style
-    return reader.read_samples(annotations, images, keypoint_set)
-
-
-def read_scenes(
-    annotations: str | Path, images: str | Path, keypoint_set: KeypointSet, views: Views = "pictures"
-) -> list[Scene]:
-    """Read the pictures to train on, with all their persons; see `coco_style.read_scenes`.
+        path: COCO-style JSON file, or MPII's list of persons (HRNet's JSON file, or Newell's .h5).
+        images: folder of the pictures; None if nobody will look at them: their paths are then the file's names.
 
     Raises:
-        InputError: the file cannot be read, or is MPII's, where not all persons of a picture are annotated.
+        InputError: the file cannot be read, or holds something that cannot be used; the sentence names it.
     """
-    if mpii.is_mpii(annotations):
-        raise InputError(
-            f"{annotations} is a list of MPII persons, which lacks many persons of its pictures; networks that find "
-            "everybody learn from COCO-style files."
-        )
-    return coco_style.read_scenes(annotations, images, keypoint_set, views)
+    folder = None if images is None else Path(images)
+    if Path(path).suffix.lower() in HDF5:
+        return MpiiSet(hdf5_entries(str(path)), str(path), folder)
+    return open_json(read_json(path), str(path), folder)
+
+
+def open_json(content: Any, path: str, images: Path | None) -> AnnotatedSet:
+    """Return the set of a JSON file that has been read; see `open_annotations`."""
+    if isinstance(content, list):
+        return MpiiSet(json_entries(content, path), path, images)
+    return CocoSet(content, path, images)
+
+
+def read_annotated(path: str, size: Size | None) -> np.ndarray:
+    """Return an annotated picture as (H, W, 3) uint8 RGB.
+
+    Args:
+        size: (height, width) that the annotations are for; None: it is not known.
+
+    Raises:
+        InputError: the picture cannot be read, or has another size.
+    """
+    picture = read_picture(path)
+    check_size(picture, path, size)
+    return picture
+
+
+def check_size(picture: np.ndarray, path: str, size: Size | None) -> None:
+    """Raise InputError where a picture has not the size (height, width) that its annotations are for."""
+    found = picture.shape[:2]
+    if size is None or found == size:
+        return
+    why = (
+        "it is turned by EXIF, so annotate it as viewers show it"
+        if found == size[::-1]
+        else "it was resized after it was annotated, so take the picture of that size"
+    )
+    raise InputError(
+        f"{path} has {found[1]} x {found[0]} pixels, but its annotations are for {size[1]} x {size[0]}: {why}."
+    )

@@ -1,292 +1,279 @@
-"""Read COCO-style annotation files: COCO, LSP, CrowdPose and any set in the same form."""
+"""COCO-style sets: COCO, LSP, CrowdPose and any set in the same form."""
 
 from __future__ import annotations
 
-import json
-import math
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import numpy as np
 
-from leanpose.errors import InputError
-from leanpose.geometry import Size
-from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco
-from leanpose.structures import Sample, Scene
+from leanpose.data.entries import Person, PersonCategory, Picture, read_persons, read_pictures
+from leanpose.data.scenes import Views, scenes_of
+from leanpose.errors import InputError, note
+from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco, without_partner
+from leanpose.metrics import is_crowdpose, keypoint_metrics
+from leanpose.structures import PictureBoxes, Sample, Scene
+from leanpose.values import FARTHEST, Known, entries, number, numbers, read_json, shown
 
-Views = Literal["pictures", "persons"]
-
-MAX_PEOPLE = 30  # in one scene
-ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN = 255, 128, 0  # about the persons at a pixel of a picture
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or broken one raises InputError."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}; check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}).") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON ({error.msg} in line {error.lineno}).") from None
-    except RecursionError:
-        raise InputError(f"{path} is not valid JSON (too many brackets inside one another).") from None
+SMALLEST_AREA = 0.01  # of the box: with less, no result could match a person
 
 
-def read_annotations(path: str | Path) -> tuple[dict[str, Any], KeypointSet]:
-    """Read an annotation file and its keypoint set.
-
-    Returns:
-        The file's content, checked: keys images, annotations, categories; every annotation has image_id, bbox of four
-        numbers and 3 K keypoint numbers, and its picture is listed.
-
-    Raises:
-        InputError: broken JSON, a missing key, a value that is no number, or a keypoint count that does not match the
-            categories.
-    """
-    content = read_json(path)
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
-        raise InputError(f"{path} is no COCO-style file: it needs the lists images, annotations and categories.")
-    keypoint_set = keypoint_set_from_coco(content["categories"], Path(path).name)
-    require_keys(content["images"], ("id", "file_name"), "image", path)
-    require_keys(content["annotations"], ("image_id", "bbox", "keypoints"), "annotation", path)
-    for i, image in enumerate(content["images"]):
-        if not isinstance(image["id"], (int, str)) or not isinstance(image["file_name"], str):
-            raise InputError(f"{path}: image {i} needs a number or a word as 'id' and a word as 'file_name'.")
-    known = {image["id"] for image in content["images"]}
-    for i, annotation in enumerate(content["annotations"]):
-        _require_numbers(annotation, "keypoints", f"{path}: annotation {i}")
-        _require_numbers(annotation, "bbox", f"{path}: annotation {i}", count=4)
-        if len(annotation["keypoints"]) != 3 * len(keypoint_set):
-            raise InputError(
-                f"{path}: annotation {i} has {len(annotation['keypoints'])} keypoint numbers, but the category names "
-                f"{len(keypoint_set)} keypoints, which makes {3 * len(keypoint_set)}."
-            )
-        if not isinstance(annotation["image_id"], (int, str)) or annotation["image_id"] not in known:
-            raise InputError(f"{path}: annotation {i} belongs to image {annotation['image_id']}, not in 'images'.")
-    return content, keypoint_set
-
-
-def require_keys(entries: list[Any], keys: tuple[str, ...], kind: str, path: str | Path) -> None:
-    for i, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: {kind} {i} must be a mapping of keys to values, not {json.dumps(entry)[:40]}.")
-        missing = [key for key in keys if key not in entry]
-        if missing:
-            raise InputError(f"{path}: {kind} {i} lacks the key '{missing[0]}'.")
-
-
-def _require_numbers(entry: dict[str, Any], key: str, where: str, count: int | None = None) -> None:
-    values = entry[key]
-    wanted = "numbers" if count is None else f"{count} numbers"
-    if not isinstance(values, list) or count not in (None, len(values)) or not all(map(_is_number, values)):
-        raise InputError(f"{where}: '{key}' must be a list of {wanted}, without NaN.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def read_samples(annotations: str | Path, images: str | Path, keypoint_set: KeypointSet | None = None) -> list[Sample]:
-    """Read every person with a box and at least one labelled keypoint.
+class CocoSet:
+    """A COCO-style annotation file, read and checked once.
 
     Args:
-        annotations: COCO-style JSON file.
-        images: folder of the pictures.
-        keypoint_set: the set wanted; keypoints are carried over by name, absent ones count as unlabelled.
-            None: the file's own set.
+        content: of the file.
+        path: its name.
+        images: folder of the pictures; None if nobody looks at them.
 
-    Returns:
-        One Sample a person, in the file's order. Crowd regions are left out. A box is clipped to the picture where
-        the file gives the picture's width and height.
+    Raises:
+        InputError: an entry that cannot be used; the sentence names it.
     """
-    content, file_set = read_annotations(annotations)
-    keypoint_set = keypoint_set or file_set
-    pictures = {image["id"]: image for image in content["images"]}
-    samples = []
-    for i, annotation in enumerate(content["annotations"]):
-        picture = pictures[annotation["image_id"]]
-        box = box_from_xywh(annotation["bbox"], picture)
-        triples = np.array(annotation["keypoints"], dtype=np.float32).reshape(1, -1, 3)
+
+    def __init__(self, content: Any, path: str, images: Path | None) -> None:
+        keys = ("images", "annotations")
+        if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
+            raise InputError(f"{path} is no COCO-style file: it needs the lists images, annotations and categories.")
+        self.path = path
+        annotations = entries(content["annotations"], (), f"{path}: annotation")
+        self._categories = content.get("categories") or []
+        if not isinstance(self._categories, list):
+            raise InputError(f"{path} is no COCO-style file: 'categories' must be a list.")
+        self._category = PersonCategory(self._categories, annotations, path)
+        self._pictures = read_pictures(content["images"], images, path)
+        self._persons = read_persons(annotations, self._pictures, self._category, path)
+
+    @property
+    def keypoint_set(self) -> KeypointSet:
+        """The keypoints that the file annotates."""
+        return self._category.keypoint_set or keypoint_set_from_coco(self._categories, self.path)  # which says why not
+
+    def _triples(self, keypoint_set: KeypointSet) -> np.ndarray:
+        """Return the keypoints of all persons, (N, K, 3), carried to a set by name."""
+        file_set = self.keypoint_set
+        triples = np.array([person.triples for person in self._persons]).reshape(-1, len(file_set), 3)
         points, visibility = convert(triples[..., :2], triples[..., 2], file_set, keypoint_set)
-        weights = _keypoint_weights(annotation, len(file_set), f"{annotations}: annotation {i}")
-        if weights is not None:
-            weights = convert(triples[..., :2], weights[None], file_set, keypoint_set)[1][0]
-        labelled = visibility[0] > 0
-        if annotation.get("iscrowd") or box is None or not labelled.any():
-            continue
-        samples.append(
-            Sample(
-                image_path=str(Path(images) / picture["file_name"]),
-                image_id=annotation["image_id"],
-                box_xyxy=box,
-                keypoints=np.where(labelled[:, None], points[0], np.nan).astype(np.float32),
-                visibility=visibility[0].astype(np.int8),
-                weights=weights,
+        return np.concatenate([points, visibility[..., None]], axis=2)
+
+    def _weights(self, person: Person, keypoint_set: KeypointSet) -> np.ndarray | None:
+        """Return how much each keypoint of a person counts in training, (K,) float32, carried to a set by name."""
+        if person.weights is None:
+            return None
+        weights = person.weights[None].astype(np.float32)
+        return convert(person.triples[None, :, :2], weights, self.keypoint_set, keypoint_set)[1][0]
+
+    def samples(self, keypoint_set: KeypointSet | None = None) -> list[Sample]:
+        """Return every person with a box and at least one labelled keypoint, in the file's order; crowds are none.
+
+        Args:
+            keypoint_set: the set wanted; keypoints are carried over by name, absent ones count as unlabelled. None: the
+                file's own set.
+
+        Raises:
+            InputError: there is no such person.
+        """
+        wanted = keypoint_set or self.keypoint_set
+        samples = []
+        for person, triples in zip(self._persons, self._triples(wanted), strict=True):
+            labelled = triples[:, 2] > 0
+            if person.crowd or person.box_xyxy is None or not labelled.any():
+                continue
+            samples.append(
+                Sample(
+                    image_path=person.picture.path,
+                    image_id=person.picture.id,
+                    box_xyxy=person.box_xyxy,
+                    keypoints=np.where(labelled[:, None], triples[:, :2], np.nan).astype(np.float32),
+                    visibility=triples[:, 2].astype(np.int8),
+                    weights=self._weights(person, wanted),
+                    picture_size=person.picture.size,
+                )
             )
-        )
-    if not samples:
+        if not samples:
+            raise InputError(
+                f"{self.path} holds no person with a box and a labelled keypoint of the set '{wanted.name}'; it "
+                f"annotates {', '.join(self.keypoint_set.keypoints)}."
+            )
+        return samples
+
+    def scenes(self, keypoint_set: KeypointSet, views: Views = "pictures") -> list[Scene]:
+        """Return the pictures with at least one annotated person, for networks that find everybody at once.
+
+        Args:
+            keypoint_set: the set wanted, whose keypoints must be the file's own: where keypoints are not annotated at
+                all, a network would learn that they are not there.
+            views: "pictures" lays a scene around the centre square of each picture, "persons" around the box of each
+                person with labelled keypoints.
+
+        Returns:
+            Scenes in the file's order, with at most MAX_PEOPLE persons, the largest. Crowd regions, further persons and
+            those without labelled keypoints are the scenes' ignored regions; the last stay among the persons, since
+            their boxes are known.
+
+        Raises:
+            InputError: the file has other keypoints, does not say how large its pictures are, or holds no such picture.
+        """
+        self._check_names(keypoint_set, f"not '{keypoint_set.name}'")
+        by_picture: dict[Any, list[tuple[Person, np.ndarray]]] = {}
+        for person, triples in zip(self._persons, self._triples(keypoint_set), strict=True):
+            by_picture.setdefault(person.picture.id, []).append((person, triples))
+        scenes: list[Scene] = []
+        for picture in self._pictures.values():
+            if picture.id in by_picture:
+                persons, triples = zip(*by_picture[picture.id], strict=True)
+                scenes += scenes_of(picture, persons, np.stack(triples), views)
+        if not scenes:
+            raise InputError(f"{self.path} holds no picture with an annotated person.")
+        return scenes
+
+    def pictures(self, boxes: str | Path | None = "gt") -> list[PictureBoxes]:
+        """Return the pictures to predict.
+
+        Args:
+            boxes: "gt": those with persons as `samples` gives them, and their boxes; None: all pictures, whose persons
+                are searched for; else a person-detection file: those with a box in it, as it is, without clipping.
+        """
+        if boxes is None:
+            return [self._boxes_of(picture, None) for picture in self._pictures.values()]
+        if boxes != "gt":
+            return self._detected(str(boxes))
+        samples = sorted(self.samples(), key=_place)
+        return [
+            self._boxes_of(self._pictures[persons[0].image_id], np.stack([p.box_xyxy for p in persons]))
+            for persons in (list(group) for _, group in groupby(samples, key=_place))
+        ]
+
+    def everybody(self) -> list[PictureBoxes]:
+        """Return all pictures with the boxes of all their persons, also those without labelled keypoints."""
+        boxes: dict[Any, list[np.ndarray]] = {picture_id: [] for picture_id in self._pictures}
+        for person in self._persons:
+            if person.box_xyxy is not None and not person.crowd:
+                boxes[person.picture.id].append(person.box_xyxy)
+        return [
+            self._boxes_of(picture, np.array(boxes[picture.id], np.float32).reshape(-1, 4))
+            for picture in self._pictures.values()
+        ]
+
+    def _boxes_of(self, picture: Picture, boxes: np.ndarray | None, scores: np.ndarray | None = None) -> PictureBoxes:
+        if scores is None:
+            scores = np.ones(0 if boxes is None else len(boxes), np.float32)
+        return PictureBoxes(picture.path, picture.id, boxes, scores, self._category.id, picture_size=picture.size)
+
+    def _detected(self, path: str) -> list[PictureBoxes]:
+        """Return the pictures with boxes of a detection file: {image_id, bbox xywh, score, category_id} each."""
+        content = read_json(path)
+        if not isinstance(content, list):
+            raise InputError(f"{path} is no detection file: it must hold a list of boxes.")
+        known = Known(self._pictures)
+        found: dict[Any, list[tuple[np.ndarray, float]]] = {}
+        for i, entry in enumerate(entries(content, ("image_id", "bbox", "score"), f"{path}: detection")):
+            what = f"{path}: detection {i}"
+            x, y, w, h = numbers(entry["bbox"], (4,), f"{what}: 'bbox'")
+            score = number(entry["score"], f"{what}: 'score'")
+            picture_id = known.find(entry["image_id"])
+            if picture_id is not None and self._category.is_detected(entry) and w > 0 and h > 0:
+                found.setdefault(picture_id, []).append((np.array([x, y, x + w, y + h], np.float32), score))
+        if not found:
+            raise InputError(
+                f"{path} holds no box of a person for any picture of {self.path}; is it the file of another set?"
+            )
+        return [
+            self._boxes_of(picture, np.stack(boxes), np.array(scores, np.float32))
+            for picture in self._pictures.values()
+            if picture.id in found
+            for boxes, scores in [zip(*found[picture.id], strict=True)]
+        ]
+
+    def check(self, keypoint_set: KeypointSet, model: str) -> None:
+        """Raise InputError where the file cannot score a model that predicts a keypoint set.
+
+        That is where it has other keypoints, lacks a value that only the metric needs, or counts nobody.
+        """
+        self._check_names(keypoint_set, f"but {model} predicts '{keypoint_set.name}'")
+        truth = self._truth(keypoint_set)
+        if not any(person["num_keypoints"] and not person["iscrowd"] for person in truth["annotations"]):
+            raise InputError(
+                f"{self.path} counts nobody, so that it gives no figure: it needs persons with labelled keypoints "
+                "(visibility above 0) who are no crowd."
+            )
+        if not is_crowdpose(truth, keypoint_set):
+            wrong = sum(
+                person.entry.get("num_keypoints") not in (None, person.labelled, str(person.labelled))
+                for person in self._persons
+            )
+            if wrong:
+                note(
+                    f"{self.path}: 'num_keypoints' of {wrong} annotations is not the number of their labelled "
+                    "keypoints; those were counted."
+                )
+
+    def _check_names(self, keypoint_set: KeypointSet, but: str) -> None:
+        """Raise InputError unless the file has the same keypoints, in any order."""
+        here, there = without_partner(keypoint_set, self.keypoint_set), without_partner(self.keypoint_set, keypoint_set)
+        if here or there:
+            raise InputError(
+                f"{self.path} has the keypoints '{self.keypoint_set.name}', {but}: without a partner are "
+                f"{', '.join([*here, *there])}; use a set and a model of the same keypoints."
+            )
+
+    def score(self, results: list[dict[str, Any]], keypoint_set: KeypointSet) -> dict[str, float]:
+        """Return the figures of results, 0 to 1, by the metric that is official for the file; see `keypoint_metrics`.
+
+        Args:
+            results: COCO results form.
+            keypoint_set: that of the results, whose keypoints are the file's own, in any order.
+        """
+        self._check_names(keypoint_set, f"but the results are of '{keypoint_set.name}'")
+        return keypoint_metrics(self._truth(keypoint_set), results, keypoint_set, self.path)
+
+    def _truth(self, keypoint_set: KeypointSet) -> dict[str, Any]:
+        """Return a ground truth as `keypoint_metrics` takes it."""
+        truth: dict[str, Any] = {
+            "images": [picture.entry | {"id": picture.id} for picture in self._pictures.values()],
+            "categories": [{"id": self._category.id, "name": "person"}],
+        }
+        crowdpose = is_crowdpose(truth, keypoint_set)
+        if crowdpose:
+            for i, image in enumerate(truth["images"]):
+                image["crowdIndex"] = number(image.get("crowdIndex"), f"{self.path}: 'crowdIndex' of image {i}")
+        truth["annotations"] = [
+            {
+                "image_id": person.picture.id,
+                "category_id": self._category.id,
+                "iscrowd": int(person.crowd),
+                "keypoints": triples.ravel().tolist(),
+                "num_keypoints": _counted(person) if crowdpose else person.labelled,
+                "bbox": person.xywh.tolist(),
+                "area": 0.0 if crowdpose else _area(person),
+            }
+            for person, triples in zip(self._persons, self._triples(keypoint_set), strict=True)
+        ]
+        return truth
+
+
+def _place(sample: Sample) -> tuple[str, str, bool]:
+    return sample.image_path, str(sample.image_id), isinstance(sample.image_id, str)
+
+
+def _counted(person: Person) -> int:
+    """Return 'num_keypoints' as CrowdPose means it: 0 for labelled persons too who shall not count."""
+    given = person.entry.get("num_keypoints")
+    return person.labelled if given is None else int(number(given, f"{person.what}: 'num_keypoints'"))
+
+
+def _area(person: Person) -> float:
+    """Return the area that the metric measures distances by; of a person who does not count, the box's will do."""
+    counts, box = person.labelled and not person.crowd, float(person.xywh[2:].clip(min=0).prod())
+    if "area" not in person.entry:
+        if counts:
+            raise InputError(f"{person.what} lacks the key 'area', which the metric needs.")
+        return box
+    area = number(person.entry["area"], f"{person.what}: 'area'", largest=FARTHEST**2)
+    if counts and area <= max(0, SMALLEST_AREA * box):
         raise InputError(
-            f"{annotations} holds no person with a box and a labelled keypoint of the set '{keypoint_set.name}'."
+            f"{person.what}: 'area' is {shown(person.entry['area'])}, far too little for a box of "
+            f"{person.xywh[2]:g} x {person.xywh[3]:g} pixels: no result could match; give the person's area in pixels, "
+            "or about half that of the box."
         )
-    return samples
-
-
-def _keypoint_weights(annotation: dict[str, Any], count: int, where: str) -> np.ndarray | None:
-    """Return `keypoint_weights` of an annotation, a key of ours: (K,) float32 in 0..1; None where it has none."""
-    if "keypoint_weights" not in annotation:
-        return None
-    _require_numbers(annotation, "keypoint_weights", where, count)
-    weights = np.array(annotation["keypoint_weights"], dtype=np.float32)
-    if not ((weights >= 0) & (weights <= 1)).all():
-        raise InputError(f"{where}: 'keypoint_weights' must lie between 0 and 1.")
-    return weights
-
-
-def read_scenes(
-    annotations: str | Path, images: str | Path, keypoint_set: KeypointSet, views: Views = "pictures"
-) -> list[Scene]:
-    """Read the pictures with at least one annotated person, for networks that find everybody at once.
-
-    Args:
-        annotations: COCO-style JSON file with the pictures' width and height.
-        images: folder of the pictures.
-        keypoint_set: the set wanted, which must be the file's own: where keypoints are not annotated at all, a
-            network would learn that they are not there.
-        views: "pictures" lays a scene around the centre square of each picture, "persons" around the box of each
-            person with labelled keypoints.
-
-    Returns:
-        Scenes in the file's order, with at most MAX_PEOPLE persons, the largest. Crowd regions, further persons and
-        those without labelled keypoints are the scenes' ignored regions; the last stay among the persons, since
-        their boxes are known.
-
-    Raises:
-        InputError: the file cannot be read, has another keypoint set, or holds no such picture.
-    """
-    content, file_set = read_annotations(annotations)
-    if file_set.keypoints != keypoint_set.keypoints:
-        raise InputError(f"{annotations} has the keypoints '{file_set.name}', not '{keypoint_set.name}'.")
-    by_picture: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in content["annotations"]:
-        by_picture.setdefault(annotation["image_id"], []).append(annotation)
-    scenes = []
-    for picture in content["images"]:
-        if picture["id"] in by_picture:
-            scenes += _scenes_of(
-                picture, by_picture[picture["id"]], Path(images), len(keypoint_set), views, annotations
-            )
-    if not scenes:
-        raise InputError(f"{annotations} holds no picture with an annotated person.")
-    return scenes
-
-
-def _scenes_of(
-    picture: dict[str, Any], annotations: list[dict[str, Any]], images: Path, k: int, views: Views, file: str | Path
-) -> list[Scene]:
-    if not all(_is_number(picture.get(side)) for side in ("width", "height")):
-        raise InputError(f"{file}: picture {picture['id']} lacks its 'width' and 'height' in pixels.")
-    persons: list[np.ndarray] = []
-    boxes: list[np.ndarray] = []
-    ignored: list[tuple[np.ndarray, int]] = []
-    for annotation in sorted(annotations, key=lambda a: -math.prod(a["bbox"][2:])):
-        box = box_from_xywh(annotation["bbox"], picture)
-        triples = np.array(annotation["keypoints"], dtype=np.float32).reshape(k, 3)
-        if box is None:
-            continue
-        kept = not annotation.get("iscrowd") and len(persons) < MAX_PEOPLE
-        if kept:
-            persons.append(triples)
-            boxes.append(box)
-        if not kept or not triples[:, 2].any():
-            try:
-                outlines = _outlines(annotation.get("segmentation"), box)
-            except (LookupError, TypeError, ValueError):
-                raise InputError(
-                    f"{file}: a 'segmentation' of picture {picture['id']} is neither polygons nor a run-length mask."
-                ) from None
-            ignored += [(polygon, BOX_KNOWN if kept else NOTHING_KNOWN) for polygon in outlines]
-    if not persons:
-        return []
-    triples = np.stack(persons)
-    labelled = triples[..., 2] > 0
-    width, height = picture["width"], picture["height"]
-    middle, half = np.array([width - 1, height - 1]) / 2, (min(width, height) - 1) / 2
-    whole = np.concatenate([middle - half, middle + half]).astype(np.float32)
-    shown = [box for box, seen in zip(boxes, labelled, strict=True) if seen.any()] if views == "persons" else [whole]
-    return [
-        Scene(
-            image_path=str(images / picture["file_name"]),
-            image_id=picture["id"],
-            box_xyxy=box,
-            keypoints=np.where(labelled[..., None], triples[..., :2], np.nan).astype(np.float32),
-            visibility=triples[..., 2].astype(np.int8),
-            boxes_xyxy=np.stack(boxes),
-            ignored=tuple(ignored),
-        )
-        for box in shown
-    ]
-
-
-def _outlines(segmentation: Any, box: np.ndarray) -> list[np.ndarray]:
-    """Return the (n, 2) polygons of an annotation, in picture pixels; its box where it has none we can read.
-
-    A run-length mask (COCO's crowds) is turned into its outlines.
-
-    Raises:
-        LookupError, TypeError, ValueError: the annotation is broken.
-    """
-    if isinstance(segmentation, list) and segmentation:
-        polygons = [np.array(polygon, dtype=np.float32).reshape(-1, 2) for polygon in segmentation]
-        if not all(np.isfinite(polygon).all() for polygon in polygons):
-            raise ValueError("not a number")
-        return polygons
-    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
-        height, width = segmentation["size"]
-        counts = segmentation["counts"]  # runs of 0 and 1 in turn, column after column
-        mask = np.repeat(np.arange(len(counts)) % 2, counts).astype(np.uint8).reshape(width, height).T
-        outlines, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        return [outline.reshape(-1, 2).astype(np.float32) for outline in outlines]
-    x1, y1, x2, y2 = box
-    return [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float32)]
-
-
-def known_map(scene: Scene, picture_size: Size) -> np.ndarray:
-    """Draw what is known where: (H, W) uint8 of ALL_KNOWN, BOX_KNOWN and NOTHING_KNOWN."""
-    known = np.full(picture_size, ALL_KNOWN, dtype=np.uint8)
-    for polygon, level in sorted(scene.ignored, key=lambda region: -region[1]):
-        cv2.fillPoly(known, [np.round(polygon).astype(np.int32)], level)
-    return known
-
-
-def box_from_xywh(xywh: list[float], picture: dict[str, Any]) -> np.ndarray | None:
-    """Return an annotated box as (4,) float32 xyxy, or None where it has no area.
-
-    Clipped as the HRNet family does: the right and bottom edges lie on the last pixel inside, x + w - 1, y + h - 1.
-    """
-    x, y, w, h = xywh
-    x1, y1 = max(0.0, x), max(0.0, y)
-    x2 = min((picture.get("width") or np.inf) - 1, x1 + max(0.0, w - 1))
-    y2 = min((picture.get("height") or np.inf) - 1, y1 + max(0.0, h - 1))
-    return np.array([x1, y1, x2, y2], dtype=np.float32) if x2 > x1 and y2 > y1 else None
-
-
-def read_detections(path: str | Path) -> list[dict[str, Any]]:
-    """Read a person-detection file: a list of {image_id, bbox xywh, score, category_id}; category 1 is kept.
-
-    Boxes are taken as they are, without clipping.
-    """
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise InputError(f"{path} is no detection file: it must hold a list of boxes.")
-    require_keys(content, ("image_id", "bbox", "score"), "detection", path)
-    for i, entry in enumerate(content):
-        _require_numbers(entry, "bbox", f"{path}: detection {i}", count=4)
-        if not _is_number(entry["score"]):
-            raise InputError(f"{path}: detection {i}: 'score' must be a number, without NaN.")
-        if not isinstance(entry["image_id"], (int, str)):
-            raise InputError(f"{path}: detection {i}: 'image_id' must be a number or a word.")
-    return [entry for entry in content if entry.get("category_id", 1) == 1]
+    return area

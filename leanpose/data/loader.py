@@ -13,12 +13,12 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from leanpose import geometry
-from leanpose.data.annotations import read_samples, read_scenes
+from leanpose.data.annotations import check_size, open_annotations
 from leanpose.data.augment import NOISE
-from leanpose.data.coco_style import Views, known_map
-from leanpose.errors import InputError
+from leanpose.data.scenes import Views, known_map
+from leanpose.errors import InputError, note
 from leanpose.geometry import Convention, Size
-from leanpose.keypoint_sets import KeypointSet
+from leanpose.keypoint_sets import KeypointSet, without_partner
 from leanpose.pictures import read_picture
 from leanpose.structures import Sample, Scene
 
@@ -48,7 +48,7 @@ class CropSet(Dataset):
 
     A crop shows the padded box at the scale of the network input with a margin around it, so that one affine on the
     crop gives any view. Crops of scenes have a fourth channel: what is known about the persons at each pixel
-    (coco_style.known_map; 0 outside the picture). Items are asked for in batches of (position, draw) pairs; the
+    (scenes.known_map; 0 outside the picture). Items are asked for in batches of (position, draw) pairs; the
     draw's number seeds its noise.
 
     Args:
@@ -104,6 +104,7 @@ class CropSet(Dataset):
             picture = read_picture(path)
             for i in positions:
                 sample = samples[i]
+                check_size(picture, path, sample.picture_size)
                 if isinstance(sample, Scene):
                     picture = np.dstack([picture[..., :3], known_map(sample, picture.shape[:2])])
                 crops[i] = geometry.crop(picture, matrices[i], self.crop_size)
@@ -232,6 +233,18 @@ def read_sources(
     """Read the persons of each source, carried to one keypoint set by name; with `views` given, its scenes."""
     if not sources:
         raise InputError("There is no data to train on; give at least one annotation file and its folder.")
-    if views is None:
-        return [[*read_samples(source.annotations, source.images, keypoint_set)] for source in sources]
-    return [[*read_scenes(source.annotations, source.images, keypoint_set, views)] for source in sources]
+    sets: list[list[Sample | Scene]] = []
+    for source in sources:
+        annotated = open_annotations(source.annotations, source.images)
+        if views is not None:
+            sets.append([*annotated.scenes(keypoint_set, views)])
+            continue
+        sets.append([*annotated.samples(keypoint_set)])
+        absent = without_partner(annotated.keypoint_set, keypoint_set)
+        unused = without_partner(keypoint_set, annotated.keypoint_set)
+        if absent or unused:
+            note(
+                f"{source.annotations} does not annotate {', '.join(absent) or 'nothing'} of '{keypoint_set.name}'; "
+                f"of its own keypoints {', '.join(unused) or 'none'} is left out."
+            )
+    return sets

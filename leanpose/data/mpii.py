@@ -5,18 +5,22 @@ Both count pixels from 1, and give a person's place as a centre and a scale: the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from leanpose.data.coco_style import read_json, require_keys
+from leanpose.data.entries import locate
+from leanpose.data.scenes import Views
 from leanpose.errors import InputError, require
-from leanpose.keypoint_sets import MPII, KeypointSet, convert
-from leanpose.structures import Sample
+from leanpose.keypoint_sets import MPII, KeypointSet, convert, without_partner
+from leanpose.pckh import PckhTruth, pckh_metrics, read_truth, truth_file
+from leanpose.structures import PictureBoxes, Sample, Scene
+from leanpose.values import entries, number, numbers, text
 
-HDF5 = (".h5", ".hdf5")
 K = len(MPII)
 
 # One person as a file has it, still counted from 1: name of the picture, centre (2,) and side of the box, keypoints
@@ -24,94 +28,158 @@ K = len(MPII)
 Entry = tuple[str, np.ndarray, float, np.ndarray, np.ndarray]
 
 
-def is_mpii(annotations: str | Path) -> bool:
-    """Tell whether a file is a list of MPII persons: HDF5 by its name, or a JSON file that holds a list."""
-    path = Path(annotations)
-    if path.suffix in HDF5:
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(1024).lstrip().startswith(b"[")
-    except OSError:
-        return False  # the reader of COCO-style files says why
+class MpiiSet:
+    """A list of MPII persons, read and checked once.
 
-
-def read_persons(annotations: str | Path, images: str | Path) -> list[Sample]:
-    """Read every person of a list, in its order, also those without labelled keypoints.
+    A person's box is the square of HRNet without its factor 1.25, which is the `padding` of a Weights record: side 200
+    scale, 15 scale below the centre. A JSON file only tells which keypoints are labelled; they count as visible. The
+    name of a picture is its id.
 
     Args:
-        annotations: HRNet's JSON file, or Newell's HDF5 file (.h5), which needs the package h5py.
-        images: folder of the pictures.
-
-    Returns:
-        Samples with MPII's keypoints; `image_id` is the picture's name. The box is the square of HRNet without its
-        factor 1.25, which is the `padding` of a Weights record: side 200 scale, 15 scale below the centre. It holds
-        NaN where the file gives no place (centre -1). A JSON file only tells which keypoints are labelled; they
-        count as visible.
+        listed: its entries, as `json_entries` and `hdf5_entries` give them.
+        path: its name.
+        images: folder of the pictures; None if nobody looks at them.
 
     Raises:
-        InputError: the file cannot be read, has another form, or is empty.
+        InputError: an entry cannot be used, or there is none.
     """
-    path = Path(annotations)
-    entries = _hdf5_entries(path) if path.suffix in HDF5 else _json_entries(path)
-    samples = []
-    for name, centre, side, keypoints, visibility in entries:
-        half = side / 2 if side > 0 and centre[0] != -1 else np.nan
-        samples.append(
+
+    keypoint_set = MPII
+
+    def __init__(self, listed: Iterable[Entry], path: str, images: Path | None) -> None:
+        self.path = path
+        listed = [*listed]
+        if not listed:
+            raise InputError(f"{path} holds no person.")
+        names = [name for name, *_ in listed]
+        places = {name: name for name in names} if images is None else locate(images, names)
+        self.persons = [
             Sample(
-                image_path=str(Path(images) / name),
+                image_path=places[name],
                 image_id=name,
-                box_xyxy=np.concatenate([centre - 1 - half, centre - 1 + half]).astype(np.float32),
+                box_xyxy=_square(centre, side),
                 keypoints=np.where(visibility[:, None] > 0, keypoints - 1, np.nan).astype(np.float32),
                 visibility=visibility.astype(np.int8),
             )
+            for name, centre, side, keypoints, visibility in listed
+        ]
+
+    def samples(self, keypoint_set: KeypointSet | None = None) -> list[Sample]:
+        """Return every person with a place and at least one labelled keypoint, as `CocoSet.samples` does."""
+        wanted = keypoint_set or MPII
+        keypoints, visibility = convert(
+            np.stack([person.keypoints for person in self.persons]),
+            np.stack([person.visibility for person in self.persons]),
+            MPII,
+            wanted,
         )
-    if not samples:
-        raise InputError(f"{annotations} holds no person.")
-    return samples
+        samples = [
+            replace(person, keypoints=its_keypoints, visibility=seen)
+            for person, its_keypoints, seen in zip(self.persons, keypoints, visibility, strict=True)
+            if np.isfinite(person.box_xyxy).all() and seen.any()
+        ]
+        if not samples:
+            raise InputError(
+                f"{self.path} holds no person with a place and a labelled keypoint of the set '{wanted.name}'."
+            )
+        return samples
 
-
-def read_samples(annotations: str | Path, images: str | Path, keypoint_set: KeypointSet | None = None) -> list[Sample]:
-    """Read every person with a place and at least one labelled keypoint, as `coco_style.read_samples` does.
-
-    Args:
-        annotations, images: as `read_persons`.
-        keypoint_set: the set wanted; keypoints are carried over by name, absent ones count as unlabelled. None: MPII's.
-    """
-    keypoint_set = keypoint_set or MPII
-    samples = []
-    for person in read_persons(annotations, images):
-        keypoints, visibility = convert(person.keypoints[None], person.visibility[None], MPII, keypoint_set)
-        if np.isfinite(person.box_xyxy).all() and visibility.any():
-            samples.append(Sample(person.image_path, person.image_id, person.box_xyxy, keypoints[0], visibility[0]))
-    if not samples:
+    def scenes(self, keypoint_set: KeypointSet, views: Views = "pictures") -> list[Scene]:
+        """Raise InputError: not all persons of a picture are annotated."""
         raise InputError(
-            f"{annotations} holds no person with a place and a labelled keypoint of the set '{keypoint_set.name}'."
+            f"{self.path} is a list of MPII persons, which lacks many persons of its pictures; networks that find "
+            "everybody learn from COCO-style files."
         )
-    return samples
+
+    def pictures(self, boxes: str | Path | None = "gt") -> list[PictureBoxes]:
+        """Return the pictures with the places of all persons of the list, each of whom gets one pose.
+
+        Args:
+            boxes: "gt"; anything else raises InputError.
+        """
+        if boxes != "gt":
+            raise InputError(
+                f"{self.path} is a list of MPII persons, each of whom gets one pose: use a network that takes boxes, "
+                "and the boxes of the list."
+            )
+        for i, person in enumerate(self.persons):
+            if np.isnan(person.box_xyxy).any():
+                raise InputError(f"{self.path}: person {i} has no place: its centre is -1 or its scale not above 0.")
+        return self._by_picture(range(len(self.persons)))
+
+    def everybody(self) -> list[PictureBoxes]:
+        """Return the pictures with the boxes of all persons who have a place."""
+        return self._by_picture(i for i, person in enumerate(self.persons) if np.isfinite(person.box_xyxy).all())
+
+    def _by_picture(self, chosen: Iterable[int]) -> list[PictureBoxes]:
+        by_picture: dict[int | str, list[int]] = {person.image_id: [] for person in self.persons}
+        for i in chosen:
+            by_picture[self.persons[i].image_id].append(i)
+        path_of = {person.image_id: person.image_path for person in self.persons}
+        return [
+            PictureBoxes(
+                path_of[image_id],
+                image_id,
+                np.array([self.persons[i].box_xyxy for i in persons], np.float32).reshape(-1, 4),
+                np.ones(len(persons), np.float32),
+                persons=tuple(persons),
+            )
+            for image_id, persons in by_picture.items()
+        ]
+
+    @cached_property
+    def truth(self) -> PckhTruth:
+        """The ground truth beside the list."""
+        return read_truth(truth_file(self.path))
+
+    def check(self, keypoint_set: KeypointSet, model: str) -> None:
+        """Raise InputError where a model has other keypoints, or the ground truth beside the list is not of the same
+        persons, or counts nobody."""
+        if without_partner(MPII, keypoint_set) or without_partner(keypoint_set, MPII):
+            raise InputError(
+                f"{self.path} has the keypoints 'mpii', but {model} predicts '{keypoint_set.name}'; use a set and a "
+                "model of the same keypoints."
+            )
+        known = len(self.truth.keypoints)
+        if known != len(self.persons):
+            raise InputError(
+                f"{self.truth.path} is the ground truth of {known} persons, but {self.path} lists {len(self.persons)}."
+            )
+        if not self.truth.labelled.any():
+            raise InputError(f"{self.truth.path} counts nobody, so that it gives no figure: no keypoint is labelled.")
+
+    def score(self, results: list[dict[str, Any]], keypoint_set: KeypointSet) -> dict[str, float]:
+        """Return the figures of results, 0 to 1; see `pckh_metrics`."""
+        return pckh_metrics(self.truth, results, keypoint_set)
 
 
-def _json_entries(path: Path) -> Iterator[Entry]:
+def _square(centre: np.ndarray, side: float) -> np.ndarray:
+    """Return a box (4,) float32 in pixels from 0; NaN where the file gives no place (centre -1)."""
+    half = side / 2 if side > 0 and centre[0] != -1 else np.nan
+    return np.concatenate([centre - 1 - half, centre - 1 + half]).astype(np.float32)
+
+
+def json_entries(persons: list[Any], path: str) -> Iterator[Entry]:
     """Read HRNet's form: a list of image, center, scale, and (not in test files) joints and joints_vis."""
-    persons = read_json(path)
-    if not isinstance(persons, list) or not persons or not isinstance(persons[0], dict) or "image" not in persons[0]:
+    if not persons or not isinstance(persons[0], dict) or "image" not in persons[0]:
         raise InputError(f"{path} is no COCO-style file, and no list of MPII persons either.")
-    require_keys(persons, ("image", "center", "scale"), "person", path)
+    entries(persons, ("image", "center", "scale"), f"{path}: person")
     for i, person in enumerate(persons):
         where = f"{path}: person {i}"
-        if not isinstance(person["image"], str):
-            raise InputError(f"{where}: 'image' must be the name of a picture.")
-        centre = _numbers(person["center"], (2,), f"{where}: 'center'")
-        scale = float(_numbers(person["scale"], (), f"{where}: 'scale'"))
+        name = text(person["image"], f"{where}: 'image'")
+        centre = numbers(person["center"], (2,), f"{where}: 'center'")
+        scale = number(person["scale"], f"{where}: 'scale'")
         keypoints, labelled = np.zeros((K, 2)), np.zeros(K)
         if "joints" in person:
-            keypoints = _numbers(person["joints"], (K, 2), f"{where}: 'joints'")
-            labelled = _numbers(person.get("joints_vis"), (K,), f"{where}: 'joints_vis'")
-        yield person["image"], centre + np.array([0, 15 * scale]), 200 * scale, keypoints, np.where(labelled > 0, 2, 0)
+            keypoints = numbers(person["joints"], (K, 2), f"{where}: 'joints'")
+            labelled = numbers(person.get("joints_vis"), (K,), f"{where}: 'joints_vis'")
+        yield name, centre + np.array([0, 15 * scale]), 200 * scale, keypoints, np.where(labelled > 0, 2, 0)
 
 
-def _hdf5_entries(path: Path) -> Iterator[Entry]:
-    """Read Newell's form: imgname, center, scale, and part and visible (not in test files), arrays over persons.
+def hdf5_entries(path: str) -> Iterator[Entry]:
+    """Read Newell's form, which needs the package h5py.
+
+    That is imgname, center, scale, and part and visible (not in test files), arrays over persons.
 
     Its centres are already lowered, and its scales multiplied by 1.25.
     """
@@ -131,17 +199,7 @@ def _hdf5_entries(path: Path) -> Iterator[Entry]:
     n = len(names)
     arrays = {"part": np.zeros((n, K, 2)), "visible": np.ones((n, K))} | arrays
     shapes: dict[str, tuple[int, ...]] = {"center": (n, 2), "scale": (n,), "part": (n, K, 2), "visible": (n, K)}
-    centres, scales, parts, visible = (_numbers(arrays.get(key), shapes[key], f"{path}: '{key}'") for key in shapes)
+    centres, scales, parts, visible = (numbers(arrays.get(key), shapes[key], f"{path}: '{key}'") for key in shapes)
     visibility = (parts != 0).any(axis=2) * np.where(visible > 0, 2, 1)
     for i, name in enumerate(names):
         yield name, centres[i], 200 * scales[i] / 1.25, parts[i], visibility[i]
-
-
-def _numbers(values: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        array = np.full(shape, np.nan)
-    if array.shape != shape or not np.isfinite(array).all():
-        raise InputError(f"{what} must be {' x '.join(map(str, shape)) or 'one'} numbers, without NaN.")
-    return array

@@ -10,22 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leanpose.data.coco_style import (
-    ALL_KNOWN,
-    BOX_KNOWN,
-    MAX_PEOPLE,
-    NOTHING_KNOWN,
-    Views,
-    box_from_xywh,
-    known_map,
-    read_annotations,
-    read_detections,
-    read_samples,
-    read_scenes,
-)
+from leanpose.data.annotations import open_annotations
+from leanpose.data.entries import clipped
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, MAX_PEOPLE, NOTHING_KNOWN, Views, known_map
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, LSP, KeypointSet
-from leanpose.structures import Scene
+from leanpose.structures import PictureBoxes, Scene
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data"
 FISH = KeypointSet("fish", ("head", "tail"), (("head", "tail"),), "test")
@@ -55,7 +45,7 @@ def written(tmp_path: Path, values: Any) -> Path:
 
 
 def test_a_person_becomes_a_sample(tmp_path: Path) -> None:
-    (sample,) = read_samples(written(tmp_path, content()), tmp_path / "pictures")
+    (sample,) = open_annotations(written(tmp_path, content()), tmp_path / "pictures").samples()
     assert sample.image_path == str(tmp_path / "pictures" / "a.jpg")
     assert sample.image_id == 7
     np.testing.assert_array_equal(sample.box_xyxy, [10, 20, 39, 59])
@@ -64,7 +54,7 @@ def test_a_person_becomes_a_sample(tmp_path: Path) -> None:
 
 
 def test_the_keypoint_set_is_that_of_the_file(tmp_path: Path) -> None:
-    _, keypoint_set = read_annotations(written(tmp_path, content()))
+    keypoint_set = open_annotations(written(tmp_path, content()), tmp_path).keypoint_set
     assert keypoint_set.keypoints == ("head", "tail")
     assert keypoint_set.edges == (("head", "tail"),)
 
@@ -73,7 +63,7 @@ def test_lsp_is_carried_to_coco_by_name(tmp_path: Path, people: Callable[..., tu
     file, images = people(keypoint_set=LSP, count=1)
     annotation = json.loads(file.read_text())["annotations"][0]
     triples = np.array(annotation["keypoints"]).reshape(-1, 3)
-    (sample,) = read_samples(file, images, COCO)
+    (sample,) = open_annotations(file, images).samples(COCO)
     shared = set(LSP.keypoints) & set(COCO.keypoints)
     assert len(shared) == 12
     for i, name in enumerate(COCO.keypoints):
@@ -86,7 +76,7 @@ def test_lsp_is_carried_to_coco_by_name(tmp_path: Path, people: Callable[..., tu
 
 
 def test_hidden_keypoints_stay_labelled(tmp_path: Path) -> None:
-    (sample,) = read_samples(written(tmp_path, content(keypoints=[1, 2, 1, 3, 4, 2])), tmp_path)
+    (sample,) = open_annotations(written(tmp_path, content(keypoints=[1, 2, 1, 3, 4, 2])), tmp_path).samples()
     assert sample.visibility.tolist() == [1, 2]
     np.testing.assert_array_equal(sample.keypoints, [[1, 2], [3, 4]])
 
@@ -104,27 +94,26 @@ def test_hidden_keypoints_stay_labelled(tmp_path: Path) -> None:
 def test_persons_that_cannot_be_trained_on_are_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     values = content(**changes)
     values["annotations"].append(content(bbox=[1, 2, 3, 4])["annotations"][0])
-    (sample,) = read_samples(written(tmp_path, values), tmp_path)
+    (sample,) = open_annotations(written(tmp_path, values), tmp_path).samples()
     np.testing.assert_array_equal(sample.box_xyxy, [1, 2, 3, 5])
 
 
 @pytest.mark.parametrize(
-    ("xywh", "picture", "expected"),
+    ("xywh", "size", "expected"),
     [
-        ([10, 20, 30, 40], {"width": 100, "height": 80}, [10, 20, 39, 59]),  # the last pixel inside
-        ([-5, -6, 30, 40], {"width": 100, "height": 80}, [0, 0, 29, 39]),  # the start is moved, the size stays
-        ([90, 70, 30, 40], {"width": 100, "height": 80}, [90, 70, 99, 79]),
-        ([90.5, 70, 30, 40], {}, [90.5, 70, 119.5, 109]),  # a picture of unknown size clips nothing
-        ([90, 70, 30, 40], {"width": None, "height": None}, [90, 70, 119, 109]),
-        ([10, 20, 1, 40], {"width": 100, "height": 80}, None),  # one pixel wide: both edges on it
-        ([10, 20, -3, 40], {"width": 100, "height": 80}, None),
-        ([100, 20, 30, 40], {"width": 100, "height": 80}, None),
+        ([10, 20, 30, 40], (80, 100), [10, 20, 39, 59]),  # the last pixel inside
+        ([-5, -6, 30, 40], (80, 100), [0, 0, 29, 39]),  # the start is moved, the size stays
+        ([90, 70, 30, 40], (80, 100), [90, 70, 99, 79]),
+        ([90.5, 70, 30, 40], None, [90.5, 70, 119.5, 109]),  # a picture of unknown size clips nothing
+        ([10, 20, 1, 40], (80, 100), None),  # one pixel wide: both edges on it
+        ([10, 20, -3, 40], (80, 100), None),
+        ([100, 20, 30, 40], (80, 100), None),
     ],
 )
 def test_boxes_are_clipped_as_the_hrnet_family_does(
-    xywh: list[float], picture: dict[str, Any], expected: list[float] | None
+    xywh: list[float], size: tuple[int, int] | None, expected: list[float] | None
 ) -> None:
-    box = box_from_xywh(xywh, picture)
+    box = clipped(np.array(xywh, float), size)
     if expected is None:
         assert box is None
     else:
@@ -142,31 +131,37 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "a list": ([1], "no COCO-style file"),
     "no images": (without("images"), "no COCO-style file"),
     "no annotations": (without("annotations"), "no COCO-style file"),
-    "no categories": (without("categories"), "no COCO-style file"),
+    "no categories": (without("categories"), "exactly one category with 'keypoints' is needed, found 0"),
+    "categories is a mapping": (content() | {"categories": {"id": 1}}, "'categories' must be a list"),
     "images is a mapping": (content() | {"images": {}}, "no COCO-style file"),
     "image without id": (without("id", "images"), "image 0 lacks the key 'id'"),
     "image without file_name": (without("file_name", "images"), "image 0 lacks the key 'file_name'"),
     "image is a number": (content() | {"images": [5]}, "image 0 must be a mapping"),
     "image id is a list": (
         content() | {"images": [{"id": [7], "file_name": "a"}]},
-        "image 0 needs a number or a word as 'id'",
+        "'id' of image 0 must be a whole number or a word, not",
     ),
     "annotation without image_id": (without("image_id", "annotations"), "annotation 0 lacks the key 'image_id'"),
     "annotation without bbox": (without("bbox", "annotations"), "annotation 0 lacks the key 'bbox'"),
-    "annotation without keypoints": (without("keypoints", "annotations"), "annotation 0 lacks the key 'keypoints'"),
     "category without keypoints": (without("keypoints", "categories"), "exactly one category with 'keypoints'"),
     "too few keypoints": (content(keypoints=[1, 2, 2]), "has 3 keypoint numbers, but the category names 2 keypoints"),
     "unknown picture": (content(image_id=8), "annotation 0 belongs to image 8, not in 'images'"),
-    "keypoints are words": (content(keypoints=["a"] * 6), "annotation 0: 'keypoints' must be a list of numbers"),
-    "keypoints are one number": (content(keypoints=5), "annotation 0: 'keypoints' must be a list of numbers"),
-    "keypoints are nothing": (content(keypoints=None), "annotation 0: 'keypoints' must be a list of numbers"),
+    "keypoints are words": (content(keypoints=["a"] * 6), "annotation 0: 'keypoints' must be 6 numbers"),
+    "keypoints are one number": (content(keypoints=5), "annotation 0: 'keypoints' must be 6 numbers"),
     "NaN keypoint": (
         content(keypoints=[float("nan"), 2, 2, 0, 0, 0]),
-        "'keypoints' must be a list of numbers, without",
+        r"'keypoints' must be 6 numbers \(no NaN",
     ),
-    "box of three numbers": (content(bbox=[1, 2, 3]), "annotation 0: 'bbox' must be a list of 4 numbers"),
-    "box of words": (content(bbox=["1", "2", "3", "4"]), "annotation 0: 'bbox' must be a list of 4 numbers"),
-    "NaN box": (content(bbox=[1, 2, float("nan"), 4]), "annotation 0: 'bbox' must be a list of 4 numbers, without NaN"),
+    "box of three numbers": (content(bbox=[1, 2, 3]), "annotation 0: 'bbox' must be 4 numbers"),
+    "box of words": (content(bbox=["1", "2", "3", "wide"]), "annotation 0: 'bbox' must be 4 numbers"),
+    "NaN box": (content(bbox=[1, 2, float("nan"), 4]), r"annotation 0: 'bbox' must be 4 numbers \(no NaN"),
+    "box of infinite numbers": (content(bbox=[1, 2, 10**400, 4]), "annotation 0: 'bbox' must be 4 numbers"),
+    "crowd in words": (content(iscrowd="yes"), "annotation 0: 'iscrowd' must be a number"),
+    "wide picture": (
+        content() | {"images": [{"id": 7, "file_name": "a", "width": "wide", "height": 5}]},
+        "image 0: 'width' must be a number",
+    ),
+    "endless number": ('{"images": ' + "9" * 5000 + "}", "is not valid JSON"),
     "no annotation": (content() | {"annotations": []}, "holds no person with a box and a labelled keypoint"),
     "only crowds": (content(iscrowd=1), "holds no person with a box and a labelled keypoint of the set 'fish'"),
 }
@@ -177,26 +172,26 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, kind: str) -> None:
     values, message = BROKEN[kind]
     file = written(tmp_path, values)
     with pytest.raises(InputError, match=message) as caught:
-        read_samples(file, tmp_path)
+        open_annotations(file, tmp_path).samples()
     assert "set.json" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_set_without_the_wanted_keypoints_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="labelled keypoint of the set 'coco'"):
-        read_samples(written(tmp_path, content()), tmp_path, COCO)
+        open_annotations(written(tmp_path, content()), tmp_path).samples(COCO)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"There is no file .*absent\.json; check the path"):
-        read_samples(tmp_path / "absent.json", tmp_path)
+        open_annotations(tmp_path / "absent.json", tmp_path).samples()
 
 
 def test_a_folder_or_binary_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path, tmp_path / "binary.json"):
         with pytest.raises(InputError, match="cannot be read"):
-            read_samples(path, tmp_path)
+            open_annotations(path, tmp_path).samples()
 
 
 def persons(*changes: dict[str, Any], **picture: Any) -> dict[str, Any]:
@@ -208,7 +203,7 @@ def persons(*changes: dict[str, Any], **picture: Any) -> dict[str, Any]:
 
 
 def scenes_of(tmp_path: Path, values: dict[str, Any], views: Views = "pictures") -> list[Scene]:
-    return read_scenes(written(tmp_path, values), tmp_path / "pictures", FISH, views)
+    return open_annotations(written(tmp_path, values), tmp_path / "pictures").scenes(FISH, views)
 
 
 def test_a_picture_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
@@ -322,16 +317,16 @@ def test_the_largest_persons_are_kept_and_the_others_ignored(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("side", ["width", "height"])
-@pytest.mark.parametrize("value", [None, "wide"])
+@pytest.mark.parametrize("value", [None, 0])
 def test_scenes_need_the_size_of_their_picture(tmp_path: Path, side: str, value: Any) -> None:
-    with pytest.raises(InputError, match=r"set\.json: picture 7 lacks its 'width' and 'height' in pixels"):
+    with pytest.raises(InputError, match=r"set\.json: image 0 lacks its 'width' and 'height' in pixels"):
         scenes_of(tmp_path, persons({}, **{side: value}))
 
 
 def test_scenes_of_other_keypoints_are_an_error(tmp_path: Path) -> None:
     file = written(tmp_path, content())
     with pytest.raises(InputError, match=r"set\.json has the keypoints 'fish', not 'coco'"):
-        read_scenes(file, tmp_path, COCO)
+        open_annotations(file, tmp_path).scenes(COCO)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +361,7 @@ def test_a_file_without_scenes_is_an_error(tmp_path: Path, values: dict[str, Any
 )
 def test_a_broken_segmentation_is_one_clear_error(tmp_path: Path, segmentation: Any) -> None:
     values = persons({"segmentation": segmentation}, {"iscrowd": 1, "segmentation": segmentation})
-    message = r"set\.json: a 'segmentation' of picture 7 is neither polygons nor a run-length mask"
+    message = r"set\.json: annotation 1: its 'segmentation' is neither polygons nor a run-length mask"
     with pytest.raises(InputError, match=message):
         scenes_of(tmp_path, values)
     del values["annotations"][1]
@@ -395,11 +390,19 @@ def test_where_nothing_is_ignored_all_is_known() -> None:
     assert ALL_KNOWN > BOX_KNOWN > NOTHING_KNOWN == 0  # 0 is also what lies outside the picture
 
 
+def detected(tmp_path: Path, values: Any) -> list[PictureBoxes]:
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(values))
+    return open_annotations(written(tmp_path, content()), tmp_path).pictures(boxes)
+
+
 def test_detections_of_other_categories_are_left_out(tmp_path: Path) -> None:
     person = {"image_id": 7, "bbox": [-3, 2, 300, 4], "score": 0.5, "category_id": 1}
     unnamed = {"image_id": 7, "bbox": [1, 2, 3, 4], "score": 0.25}
-    file = written(tmp_path, [person, person | {"category_id": 3}, unnamed])
-    assert read_detections(file) == [person, unnamed]  # as they are, not clipped
+    (picture,) = detected(tmp_path, [person, person | {"category_id": 3}, unnamed])
+    assert picture.boxes_xyxy is not None
+    assert picture.boxes_xyxy.tolist() == [[-3, 2, 297, 6], [1, 2, 4, 6]]  # as they are, not clipped
+    assert picture.scores.tolist() == [0.5, 0.25]
 
 
 @pytest.mark.parametrize(
@@ -408,21 +411,22 @@ def test_detections_of_other_categories_are_left_out(tmp_path: Path) -> None:
         ({"annotations": []}, "no detection file: it must hold a list"),
         ([{"image_id": 7, "bbox": [1, 2, 3, 4]}], "detection 0 lacks the key 'score'"),
         ([{"bbox": [1, 2, 3, 4], "score": 1}], "detection 0 lacks the key 'image_id'"),
-        ([{"image_id": 7, "bbox": [1, 2, 3], "score": 1}], "detection 0: 'bbox' must be a list of 4 numbers"),
+        ([{"image_id": 7, "bbox": [1, 2, 3], "score": 1}], "detection 0: 'bbox' must be 4 numbers"),
         ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": "high"}], "detection 0: 'score' must be a number"),
         ([[1, 2, 3, 4]], "detection 0 must be a mapping"),
+        ([{"image_id": 8, "bbox": [1, 2, 3, 4], "score": 1}], "holds no box of a person for any picture of"),
     ],
 )
 def test_a_broken_detection_file_is_one_clear_error(tmp_path: Path, values: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_detections(written(tmp_path, values))
+        detected(tmp_path, values)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not on this machine")
 @pytest.mark.parametrize(("name", "count"), [("coco/val", 410), ("lspet/val", 500), ("lsp/train", 2158)])
 def test_real_sets_hold_the_persons_that_their_readme_counts(name: str, count: int) -> None:
     folder = name.partition("/")[0]
-    samples = read_samples(REAL / f"{name}.json", REAL / folder / "images", COCO)
+    samples = open_annotations(REAL / f"{name}.json", REAL / folder / "images").samples(COCO)
     assert len(samples) == count
     assert all(Path(sample.image_path).is_file() for sample in samples[:20])
 
@@ -430,10 +434,9 @@ def test_real_sets_hold_the_persons_that_their_readme_counts(name: str, count: i
 @pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not on this machine")
 def test_real_scenes_hold_the_persons_that_real_samples_are() -> None:
     folder = REAL / "coco"
-    samples = read_samples(folder / "val.json", folder / "images")
-    pictures, around = (
-        read_scenes(folder / "val.json", folder / "images", COCO, views) for views in ("pictures", "persons")
-    )
+    annotated = open_annotations(folder / "val.json", folder / "images")
+    samples = annotated.samples()
+    pictures, around = (annotated.scenes(COCO, views) for views in ("pictures", "persons"))
     assert len({scene.image_path for scene in pictures}) == len(pictures) <= 280
     assert len(around) == len(samples)  # a view each
     assert sum(int((scene.visibility > 0).any(axis=1).sum()) for scene in pictures) == len(samples)
@@ -442,13 +445,13 @@ def test_real_scenes_hold_the_persons_that_real_samples_are() -> None:
 def test_keypoint_weights_are_carried_by_name(tmp_path: Path) -> None:
     wanted = KeypointSet("other", ("tail", "fin", "head"), (), "test")
     changes = {"keypoints": [12, 25, 2, 14, 25, 2], "keypoint_weights": [0.25, 0.5]}
-    (sample,) = read_samples(written(tmp_path, content(**changes)), "images", wanted)
+    (sample,) = open_annotations(written(tmp_path, content(**changes)), None).samples(wanted)
     assert sample.keypoint_weights.tolist() == [0.5, 0, 0.25]
-    (sample,) = read_samples(written(tmp_path, content()), "images")
+    (sample,) = open_annotations(written(tmp_path, content()), None).samples()
     assert sample.keypoint_weights.tolist() == [1, 0]  # without the key every labelled one counts in full
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.5, 0], [-0.1, 0], ["one", 1], None, 0.5])
+@pytest.mark.parametrize("weights", [[1.0], [1.5, 0], [-0.1, 0], ["one", 1], 0.5])
 def test_keypoint_weights_that_are_none(tmp_path: Path, weights: object) -> None:
     with pytest.raises(InputError, match="annotation 0: 'keypoint_weights' must"):
-        read_samples(written(tmp_path, content(keypoint_weights=weights)), "images")
+        open_annotations(written(tmp_path, content(keypoint_weights=weights)), None)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from leanpose import geometry
-from leanpose.data.mpii import is_mpii, read_persons, read_samples
+from leanpose.data.annotations import open_annotations
+from leanpose.data.mpii import MpiiSet
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, MPII, KeypointSet
 from leanpose.pckh import read_truth
@@ -57,10 +58,16 @@ def newell(folder: Path, **changes: Any) -> Path:
     return file
 
 
+def opened(file: Path, images: str | Path = "images") -> MpiiSet:
+    annotated = open_annotations(file, images)
+    assert isinstance(annotated, MpiiSet)
+    return annotated
+
+
 def test_a_person_is_read_as_hrnet_does(tmp_path: Path) -> None:
     """Box and matrix against HRNet's arithmetic: centre lowered, scale times 1.25, one pixel off."""
     file = written(tmp_path, [person(joints_vis=[0] + [1] * 15)])
-    (sample,) = read_samples(file, "images")
+    (sample,) = opened(file).samples()
     assert (sample.image_path, sample.image_id) == (str(Path("images") / "a.jpg"), "a.jpg")
     assert sample.box_xyxy.tolist() == [79, 176.5, 179, 276.5]  # 100 pixels about (129, 226.5)
     assert sample.visibility.tolist() == [0] + [2] * 15
@@ -73,8 +80,8 @@ def test_a_person_is_read_as_hrnet_does(tmp_path: Path) -> None:
 
 
 def test_newell_has_lowered_and_enlarged_already(tmp_path: Path) -> None:
-    whole, part = read_persons(newell(tmp_path), "images")
-    (expected,) = read_persons(written(tmp_path, [person()]), "images")
+    whole, part = opened(newell(tmp_path)).persons
+    (expected,) = opened(written(tmp_path, [person()])).persons
     np.testing.assert_allclose(whole.box_xyxy, expected.box_xyxy)
     np.testing.assert_allclose(whole.keypoints, expected.keypoints)
     assert whole.image_path == expected.image_path
@@ -89,24 +96,24 @@ def test_a_test_file_has_no_keypoints(tmp_path: Path) -> None:
         newell(tmp_path, part=..., visible=...),
     )
     for file in files:
-        persons = read_persons(file, "images")
+        persons = opened(file).persons
         assert [p.visibility.any() for p in persons] == [False, False]
         assert persons[0].box_xyxy.tolist() == [79, 176.5, 179, 276.5]
         with pytest.raises(InputError, match="holds no person with a place and a labelled keypoint of the set 'mpii'"):
-            read_samples(file, "images")
+            opened(file).samples()
 
 
 def test_a_person_without_a_place_is_no_sample(tmp_path: Path) -> None:
     file = written(tmp_path, [person(center=[-1, -1]), person(scale=0), person(image="b.jpg")])
-    persons = read_persons(file, "images")
+    persons = opened(file).persons
     assert [bool(np.isnan(p.box_xyxy).all()) for p in persons] == [True, True, False]
-    assert [s.image_id for s in read_samples(file, "images")] == ["b.jpg"]
+    assert [s.image_id for s in opened(file).samples()] == ["b.jpg"]
 
 
 @pytest.mark.parametrize(("keypoint_set", "shared"), [(COCO, 12), (CROWDPOSE, 14), (MPII, 16)])
 def test_keypoints_are_carried_over_by_name(tmp_path: Path, keypoint_set: KeypointSet, shared: int) -> None:
     file = written(tmp_path, [person()])
-    (sample,) = read_samples(file, "images", keypoint_set)
+    (sample,) = opened(file).samples(keypoint_set)
     assert sample.keypoints.shape == (len(keypoint_set), 2)
     assert (sample.visibility > 0).sum() == shared
     assert (np.isfinite(sample.keypoints).all(axis=1) == (sample.visibility > 0)).all()
@@ -117,33 +124,23 @@ def test_keypoints_are_carried_over_by_name(tmp_path: Path, keypoint_set: Keypoi
 def test_persons_without_a_wanted_keypoint_are_no_samples(tmp_path: Path) -> None:
     only_pelvis = person(joints_vis=[0] * 6 + [1] + [0] * 9)
     file = written(tmp_path, [only_pelvis, person(image="b.jpg")])
-    assert len(read_samples(file, "images")) == 2
-    assert [s.image_id for s in read_samples(file, "images", COCO)] == ["b.jpg"]
-
-
-def test_the_form_of_a_file_is_recognised(tmp_path: Path) -> None:
-    assert is_mpii(written(tmp_path, " \n" + json.dumps([person()])))
-    assert is_mpii(tmp_path / "absent.h5")
-    assert not is_mpii(written(tmp_path, {"images": [], "annotations": [], "categories": []}))
-    assert not is_mpii(tmp_path / "absent.json")
-    assert not is_mpii(tmp_path)
+    assert len(opened(file).samples()) == 2
+    assert [s.image_id for s in opened(file).samples(COCO)] == ["b.jpg"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ([], "is no COCO-style file, and no list of MPII persons either"),
-        ({"image": []}, "no list of MPII persons"),
         ([{"image_id": 1, "bbox": [0, 0, 5, 5], "score": 1}], "no list of MPII persons"),
         ([5], "no list of MPII persons"),
-        ("[1, 2", "is not valid JSON"),
         ([person(), 5], "person 1 must be a mapping"),
         ([person(), person(scale=...)], "person 1 lacks the key 'scale'"),
-        ([person(image=5)], "person 0: 'image' must be the name of a picture"),
+        ([person(image=5)], "'image' must be a word"),
         ([person(center=[1.0])], "person 0: 'center' must be 2 numbers"),
-        ([person(center=[1.0, float("nan")])], "person 0: 'center' must be 2 numbers, without NaN"),
-        ([person(scale="large")], "person 0: 'scale' must be one number"),
-        ([person(scale=[1, 2])], "person 0: 'scale' must be one number"),
+        ([person(center=[1.0, float("nan")])], "person 0: 'center' must be 2 numbers"),
+        ([person(scale="large")], "person 0: 'scale' must be a number"),
+        ([person(scale=[1, 2])], "person 0: 'scale' must be a number"),
         ([person(joints=[[1, 2]] * 17)], "person 0: 'joints' must be 16 x 2 numbers"),
         ([person(joints=[[1, 2]] * 15 + [[1]])], "person 0: 'joints' must be 16 x 2 numbers"),
         ([person(joints_vis=...)], "person 0: 'joints_vis' must be 16 numbers"),
@@ -152,7 +149,7 @@ def test_the_form_of_a_file_is_recognised(tmp_path: Path) -> None:
 def test_a_broken_list_is_one_clear_error(tmp_path: Path, content: Any, message: str) -> None:
     file = written(tmp_path, content)
     with pytest.raises(InputError, match=message) as caught:
-        read_persons(file, "images")
+        opened(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -163,7 +160,7 @@ def test_a_broken_list_is_one_clear_error(tmp_path: Path, content: Any, message:
         ({"imgname": np.zeros((2, 16))}, r"needs the arrays imgname \(of words\)"),
         ({"center": ...}, "'center' must be 2 x 2 numbers"),
         ({"center": np.zeros((3, 2))}, "'center' must be 2 x 2 numbers"),
-        ({"scale": np.array([1, np.nan])}, "'scale' must be 2 numbers, without NaN"),
+        ({"scale": np.array([1, np.nan])}, "'scale' must be 2 numbers"),
         ({"part": np.zeros((2, 14, 2))}, "'part' must be 2 x 16 x 2 numbers"),
         ({"visible": np.zeros((2, 14))}, "'visible' must be 2 x 16 numbers"),
     ],
@@ -171,26 +168,26 @@ def test_a_broken_list_is_one_clear_error(tmp_path: Path, content: Any, message:
 def test_broken_arrays_are_one_clear_error(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     file = newell(tmp_path, **changes)
     with pytest.raises(InputError, match=message) as caught:
-        read_persons(file, "images")
+        opened(file)
     assert str(file) in str(caught.value)
 
 
 def test_what_is_no_hdf5_file(tmp_path: Path) -> None:
     pytest.importorskip("h5py")
     with pytest.raises(InputError, match=r"There is no file .*absent\.h5"):
-        read_persons(tmp_path / "absent.h5", "images")
+        opened(tmp_path / "absent.h5")
     (tmp_path / "junk.h5").write_text("junk")
     (tmp_path / "folder.h5").mkdir()
     for name in ("junk.h5", "folder.h5"):
         with pytest.raises(InputError, match=f"{name} cannot be read as an HDF5 file"):
-            read_persons(tmp_path / name, "images")
+            opened(tmp_path / name)
 
 
 @needs_shared
 def test_real_persons_of_both_forms_agree_with_the_ground_truth() -> None:
     pytest.importorskip("h5py")
     pictures = FIXTURE.parent
-    persons, listed = read_persons(FIXTURE, pictures), read_persons(NEWELL, pictures)
+    persons, listed = opened(FIXTURE, pictures).persons, opened(NEWELL, pictures).persons
     truth = read_truth(TRUTH)
     assert (len(persons), len(listed), len(truth.keypoints)) == (5, 2958, 2958)
     for i, (one, other) in enumerate(zip(persons, listed[:5], strict=True)):
