@@ -43,6 +43,16 @@ class Engine(Protocol):
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
+def run(engine: Engine, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a network makes of images (B, 3, h, w), or raise WeightsError where that is NaN or infinite."""
+    outputs = engine(images)
+    if not all(np.isfinite(maps).all() for maps in outputs.values()):
+        raise WeightsError(
+            f"The network {engine.weights.name} gives NaN or infinite values; use other weights, engine or device."
+        )
+    return outputs
+
+
 def normalised(crops: np.ndarray, weights: Weights) -> np.ndarray:
     """Turn crops (N, h, w, 3) uint8 RGB into network inputs (N, 3, h, w) float32, as a record says."""
     if weights.channel_order == "bgr":
