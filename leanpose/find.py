@@ -11,7 +11,7 @@ from leanpose.codecs import create_codec
 from leanpose.codecs.associative_embedding import AssociativeEmbedding, enlarge, flip_back, merge_scales
 from leanpose.codecs.center_box import CenterBox
 from leanpose.errors import InputError, WeightsError
-from leanpose.runtime import Engine, normalised, run
+from leanpose.runtime import Engine, normalised
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
@@ -100,7 +100,7 @@ class PersonFinder:
     def _boxes_at(self, picture: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes (N, 4) in picture pixels and scores (N,) that the person head sees at one size."""
         image, matrix, input_size = picture_image(picture, self.weights, short_side)
-        outputs = run(self._engine, image)
+        outputs = self._engine(image)
         boxes, scores = self.person_codec.decode(outputs["centers"][0, 0], outputs["box_logs"][0])  # map pixels
         size = (outputs["centers"].shape[2], outputs["centers"].shape[3])
         corners = geometry.heatmap_to_input(boxes.reshape(1, -1, 2), input_size, size, self.weights.convention)
@@ -121,7 +121,7 @@ class PersonFinder:
 
     def _merged(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return heat maps (T, K, h, w) and tags (T, K, h, w) of one input; T is 2 with the flip test, else 1."""
-        outputs = run(self._engine, np.concatenate([image, image[..., ::-1]]) if self.flip_test else image)
+        outputs = self._engine(np.concatenate([image, image[..., ::-1]]) if self.flip_test else image)
         if "heatmaps_2" not in outputs:
             raise WeightsError(f"'{self.weights.model}' finds one person a crop: give its record another codec.")
         heatmaps, tags = merge_scales(outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
@@ -21,11 +21,11 @@ from leanpose.pictures import Source, read_picture
 from leanpose.runtime import (
     Engine,
     EngineName,
+    Finite,
     OnnxRuntimeEngine,
     available_cores,
     load_engine,
     normalised,
-    run,
     top_down_heatmaps,
 )
 from leanpose.streams import in_order, pairs
@@ -98,6 +98,7 @@ class Predictor:
         by_file = all(network is None or isinstance(network, (str, Path)) for network in (model, finder))
         self._workers = (threads or available_cores()) if by_file and device == "cpu" else 1
         self.engine = loaded(model)
+        self._run = Finite(self.engine)
         self.weights = self.engine.weights
         self.flip_test = flip_test
         self.batch_size = batch_size
@@ -107,7 +108,7 @@ class Predictor:
         self.min_person_score = min_person_score
         self._make_finder: Callable[[], PersonFinder] | None = None
         if self.bottom_up:
-            people = PersonFinder(self.engine, flip_test, scales)
+            people = PersonFinder(self._run, flip_test, scales)
             self._make_finder = lambda: people
         elif tuple(scales) != (1.0,):
             raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
@@ -115,8 +116,13 @@ class Predictor:
             self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
             if finder is not None:
                 self._make_finder = cache(
-                    lambda: PersonFinder(loaded(finder), scales=FINDER_SCALES)
+                    lambda: PersonFinder(Finite(loaded(finder)), scales=FINDER_SCALES)
                 )  # loaded when it is first needed
+
+    def load_finder(self) -> None:
+        """Load the network that proposes persons now, which otherwise happens when it is first needed."""
+        if self._make_finder is not None:
+            self._make_finder()
 
     def __reduce__(self) -> tuple[type[Predictor], tuple[Any, ...]]:
         """Pickle the arguments; who unpickles loads the networks, so these must be names or files."""
@@ -145,7 +151,7 @@ class Predictor:
 
     def stream(
         self, pictures: Iterable[Source], boxes: Iterable[Any] | None = None, live: bool = False
-    ) -> Iterator[tuple[np.ndarray, Poses] | InputError]:
+    ) -> Generator[tuple[np.ndarray, Poses] | InputError]:
         """Work through many pictures, with the poses that a call for each gives; files are read ahead.
 
         ONNX Runtime on the CPU works on as many pictures at once as the network may use threads, which is faster than
@@ -246,9 +252,9 @@ class Predictor:
         for i in range(0, len(boxes_xyxy), self.batch_size):
             batch = slice(i, i + self.batch_size)
             images, matrices = network_images(pictures[batch], boxes_xyxy[batch], w)
-            heatmaps = top_down_heatmaps(run(self.engine, images), w.model)  # (N, K, h / s, w / s)
+            heatmaps = top_down_heatmaps(self._run(images), w.model)  # (N, K, h / s, w / s)
             if self.flip_test:
-                mirrored = run(self.engine, np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
+                mirrored = self._run(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
                 heatmaps = fuse_flip(heatmaps, mirrored, w.keypoint_set.flip_index, w.flip_shift)
             parts.append(self.decode(heatmaps, matrices))
         keypoints, scores = (np.concatenate(values) for values in zip(*parts, strict=True))

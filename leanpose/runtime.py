@@ -43,14 +43,19 @@ class Engine(Protocol):
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
-def run(engine: Engine, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what a network makes of images (B, 3, h, w), or raise WeightsError where that is NaN or infinite."""
-    outputs = engine(images)
-    if not all(np.isfinite(maps).all() for maps in outputs.values()):
-        raise WeightsError(
-            f"The network {engine.weights.name} gives NaN or infinite values; use other weights, engine or device."
-        )
-    return outputs
+class Finite:
+    """An engine that raises WeightsError where what it gives is NaN or infinite."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.weights = engine, engine.weights
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._engine(images)
+        if not all(np.isfinite(maps).all() for maps in outputs.values()):
+            raise WeightsError(
+                f"The network {self.weights.name} gives NaN or infinite values; use other weights, engine or device."
+            )
+        return outputs
 
 
 def normalised(crops: np.ndarray, weights: Weights) -> np.ndarray:

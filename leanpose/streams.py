@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from itertools import repeat
@@ -58,7 +58,7 @@ def in_order(
     size: int,
     live: bool = False,
     fill: bool = True,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield what `work` makes of chunks of pictures, one result a picture.
 
     Args:
