@@ -9,6 +9,7 @@ Names are imported when they are first used, so `import leanpose` is quick and n
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from leanpose.runtime import load_engine
     from leanpose.structures import Poses, Sample
     from leanpose.weights import Weights
+
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # before ONNX Runtime is imported, which otherwise writes into ~/.cache
 
 _HOME = {
     "COCO": "keypoint_sets",

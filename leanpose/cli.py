@@ -13,6 +13,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -45,14 +46,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a file's name
-    try:
-        return _run(arguments)
-    except LeanposeError as error:
-        print(f"leanpose: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        print(f"leanpose: {str(error) or 'stopped'}", file=sys.stderr)
-        return 130
+    with redirect_stdout(_Output(sys.stdout)), redirect_stderr(_Output(sys.stderr)):
+        try:
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
+        except LeanposeError as error:
+            print(f"leanpose: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as error:
+            print(f"leanpose: {str(error) or 'stopped'}", file=sys.stderr)
+            return 130
+
+
+class _Output:
+    """Standard output or error; once its reader has left (`| head`), the command goes on, and prints to nowhere."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._until_unread(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._until_unread(self._stream.flush)
+
+    def _until_unread(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if not isinstance(error, BrokenPipeError):
+                raise InputError(f"The output cannot be written ({error.strerror}); free space.") from None
 
 
 def _run(arguments: list[str]) -> int:
@@ -134,11 +165,12 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
                 default = parameter.default
                 settings["default"] = "x".join(map(str, default)) if is_size else default
         parser.add_argument(name, **settings)
-    for word in words:
+    end = words.index("--") if "--" in words else len(words)  # behind it there are no options
+    for word in words[:end]:
         if word.startswith("--") and (given := word.partition("=")[0]) not in (*options.values(), "--help"):
             raise InputError(f"leanpose {verb} has no option {given}.{suggest(given, options.values())}")
     try:
-        values = parser.parse_args(_joined(words, options.values()))
+        values = parser.parse_args([*_joined(words[:end], options.values()), *words[end:]])
     except ArgumentError as error:
         raise InputError(f"{_reason(str(error), options)}; see leanpose {verb} --help.") from None
     except SystemExit:

@@ -7,9 +7,10 @@ import io
 import json
 import os
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -21,13 +22,15 @@ from tqdm import tqdm
 from leanpose.boxes import of_annotated_sizes, read_boxes
 from leanpose.draw import draw_poses
 from leanpose.errors import InputError, suggest
-from leanpose.files import write_bytes, write_text
-from leanpose.pictures import find_pictures
+from leanpose.files import check_writable, write_bytes, write_text
+from leanpose.own_files import COCO_INFO, SOFTWARE, csv_header, is_own
+from leanpose.pictures import find_pictures, left_out
 from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, Predictor
 from leanpose.runtime import EngineName
 from leanpose.structures import Poses
 
 FORMATS = ("json", "csv", "coco", "picture")
+TABLES = {"csv": "poses.csv", "coco": "coco.json"}  # of all pictures
 DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # drawn pictures keep these; others become .png
 MOST_UNWRITTEN = 8  # pictures that wait to be written
 LABEL_SCORE = 0.2  # keypoints below it are marked as absent in COCO-style files
@@ -72,11 +75,12 @@ def predict_files(
     formats = _parse_formats(format)
     pictures = find_pictures(sources)
     names = _result_names(pictures)
-    places = [path for name in pictures for path in _places(name, Path(out) / names[name], formats).values()]
-    if "coco" in formats:
-        places.append(Path(out) / "coco.json")
+    targets = {name: Path(out) / names[name] for name in pictures}
+    places = [path for name in pictures for path in _places(name, targets[name], formats).values()]
+    places += [Path(out) / table for form, table in TABLES.items() if form in formats]
     _check_places([*pictures, *([boxes] if boxes else [])], places)
     given = read_boxes(boxes, pictures)
+    check_writable(places[0], len(places))
     predictor = Predictor(
         model,
         engine=engine,
@@ -88,14 +92,18 @@ def predict_files(
     )
     if predictor.bottom_up and boxes is not None:
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
-    found = of_annotated_sizes(pictures, given, predictor.stream(pictures, [its.boxes for its in given]))
-    results = _write_each(pictures, found, {name: Path(out) / names[name] for name in pictures}, formats, min_score)
-    if "csv" in formats and results:
-        write_text(Path(out) / "poses.csv", to_csv(results))
-    if "coco" in formats and results:
-        write_text(Path(out) / "coco.json", json.dumps(to_coco(results)))
-    if len(results) < len(pictures):
-        faults = len(pictures) - len(results)
+    predictor.load_finder()
+    for folder in filter(os.path.isdir, sources):
+        if others := left_out(folder):
+            print(f"leanpose: {others} in {folder} left out; convert to JPEG or PNG.", file=sys.stderr)
+    results: list[_Result] = []
+    try:
+        with closing(predictor.stream(pictures, [its.boxes for its in given])) as found:
+            sized = of_annotated_sizes(pictures, given, found)
+            faults = _write_each(pictures, sized, targets, formats, min_score, results)
+    finally:  # what is done is not lost, whatever ends the run
+        _write_tables(results, Path(out), formats)
+    if faults:
         raise InputError(f"{faults} of {len(pictures)} pictures could not be used; they are named above.")
 
 
@@ -105,37 +113,62 @@ def _write_each(
     targets: dict[str, Path],
     formats: set[str],
     min_score: float,
-) -> list[_Result]:
+    results: list[_Result],
+) -> int:
     """Write the files of each picture in a thread of their own while the next ones are worked on.
 
+    What was found is put into `results`.
+
     Returns:
-        What was found in the pictures that could be used; the others are reported, a single one is raised.
+        How many pictures could not be used or their files not written; they are reported, a single one is raised.
     """
-    results: list[_Result] = []
-    bar = tqdm(pictures, "predicting", unit="picture", disable=True if len(pictures) == 1 else None)
+    faults, alone = 0, len(pictures) == 1
+    bar = tqdm(pictures, "predicting", unit="picture", disable=True if alone else None)
     with ThreadPoolExecutor(1) as writer:
         writing: deque[tuple[str, Poses, Future[list[Path]]]] = deque()
-        for source, result in zip(bar, found, strict=True):
-            if isinstance(result, InputError):
-                if len(pictures) == 1:
-                    raise result
-                tqdm.write(f"leanpose: {result}", file=sys.stderr)
-                continue
-            picture, poses = result
-            results.append((source, (picture.shape[0], picture.shape[1]), poses))
-            written = writer.submit(_write_one, picture, poses, source, targets[source], formats, min_score)
-            writing.append((source, poses, written))
-            if len(writing) > MOST_UNWRITTEN:
-                _report(*writing.popleft())
-        while writing:
-            _report(*writing.popleft())
-    return results
+        try:
+            for source, result in zip(bar, found, strict=True):
+                if isinstance(result, InputError):
+                    faults += _report_fault(result, alone)
+                    continue
+                picture, poses = result
+                results.append((source, (picture.shape[0], picture.shape[1]), poses))
+                written = writer.submit(_write_one, picture, poses, source, targets[source], formats, min_score)
+                writing.append((source, poses, written))
+                if len(writing) > MOST_UNWRITTEN:
+                    faults += _report(*writing.popleft(), alone)
+        finally:
+            while writing:
+                faults += _report(*writing.popleft(), alone)
+    return faults
 
 
-def _report(source: str, poses: Poses, written: Future[list[Path]]) -> None:
-    """Print what was found in a picture, and the files once they are written."""
+def _report(source: str, poses: Poses, written: Future[list[Path]], alone: bool) -> int:
+    """Print what was found in a picture, and the files once they are written; return the number of faults."""
     persons = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
-    tqdm.write(f"{source}: {persons}" + "".join(f", {path}" for path in written.result()))
+    try:
+        paths = written.result()
+    except InputError as error:
+        return _report_fault(error, alone)
+    tqdm.write(f"{source}: {persons}" + "".join(f", {path}" for path in paths))
+    return 0
+
+
+def _report_fault(error: InputError, alone: bool) -> int:
+    if alone:
+        raise error
+    tqdm.write(f"leanpose: {error}", file=sys.stderr)
+    return 1
+
+
+def _write_tables(results: list[_Result], folder: Path, formats: set[str]) -> None:
+    """Write the files that hold all pictures."""
+    try:
+        if "csv" in formats and results:
+            write_text(folder / TABLES["csv"], to_csv(results))
+    finally:
+        if "coco" in formats and results:
+            write_text(folder / TABLES["coco"], json.dumps(to_coco(results)))
 
 
 def _parse_formats(text: str) -> set[str]:
@@ -147,17 +180,20 @@ def _parse_formats(text: str) -> set[str]:
 
 
 def _result_names(pictures: Iterable[str]) -> dict[str, str]:
-    """Return for each picture a file name without suffix, its own where no other result has the same."""
+    """Return for each picture a file name without suffix, its own where no other result has the same.
+
+    Capital and small letters count as the same, as they do on the disks of Windows and macOS.
+    """
     names: dict[str, str] = {}
-    taken = {"coco", "poses"}  # coco.json and poses.csv hold all pictures
+    taken = {Path(table).stem for table in TABLES.values()}
+    numbers: Counter[str] = Counter()
     for picture in pictures:
         stem = name = _path_of(picture).stem or "picture"
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{stem}-{number}"
+        while name.casefold() in taken:
+            numbers[stem.casefold()] += 1
+            name = f"{stem}-{numbers[stem.casefold()] + 1}"
         names[picture] = name
-        taken.add(name)
+        taken.add(name.casefold())
     return names
 
 
@@ -173,11 +209,15 @@ def _places(source: str, target: Path, formats: set[str]) -> dict[str, Path]:
 
 
 def _check_places(read: Iterable[str], written: Iterable[Path]) -> None:
-    """Raise InputError where a result would take the place of a file that is read."""
+    """Raise InputError where a result would take the place of a file that is read, or that leanpose did not write."""
     sources = {os.path.realpath(name) for name in read}
     for path in written:
         if os.path.realpath(path) in sources:
             raise InputError(f"The results would overwrite {path}; choose another folder with --out.")
+        if os.path.lexists(path) and not is_own(path):
+            raise InputError(
+                f"The results would overwrite {path}, which leanpose did not write; choose another folder with --out."
+            )
 
 
 def _write_one(
@@ -188,9 +228,17 @@ def _write_one(
     if "json" in places:
         write_text(places["json"], json.dumps(to_json(source, picture.shape[:2], poses), indent=1))
     if "picture" in places:
-        drawn = draw_poses(picture, poses, min_score=min_score)
-        encoded = cv2.imencode(places["picture"].suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1]
-        write_bytes(places["picture"], encoded.tobytes())
+        drawn = cv2.cvtColor(draw_poses(picture, poses, min_score=min_score), cv2.COLOR_RGB2BGR)
+        signature = [np.frombuffer(SOFTWARE, np.uint8)]
+        try:
+            encoded = cv2.imencodeWithMetadata(places["picture"].suffix, drawn, [cv2.IMAGE_METADATA_EXIF], signature)[
+                1
+            ].tobytes()
+        except cv2.error:
+            raise InputError(
+                f"{places['picture']} cannot be written: this kind of file cannot hold the picture."
+            ) from None
+        write_bytes(places["picture"], encoded)
     return list(places.values())
 
 
@@ -209,12 +257,9 @@ def to_csv(results: Iterable[_Result]) -> str:
     """Return one row a person: picture, person, score, box, then x, y and score of every keypoint, empty if absent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    header: list[str] = []
-    for source, _, poses in results:
-        if not header:
-            columns = [f"{name}_{part}" for name in poses.keypoint_set.keypoints for part in ("x", "y", "score")]
-            header = ["picture", "person", "score", "x1", "y1", "x2", "y2", *columns]
-            writer.writerow(header)
+    for number, (source, _, poses) in enumerate(results):
+        if number == 0:
+            writer.writerow(csv_header(poses.keypoint_set.keypoints))
         for i in range(len(poses)):
             cells = [f"{v:.2f}" for v in poses.boxes_xyxy[i]]
             for (x, y), score in zip(poses.keypoints[i], poses.scores[i], strict=True):
@@ -246,4 +291,4 @@ def to_coco(results: Iterable[_Result]) -> dict[str, Any]:
                 "iscrowd": 0,
             }
             annotations.append(entry)
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"info": COCO_INFO, "images": images, "annotations": annotations, "categories": categories}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import http.client
 import os
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
-import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,27 @@ from typing import Any
 import cv2
 import numpy as np
 
+from leanpose import picture_bytes
 from leanpose.errors import InputError
 
 Source = Any  # str, os.PathLike, PIL.Image.Image or numpy array
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+_NOT_IN_EVERY_OPENCV = filter(cv2.haveImageWriter, (".avif", ".gif"))
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", *_NOT_IN_EVERY_OPENCV)
+)
+PHOTOS = ".arw .cr2 .cr3 .dng .heic .heif .hif .jxl .nef .orf .raf .raw .rw2"
+DRAWINGS = ".exr .hdr .jp2 .pbm .pgm .pnm .ppm .psd .svg .tga"
+VIDEOS = ".3gp .avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv"
+OTHER_SUFFIXES = frozenset(f"{PHOTOS} {DRAWINGS} {VIDEOS} .avif .gif".split()) - SUFFIXES  # named, not taken
+DOWNLOAD_SECONDS = 120  # in all
+SILENT_SECONDS = 30  # in which nothing comes
 _DOWNLOAD_LIMIT = 100 * 2**20  # bytes
 
 
 def read_picture(source: Source) -> np.ndarray:
     """Return a picture as (H, W, 3) uint8 RGB.
 
-    Grey, RGBA and 16-bit pictures are converted, and a camera's EXIF rotation is applied.
+    Grey, RGBA and 16-bit pictures are converted, and the rotation that a file states (EXIF; AVIF's own) is applied.
 
     Args:
         source: path, http(s) URL, PIL picture, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB order,
@@ -48,20 +60,38 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     """Decode the bytes of a picture file to (H, W, 3) uint8 RGB; `name` is used in messages."""
     if not data:
         raise InputError(f"{name} is empty; give a picture file.")
-    fault = _png_fault(data) if data.startswith(b"\x89PNG") else _jpeg_fault(data)
-    if fault:
+    if fault := picture_bytes.fault(data):
         raise InputError(f"{name} {fault}.")
+    flags = cv2.IMREAD_COLOR_RGB
+    deep, avif = picture_bytes.may_be_deep(data), picture_bytes.is_avif(data)
+    if deep or avif:  # as BGR, since OpenCV 5 mixes up the channels of 16-bit TIFF, and of AVIF with alpha
+        flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         picture = None
-    if picture is None or picture.size == 0:
+    if picture is None or picture.size == 0 or picture.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{name} is not a picture that can be read; use JPEG, PNG, WebP, BMP or TIFF.")
+    if deep or avif:
+        picture = picture_bytes.upright(_eight_bits(picture)[..., ::-1], data)
     return picture
 
 
+def _eight_bits(picture: np.ndarray) -> np.ndarray:
+    """Return a picture as uint8: the upper eight of the bits that its camera used.
+
+    These are 8, 10, 12, 14 or 16, the least that hold the highest value; cameras put 10 to 14 bits into 16-bit files.
+    """
+    if picture.dtype.kind != "u" or picture.dtype.itemsize != 2:
+        return picture
+    bits = max(8, int(picture.max()).bit_length())
+    return (picture >> (bits + bits % 2 - 8)).astype(np.uint8)
+
+
 def find_pictures(sources: Iterable[str]) -> list[str]:
-    """Expand files, folders (not their sub-folders), globs and URLs to a list of picture names, each once.
+    """Expand files, folders (not their sub-folders and hidden files), globs and URLs to a list of names, each once.
+
+    Brackets are signs of the name where there is such a file or folder, else a choice of letters, as in `[ab]*.jpg`.
 
     Raises:
         InputError: nothing is found under one of the sources.
@@ -71,38 +101,52 @@ def find_pictures(sources: Iterable[str]) -> list[str]:
         if _is_url(source) or os.path.isfile(source):
             found.append(source)
         elif os.path.isdir(source):
-            inside = _pictures_in(source)
+            inside = [str(path) for path in _files_in(source) if path.suffix.lower() in SUFFIXES]
             if not inside:
-                raise InputError(f"The folder {source} holds no pictures ({', '.join(sorted(SUFFIXES))}).")
+                others = left_out(source)
+                but = f", but {others}: convert them to JPEG or PNG" if others else ""
+                raise InputError(f"The folder {source} holds no pictures ({', '.join(sorted(SUFFIXES))}){but}.")
             found += inside
-        elif inside := sorted(filter(os.path.isfile, glob.glob(source, recursive=True))):
+        elif inside := _matches(source):
             found += inside
         else:
             raise InputError(f"There is no picture {source}; check the path.")
     return list(dict.fromkeys(found))
 
 
-def _pictures_in(folder: str) -> list[str]:
+def left_out(folder: str) -> str:
+    """Return which pictures and videos of a folder `find_pictures` does not take, as "2 .heic, 1 .mp4"."""
+    kinds = Counter(path.suffix.lower() for path in _files_in(folder))
+    return ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds.keys() & OTHER_SUFFIXES))
+
+
+def _files_in(folder: str) -> list[Path]:
+    """Return the files of a folder, by name, without hidden ones such as the ._a.jpg of macOS."""
     try:
         paths = sorted(Path(folder).iterdir())
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
-    return [str(path) for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return [path for path in paths if not path.name.startswith(".") and path.is_file()]
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return the files that a glob stands for, by name."""
+    seps = (os.sep, os.altsep)
+    known = max((i for i, sign in enumerate(pattern, 1) if sign in seps and os.path.isdir(pattern[:i])), default=0)
+    folder, rest = glob.escape(pattern[:known]), pattern[known:]
+    for parts in (rest.replace("[", "[[]"), rest):
+        if found := sorted(filter(os.path.isfile, glob.glob(folder + parts, recursive=True))):
+            return found
+    return []
 
 
 def _is_url(source: str) -> bool:
-    return source.startswith(("http://", "https://"))
+    return source.lower().startswith(("http://", "https://"))
 
 
 def _read_bytes(name: str) -> bytes:
     try:
-        if _is_url(name):
-            with urllib.request.urlopen(name, timeout=30) as answer:
-                data = answer.read(_DOWNLOAD_LIMIT + 1)
-            if len(data) > _DOWNLOAD_LIMIT:
-                raise InputError(f"{name} is larger than {_DOWNLOAD_LIMIT >> 20} MiB; download it and give the file.")
-            return data
-        return Path(name).read_bytes()
+        return _download(name) if _is_url(name) else Path(name).read_bytes()
     except FileNotFoundError:
         raise InputError(f"There is no picture {name}; check the path.") from None
     except InputError:
@@ -112,13 +156,30 @@ def _read_bytes(name: str) -> bytes:
         raise InputError(f"{name} cannot be read ({reason}).") from None
 
 
+def _download(url: str) -> bytes:
+    """Read what an address gives; letters and spaces that addresses may not have are encoded."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    rest = urllib.parse.quote(parts._replace(scheme="", netloc="", fragment="").geturl(), safe="%/:=&?~+!$,;'@()*[]")
+    request = urllib.request.Request(f"{parts.scheme}://{host}{rest}", headers={"User-Agent": "leanpose"})
+    latest = time.monotonic() + DOWNLOAD_SECONDS
+    data = bytearray()
+    with urllib.request.urlopen(request, timeout=SILENT_SECONDS) as answer:
+        while part := answer.read1(2**16):
+            data += part
+            if len(data) > _DOWNLOAD_LIMIT:
+                raise InputError(f"{url} is larger than {_DOWNLOAD_LIMIT >> 20} MiB; download it and give the file.")
+            if time.monotonic() > latest:
+                raise InputError(f"{url} takes longer than {DOWNLOAD_SECONDS} s; download it and give the file.")
+    return bytes(data)
+
+
 def _from_array(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise InputError(f"A picture array must be (H, W, 3) with H and W above 0, not {array.shape}.")
-    if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
+    array = _eight_bits(array)
     if array.dtype != np.uint8:
         raise InputError(f"A picture array must be uint8, not {array.dtype}; scale it to 0..255 and convert.")
     if array.shape[2] == 1:
@@ -134,42 +195,7 @@ def _from_pil(source: Any) -> np.ndarray:
         if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
             return _from_array(np.asarray(upright).astype(np.uint16))
         return _from_array(np.asarray(upright if upright.mode == "F" else upright.convert("RGB")))
-    except OSError as error:
+    except InputError:
+        raise
+    except Exception as error:  # a closed or damaged file: Pillow's decoders raise many kinds
         raise InputError(f"The PIL picture cannot be read ({error}).") from None
-
-
-_CUT_OFF = "is cut off: its end is missing; copy or download it again"
-
-
-def _png_fault(data: bytes) -> str:
-    """Tell what is wrong with a PNG, "" if nothing is. OpenCV would fill lost parts with grey and say nothing."""
-    position = 8
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind, end = data[position + 4 : position + 8], position + 8 + length
-        if end + 4 > len(data):
-            break
-        if kind == b"IHDR" and b"\0\0\0\0" in (data[position + 8 : position + 12], data[position + 12 : position + 16]):
-            return "has no pixels: its width or height is zero"
-        if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return "is damaged: a checksum in it is wrong; copy or download it again"
-        if kind == b"IEND":
-            return ""
-        position = end + 4
-    return _CUT_OFF
-
-
-def _jpeg_fault(data: bytes) -> str:
-    """Tell whether a JPEG lacks its end mark, "" if not. OpenCV would fill the rest with grey and say nothing."""
-    if not data.startswith(b"\xff\xd8"):
-        return ""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xFF:  # a fill byte
-            position += 1
-            continue
-        position += 2 + length
-        if marker == 0xDA:  # start of the scan: the end mark must follow, thumbnails with their own lie before
-            return _CUT_OFF if data.find(b"\xff\xd9", position) < 0 else ""
-    return _CUT_OFF

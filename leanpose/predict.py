@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
-from itertools import chain, islice, repeat
+from itertools import repeat
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from leanpose.pictures import Source, read_picture
 from leanpose.runtime import (
     Engine,
     EngineName,
+    Finite,
     OnnxRuntimeEngine,
     available_cores,
     load_engine,
     normalised,
     top_down_heatmaps,
 )
+from leanpose.streams import in_order, pairs
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
@@ -35,7 +37,6 @@ DEFAULT_FINDER = "litepose_xs"
 FINDER_SCALES = (1.0, 0.5)  # the half size finds large persons better, at a quarter of the time
 MIN_FOUND_SCORE = 0.35  # of persons in boxes that a finder proposed
 MIN_GROUPED_SCORE = 0.2  # of persons that a network finds by itself
-READERS = 2  # threads that read pictures ahead
 CHUNK = 8  # pictures whose persons share calls of the network
 FARTHEST = 1e6  # pixels; no box reaches farther
 KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
@@ -90,12 +91,14 @@ class Predictor:
         def loaded(network: str | Path | Engine) -> Engine:
             return load_engine(network, engine, threads, device) if isinstance(network, (str, Path)) else network
 
+        self._arguments = (model, engine, flip_test, threads, batch_size, finder, min_person_score, scales, device)
         self._with_one_thread = cache(
             lambda: Predictor(model, engine, flip_test, 1, batch_size, finder, min_person_score, scales)
         )
         by_file = all(network is None or isinstance(network, (str, Path)) for network in (model, finder))
         self._workers = (threads or available_cores()) if by_file and device == "cpu" else 1
         self.engine = loaded(model)
+        self._run = Finite(self.engine)
         self.weights = self.engine.weights
         self.flip_test = flip_test
         self.batch_size = batch_size
@@ -105,7 +108,7 @@ class Predictor:
         self.min_person_score = min_person_score
         self._make_finder: Callable[[], PersonFinder] | None = None
         if self.bottom_up:
-            people = PersonFinder(self.engine, flip_test, scales)
+            people = PersonFinder(self._run, flip_test, scales)
             self._make_finder = lambda: people
         elif tuple(scales) != (1.0,):
             raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
@@ -113,8 +116,22 @@ class Predictor:
             self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
             if finder is not None:
                 self._make_finder = cache(
-                    lambda: PersonFinder(loaded(finder), scales=FINDER_SCALES)
+                    lambda: PersonFinder(Finite(loaded(finder)), scales=FINDER_SCALES)
                 )  # loaded when it is first needed
+
+    def load_finder(self) -> None:
+        """Load the network that proposes persons now, which otherwise happens when it is first needed."""
+        if self._make_finder is not None:
+            self._make_finder()
+
+    def __reduce__(self) -> tuple[type[Predictor], tuple[Any, ...]]:
+        """Pickle the arguments; who unpickles loads the networks, so these must be names or files."""
+        for network in (self._arguments[0], self._arguments[5]):
+            if not isinstance(network, (str, Path, type(None))):
+                raise TypeError(
+                    "A Predictor of loaded engines cannot be pickled; make it with names or files of networks."
+                )
+        return type(self), self._arguments
 
     def __call__(self, picture: Source, boxes: Any = None) -> Poses:
         """Return the poses of all persons in one picture.
@@ -127,42 +144,41 @@ class Predictor:
         Raises:
             InputError: the picture cannot be read, a box has NaN, no area, or lies outside the picture, or boxes are
                 given to a bottom-up network.
+            WeightsError: the network gives NaN.
         """
         array = read_picture(picture)
         return self._estimate([array], [self._locate(array, boxes)])[0]
 
     def stream(
-        self, pictures: Iterable[Source], boxes: Iterable[Any] | None = None
-    ) -> Iterator[tuple[np.ndarray, Poses] | InputError]:
+        self, pictures: Iterable[Source], boxes: Iterable[Any] | None = None, live: bool = False
+    ) -> Generator[tuple[np.ndarray, Poses] | InputError]:
         """Work through many pictures, with the poses that a call for each gives; files are read ahead.
 
         ONNX Runtime on the CPU works on as many pictures at once as the network may use threads, which is faster than
-        many threads on one picture. Otherwise the persons of several pictures share calls of the network.
+        many threads on one picture. Otherwise the persons of several pictures share calls of the network: of CHUNK
+        pictures of a list; of an iterator, which may be slow, of those that came while the network was busy.
 
         Args:
             pictures: each as of a call; an endless source will do: at most 2 * CHUNK pictures, or two a thread, are in
-                memory.
-            boxes: for each picture what a call takes; None: the persons of all are searched for.
+                memory. Arrays are copied when they are taken, so the source may fill the same one again.
+            boxes: for each picture what a call takes, as many as there are pictures, or an endless iterator; None: the
+                persons of all are searched for.
+            live: give each result before the next picture is taken, for a camera: no result is older than one call
+                takes. Slower where pictures wait.
 
         Yields:
             For each picture, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
+
+        Raises:
+            InputError: pictures or boxes are no iterables of them, or differ in number.
+            Exception: the source's own; like the difference in number, after the results of all that was taken before.
         """
-        given = zip(pictures, repeat(None) if boxes is None else boxes, strict=False)
-        first = [*islice(given, 2)]
-        work = chain(first, given)
-        if self._workers > 1 and len(first) > 1 and isinstance(self.engine, OnnxRuntimeEngine):
-            predictor, workers, size = self._with_one_thread(), self._workers, 1
-        else:  # other engines take one call at a time
-            predictor, workers, size = self, 1, CHUNK
-        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(workers) as pool:
-            running: deque[Future[list[tuple[np.ndarray, Poses] | InputError]]] = deque()
-            while chunk := list(islice(work, size)):
-                reading = [(readers.submit(read_picture, picture), its_boxes) for picture, its_boxes in chunk]
-                running.append(pool.submit(predictor._chunk, reading))
-                if len(running) == 2 * workers:
-                    yield from running.popleft().result()
-            for future in running:
-                yield from future.result()
+        work = pairs(pictures, boxes)
+        alone = live or length_hint(pictures, 2) < 2
+        if self._workers > 1 and not alone and isinstance(self.engine, OnnxRuntimeEngine):
+            return in_order(self._with_one_thread()._chunk, work, self._workers, 1)
+        # other engines take one call at a time
+        return in_order(self._chunk, work, 1, 1 if live else CHUNK, live, fill=isinstance(pictures, Sized))
 
     def _chunk(self, reading: Sequence[tuple[Future[np.ndarray], Any]]) -> list[tuple[np.ndarray, Poses] | InputError]:
         """Return the results of `stream` for some pictures that are being read."""
@@ -236,9 +252,9 @@ class Predictor:
         for i in range(0, len(boxes_xyxy), self.batch_size):
             batch = slice(i, i + self.batch_size)
             images, matrices = network_images(pictures[batch], boxes_xyxy[batch], w)
-            heatmaps = top_down_heatmaps(self.engine(images), w.model)  # (N, K, h / s, w / s)
+            heatmaps = top_down_heatmaps(self._run(images), w.model)  # (N, K, h / s, w / s)
             if self.flip_test:
-                mirrored = self.engine(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
+                mirrored = self._run(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
                 heatmaps = fuse_flip(heatmaps, mirrored, w.keypoint_set.flip_index, w.flip_shift)
             parts.append(self.decode(heatmaps, matrices))
         keypoints, scores = (np.concatenate(values) for values in zip(*parts, strict=True))

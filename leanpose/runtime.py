@@ -43,6 +43,21 @@ class Engine(Protocol):
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
+class Finite:
+    """An engine that raises WeightsError where what it gives is NaN or infinite."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.weights = engine, engine.weights
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._engine(images)
+        if not all(np.isfinite(maps).all() for maps in outputs.values()):
+            raise WeightsError(
+                f"The network {self.weights.name} gives NaN or infinite values; use other weights, engine or device."
+            )
+        return outputs
+
+
 def normalised(crops: np.ndarray, weights: Weights) -> np.ndarray:
     """Turn crops (N, h, w, 3) uint8 RGB into network inputs (N, 3, h, w) float32, as a record says."""
     if weights.channel_order == "bgr":

@@ -114,19 +114,26 @@ class Poses:
         return persons
 
     def to_coco_results(self, image_id: int | str, category_id: int | str = 1) -> list[dict[str, Any]]:
-        """Return one entry a person in the COCO results form (keypoints as x, y, score triples, bbox as xywh)."""
+        """Return one entry a person in the COCO results form (keypoints as x, y, score triples, bbox as xywh).
+
+        Ids may be NumPy's, as they come out of tables.
+        """
         triples = np.concatenate([np.nan_to_num(self.keypoints), self.scores[..., None]], axis=-1)  # (N, K, 3)
         sizes = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
         return [
             {
-                "image_id": image_id,
-                "category_id": category_id,
+                "image_id": _plain(image_id),
+                "category_id": _plain(category_id),
                 "keypoints": [_rounded(v, 4) for v in triples[i].ravel()],
                 "bbox": [_rounded(v, 2) for v in (*self.boxes_xyxy[i, :2], *sizes[i])],
                 "score": _rounded(self.person_scores[i], 6),
             }
             for i in range(len(self))
         ]
+
+
+def _plain(identity: Any) -> Any:
+    return identity.item() if isinstance(identity, np.generic) else identity
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -254,6 +254,45 @@ def test_wrong_words(case: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert message in printed.err
 
 
+def test_two_minus_signs_end_the_options(bad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-a.png", "--out", "b.png"):
+        Path(name).write_bytes((bad / "good.png").read_bytes())
+    words = ["b.png", "--boxes", "picture", "--format", "json", "--out", "results", "--", "-a.png", "--out"]
+    assert main(["predict", *words]) == 0
+    assert sorted(path.name for path in Path("results").iterdir()) == ["--out.json", "-a.json", "b.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of Unix")
+@pytest.mark.parametrize("both", [False, True])
+def test_a_reader_that_leaves_loses_nothing(both: bool, bad: Path, tmp_path: Path) -> None:
+    """As in `leanpose predict ... | head -1`: the run ends in silence, with all results."""
+    for i in range(12):
+        (tmp_path / f"{i}.png").write_bytes((bad / "good.png").read_bytes())
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    words = ["predict", ".", "--boxes", "picture", "--format", "json,csv", "--out", "out", "--threads", "1"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    errors = writing if both else subprocess.PIPE
+    command = [sys.executable, "-m", "leanpose", *words]
+    result = subprocess.run(command, stdout=writing, stderr=errors, text=True, cwd=tmp_path, env=environment)
+    os.close(writing)
+    assert result.returncode == 2  # one picture is bad
+    if not both:
+        assert result.stderr.count("\n") == 2 and "1 of 13 pictures" in result.stderr
+    assert len((tmp_path / "out" / "poses.csv").read_text().splitlines()) == 13
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
+def test_a_full_disk_behind_the_output(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "leanpose", "--help"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert result.returncode == 2
+    assert result.stderr == "leanpose: The output cannot be written (No space left on device); free space.\n"
+
+
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
 def test_overview_names_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0

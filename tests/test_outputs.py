@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ import numpy as np
 import pytest
 
 from leanpose.data.coco_style import read_samples
-from leanpose.errors import InputError, WeightsError
+from leanpose.errors import InputError, LeanposeError, WeightsError
 from leanpose.keypoint_sets import COCO
-from leanpose.outputs import predict_files, to_coco, to_csv
+from leanpose.outputs import _result_names, predict_files, to_coco, to_csv
 from leanpose.pictures import read_picture
 from leanpose.predict import DEFAULT_FINDER, Predictor
 from leanpose.structures import Poses
@@ -371,6 +373,96 @@ def test_full_disk_keeps_older_results_whole(folder: Path) -> None:
     assert after.keys() == before.keys()
     assert after["her.png"] == before["her.png"]
     assert len(persons(folder / "out" / "her.json")) == 1
+
+
+def test_one_picture_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its name leaves no room for a suffix; the others and the tables are written."""
+    long = "x" * 252 + ".png"
+    Path(long).write_bytes(Path("one/her.png").read_bytes())
+    with pytest.raises(InputError, match="1 of 3 pictures could not be used; they are named above"):
+        predict_files(
+            ["one", long.replace(".png", ".*"), "two"], boxes="picture", out="out", format="json,csv", threads=1
+        )
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and "xxx.json cannot be written (File name too long)" in printed.err
+    assert len(printed.out.splitlines()) == 2
+    assert files_in(folder / "out") == ["her-2.json", "her.json", "poses.csv"]
+    assert len(Path("out/poses.csv").read_text().splitlines()) == 4  # nothing that was found is lost
+
+
+@pytest.mark.parametrize("stem", ["x" * 250, "人体姿势估计" * 13 + "人体姿势"])
+def test_names_as_long_as_disks_allow(folder: Path, stem: str) -> None:
+    Path(f"{stem}.png").write_bytes(Path("one/her.png").read_bytes())
+    predict_files([f"{stem}.png"], boxes="picture", out="out", format="json,picture", threads=1)
+    assert files_in(folder / "out") == [f"{stem}.json", f"{stem}.png"]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), RuntimeError("a fault of ours"), WeightsError("NaN")])
+def test_the_tables_of_what_is_done_are_written(
+    end: BaseException, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stream(self: Predictor, pictures: list[str], boxes: Any) -> Iterator[Any]:
+        for picture in pictures[:2]:
+            yield read_picture(picture), self(picture, next(boxes))
+        raise end
+
+    monkeypatch.setattr(Predictor, "stream", stream)
+    with pytest.raises(type(end)):
+        predict_files(["one", "two", str(ASTRONAUT)], boxes="picture", out="out", format="json,csv,coco", threads=1)
+    assert files_in(folder / "out") == ["coco.json", "her-2.json", "her.json", "poses.csv"]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 2
+
+
+def test_kinds_that_a_folder_leaves_out_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one/a.heic", "one/b.HEIC", "one/c.mp4", "one/notes.txt", "one/._her.png"):
+        Path(name).write_bytes(b"something")
+    predict_files(["one", "two"], boxes="picture", out="out", format="json", threads=1)
+    assert capsys.readouterr().err == "leanpose: 2 .heic, 1 .mp4 in one left out; convert to JPEG or PNG.\n"
+
+
+def test_result_names_differ() -> None:
+    """Also where a disk takes capital and small letters for the same, or a name looks like a number of ours."""
+    names = _result_names(["a/x.jpg", "b/x.jpg", "x-2.jpg", "X.jpg", "c/x.png", "http://host/", "coco.png"])
+    assert list(names.values()) == ["x", "x-2", "x-2-2", "X-3", "x-4", "picture", "coco-2"]
+
+
+def test_names_of_many_pictures_of_one_name() -> None:
+    count = 50_000  # pairwise comparisons would take minutes
+    names = _result_names(f"clip{i}/frame.jpg" for i in range(count))
+    assert names["clip0/frame.jpg"] == "frame" and names[f"clip{count - 1}/frame.jpg"] == f"frame-{count}"
+
+
+@pytest.mark.parametrize("missing", ["finder", "disk", "folder"])
+def test_what_is_missing_is_said_before_the_work(
+    missing: str, folder: Path, two_networks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = {"finder": "There is no file", "disk": "The disk of new.out is full", "folder": "cannot be written"}[
+        missing
+    ]
+    if missing == "disk":
+        monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(100, 100, 0))
+    out = "two.png/out" if missing == "folder" else "new/out"
+    with pytest.raises(LeanposeError, match=message):
+        predict_files(["two.png", "none.png"], "crops", out=out, finder="al.onnx" if missing == "finder" else "all")
+    assert two_networks["crops"].calls == two_networks["all"].calls == []
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("broken", ["all", "crops"])
+def test_a_network_that_gives_nan_is_named(
+    broken: str, folder: Path, two_networks: dict[str, Any], rectangle_people: Rectangles
+) -> None:
+    class Broken(rectangle_people):  # type: ignore[misc, valid-type]
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            return {name: maps * np.float32(np.nan) for name, maps in super().__call__(images).items()}
+
+    two_networks[broken] = Broken(two_networks[broken].weights)
+    models = ["all", "crops"] if broken == "all" else ["crops"]
+    for model in models:
+        with pytest.raises(WeightsError, match=r"The network (all\.coco_256x256|crops) gives NaN"):
+            predict_files(["two.png", "none.png"], model, out="out", format="json,csv,coco,picture", finder="all")
+    assert not Path("out").exists()
 
 
 Rectangles = Any  # the class RectanglePeople of conftest.py

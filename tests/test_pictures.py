@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import io
 import struct
 import threading
+import time
+import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +20,7 @@ import numpy as np
 import pytest
 
 from leanpose.errors import InputError
-from leanpose.pictures import decode_picture, find_pictures, read_picture
+from leanpose.pictures import decode_picture, find_pictures, left_out, read_picture
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -82,6 +85,20 @@ def test_16_bit_png_keeps_the_upper_bits(channels: int) -> None:
     np.testing.assert_array_equal(decode_picture(data, "deep.png"), np.broadcast_to(deep >> 8, (20, 30, 3)))
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_a_camera_may_fill_16_bits_in_part(bits: int) -> None:
+    """The upper eight of the bits in use are kept, in files, arrays of both byte orders and PIL pictures."""
+    expected = noise()
+    expected[0, 0] = 255  # the highest value tells how many bits there are
+    deep = expected.astype(np.uint16) << (bits - 8)
+    for suffix in (".png", ".tiff", ".ppm"):
+        data = cv2.imencode(suffix, deep[..., ::-1])[1].tobytes()
+        np.testing.assert_array_equal(decode_picture(data, "deep"), expected, err_msg=suffix)
+    for array in (deep, deep.astype(">u2")):
+        np.testing.assert_array_equal(read_picture(array), expected)
+    np.testing.assert_array_equal(read_picture(Image.fromarray(deep[..., 0]))[..., 0], expected[..., 0])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
     """The stored pixels are what a camera held in that orientation writes; reading restores the upright picture."""
@@ -104,6 +121,28 @@ def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
     for found in (read_picture(path), read_picture(Image.open(path))):
         assert found.shape == upright.shape
         assert np.abs(found.astype(int) - upright).max() < 12
+
+
+@pytest.mark.skipif(not cv2.haveImageWriter(".avif"), reason="this OpenCV lacks AVIF")
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_upright(orientation: int, alpha: bool) -> None:
+    """Pillow writes the orientation as boxes of the file, and reads it from them."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.dstack([blocks(), blocks()[..., 0]]) if alpha else blocks()
+    data = encoded(stored, "AVIF", quality=100, exif=exif)
+    found, expected = decode_picture(data, "a.avif"), read_picture(Image.open(io.BytesIO(data)))
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() < 6
+
+
+@pytest.mark.skipif(not cv2.haveImageWriter(".avif"), reason="this OpenCV lacks AVIF")
+def test_a_damaged_avif_is_one_error() -> None:
+    data = encoded(noise(), "AVIF")
+    for changed in (data[: len(data) // 2], data[:40], flipped_bit(data, 35), data[:32] + bytes(200)):
+        with pytest.raises(InputError, match="not a picture"):
+            decode_picture(changed, "a.avif")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "LA", "CMYK"])
@@ -129,6 +168,14 @@ def test_pil_picture_of_a_cut_off_file() -> None:
     data = encoded(noise(), "JPEG")
     with pytest.raises(InputError, match="PIL picture cannot be read"):
         read_picture(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_pil_picture_that_was_closed(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    closed = Image.open(tmp_path / "a.png")
+    closed.close()
+    with pytest.raises(InputError, match="PIL picture cannot be read"):
+        read_picture(closed)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +301,7 @@ def test_missing_and_unreadable_paths(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("b.JPG", "a.png", "c.tiff", "notes.txt", "sub/d.png"):
+    for name in ("b.JPG", "a.png", "c.tiff", "notes.txt", "sub/d.png", "._a.png"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(PNG)
@@ -287,6 +334,47 @@ def test_names_with_glob_signs_are_found(tmp_path: Path) -> None:
     assert find_pictures([str(path)]) == [str(path)]
 
 
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("photos [2020]", ["photos [2020]/x.png"]),
+        ("photos [2020]/*.png", ["photos [2020]/x.png"]),
+        ("p* [2020]/*.png", ["photos [2020]/x.png"]),
+        ("photos [2020]/[xy].png", ["photos [2020]/x.png"]),
+        ("[ab].png", ["a.png", "b.png"]),  # no such name: a choice
+        ("img [1]*.png", ["img [1]c.png"]),
+    ],
+)
+def test_brackets_are_signs_of_names_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, found: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos [2020]/x.png", "a.png", "b.png", "img [1]c.png", "img 1c.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(PNG)
+    assert find_pictures([source]) == found
+
+
+def test_kinds_of_a_folder(tmp_path: Path) -> None:
+    for name in ("a.jfif", "b.JPE", "IMG_1.HEIC", "IMG_2.heic", "clip.MP4", "labels.txt", ".hidden.heic"):
+        (tmp_path / name).write_bytes(PNG)
+    assert find_pictures([str(tmp_path)]) == [str(tmp_path / name) for name in ("a.jfif", "b.JPE")]
+    assert left_out(str(tmp_path)) == "2 .heic, 1 .mp4"
+    for name in ("a.jfif", "b.JPE"):
+        (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=r"holds no pictures .*, but 2 \.heic, 1 \.mp4: convert them"):
+        find_pictures([str(tmp_path)])
+
+
+@pytest.mark.parametrize("kind", ["gif", "avif"])
+def test_kinds_that_opencv_may_lack(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"a.{kind}").touch()
+    (tmp_path / "b.png").touch()
+    taken = cv2.haveImageWriter(f".{kind}")
+    assert len(find_pictures([str(tmp_path)])) == 1 + taken
+    assert left_out(str(tmp_path)) == ("" if taken else f"1 .{kind}")
+
+
 @pytest.mark.parametrize("source", ["nothing.jpg", "*.webp", "", "no/such/folder", "a" * 400, "[", "looks_like.pn?"])
 def test_nothing_found(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     monkeypatch.chdir(folder)
@@ -313,6 +401,16 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.headers["User-Agent"].startswith("Python"):
+            return self.send_error(403)
+        if self.path == "/drip.png":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # until nobody listens
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.01)
+            return None
         if self.path != "/broken.png":
             return super().do_GET()
         self.send_response(200)
@@ -336,6 +434,20 @@ def server(folder: Path) -> Iterator[str]:
 def test_url(server: str) -> None:
     for path in ("sub/d.png?size=full", "notes.txt"):  # the content decides, not the name
         np.testing.assert_array_equal(read_picture(f"{server}/{path}"), noise())
+
+
+@pytest.mark.parametrize("name", ["写真.png", "my photo.png", "100%25.png", "%E5%86%99.png", "a+b&c.png"])
+def test_names_in_urls(folder: Path, server: str, name: str) -> None:
+    """Letters and spaces are encoded, what is encoded stays."""
+    (folder / urllib.parse.unquote(name)).write_bytes(PNG)
+    np.testing.assert_array_equal(read_picture(f"{server}/{name}?größe=1 2"), noise())
+    np.testing.assert_array_equal(read_picture(f"{server}/{name}".replace("http", "HTTP")), noise())
+
+
+def test_a_server_that_drips(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leanpose.pictures.DOWNLOAD_SECONDS", 0.1)
+    with pytest.raises(InputError, match=r"drip\.png takes longer than 0\.1 s"):
+        read_picture(f"{server}/drip.png")
 
 
 @pytest.mark.parametrize(

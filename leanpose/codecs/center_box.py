@@ -50,7 +50,7 @@ class CenterBox:
     """
 
     alpha: float = 0.54
-    max_people: int = 30
+    max_people: int = 300
     score_threshold: float = 0.1
     nms_iou: float = 0.5
     convention: Convention = "classic"
