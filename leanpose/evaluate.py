@@ -20,6 +20,7 @@ from leanpose.keypoint_sets import MPII, KeypointSet
 from leanpose.metrics import check_metric_truth, is_crowdpose, keypoint_metrics
 from leanpose.pckh import pckh_metrics, read_truth, truth_file
 from leanpose.predict import DEFAULT_FINDER, Predictor
+from leanpose.preflight import check_needs
 from leanpose.runtime import EngineName
 from leanpose.structures import Sample
 
@@ -233,6 +234,12 @@ def evaluate(
         a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. For MPII: PCKh@0.5, PCKh@0.1,
         and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
     """
+    check_needs(
+        packages=() if is_mpii(data) else ("faster_coco_eval",),
+        files=(data,),
+        folders=(images,),
+        places=() if out is None else (Path(out) / "results.json",),
+    )
     predictor = Predictor(
         model,
         engine=engine,
@@ -252,6 +259,7 @@ def evaluate(
         pictures = annotated_boxes(data, images)
     else:
         pictures = detected_boxes(data, images, boxes)
+    check_needs(files=(picture.path for picture in pictures))
     results: list[dict[str, Any]] = []
     for picture in tqdm(pictures, "predicting", unit="picture", disable=None):
         results += predict_picture(predictor, picture)

@@ -15,8 +15,9 @@ from typing import Literal, get_args
 import numpy as np
 from tqdm import tqdm
 
-from leanpose.errors import InputError, WeightsError, require, suggest
+from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.geometry import Size
+from leanpose.preflight import check_needs
 from leanpose.runtime import OnnxRuntimeEngine, read_record
 from leanpose.weights import BUNDLED, FURTHER, INT8, Weights, find_weights
 
@@ -223,8 +224,7 @@ def models(*patterns: str, measure: bool = False, format: Format = "text") -> Mo
             raise InputError(f"There is no network '{pattern}'.{suggest(pattern, COUNTED)}")
     names = [name for name in COUNTED if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns or ("*",))]
     if measure:
-        for package in ("torch", "onnx", "onnxscript"):
-            require(package, "train")
+        check_needs(packages=("torch", "onnx", "onnxscript"))
     shown = tqdm(names, "measuring", unit="network", disable=None if measure else True)
     return ModelTable([_row(name, measure) for name in shown], format)
 
