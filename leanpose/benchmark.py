@@ -25,6 +25,7 @@ from leanpose.files import write_text
 from leanpose.find import PersonFinder, picture_image
 from leanpose.pictures import decode_picture
 from leanpose.predict import DEFAULT_FINDER, FINDER_SCALES, Predictor, network_images
+from leanpose.preflight import check_needs
 from leanpose.runtime import ENGINES, Engine, available_cores, load_engine
 from leanpose.structures import Poses
 from leanpose.weights import BUNDLED, Weights
@@ -132,6 +133,7 @@ def benchmark(
         raise InputError(f"fps must be above 0, not {fps}.")
     if out is not None and Path(out).suffix != ".json":
         raise InputError(f"The report is written as .json, not {Path(out).name}.")
+    check_needs(places=() if out is None else (out,))
     counts, thread_counts = _numbers("persons", persons), _numbers("threads", threads)
     data, shown = _picture(picture)
     plan = [

@@ -16,6 +16,7 @@ from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.files import write_bytes
 from leanpose.keypoint_sets import KEYPOINT_SETS
 from leanpose.models import create_model
+from leanpose.preflight import check_needs
 from leanpose.weights import Weights
 
 State = Mapping[str, torch.Tensor]
@@ -158,6 +159,7 @@ def convert(
     if Path(out).suffix != ".safetensors":
         raise InputError(f"The output must end in .safetensors, not {Path(out).name}.")
     state = _read_pickle(checkpoint)
+    check_needs(places=(out,), megabytes=sum(tensor.nbytes for tensor in state.values()) / 1e6)
     last = [tensor for name, tensor in state.items() if name.removeprefix("module.") in LAST_LAYERS]
     num_keypoints = len(last[0]) if last else 17
     named = keypoint_set or KEYPOINT_SET_OF.get(num_keypoints, "coco")

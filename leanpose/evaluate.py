@@ -12,6 +12,7 @@ from leanpose.data.annotations import AnnotatedSet, open_annotations, read_annot
 from leanpose.errors import InputError
 from leanpose.files import write_text
 from leanpose.predict import DEFAULT_FINDER, Predictor
+from leanpose.preflight import check_needs
 from leanpose.runtime import EngineName
 from leanpose.structures import PictureBoxes
 
@@ -73,6 +74,7 @@ def measure(
     searched = predictor.bottom_up or boxes == "found"
     results: list[dict[str, Any]] = []
     pictures = annotated.pictures(None if searched else boxes or "gt")
+    check_needs(files=(picture.path for picture in pictures))
     for picture in tqdm(pictures, "predicting", unit="picture", disable=None):
         results += predict_picture(predictor, picture)
     return Metrics(annotated.score(results, keypoint_set)), results
@@ -116,6 +118,8 @@ def evaluate(
         a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. For MPII: PCKh@0.5, PCKh@0.1,
         and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
     """
+    places = () if out is None else (Path(out) / "results.json",)
+    check_needs(files=(data,), folders=(images,), places=places)
     metrics, results = measure(
         model,
         open_annotations(data, images),

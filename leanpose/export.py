@@ -24,6 +24,7 @@ from leanpose.files import write_atomically
 from leanpose.find import picture_image
 from leanpose.models.batch_norm import fold_batch_norm
 from leanpose.predict import network_images
+from leanpose.preflight import check_needs
 from leanpose.runtime import OnnxRuntimeEngine, TorchEngine
 from leanpose.weights import Weights, find_weights
 
@@ -90,6 +91,13 @@ def export(
     path = find_weights(model, ".safetensors")
     if path.suffix != ".safetensors":
         raise InputError(f"{path.name} is exported already; give a .safetensors file.")
+    check_needs(
+        packages=("onnxscript",),
+        files=() if data is None else (data,),
+        folders=() if images is None else (images,),
+        places=(out,),
+        megabytes=2 * path.stat().st_size / 1e6,  # kernels may be stored as float16
+    )
     network, weights = load_network(path)
     if data is None or images is None:
         inputs = [*np.random.default_rng(0).standard_normal((4, 1, 3, *weights.input_size)).astype(np.float32)]

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from leanpose.errors import InputError
-
-BLOCK = 4096  # bytes; the least that a file takes on most disks
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -35,31 +32,6 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):  # never made, or moved to its place
             temporary.unlink()
-
-
-def check_writable(path: Path, count: int) -> None:
-    """Raise InputError where files cannot be written, before work begins; nothing is left behind.
-
-    A small file is written into the folder and taken away again, with the folders that were made for it.
-
-    Args:
-        path: one of the files, all of one folder.
-        count: how many there will be; the disk must have a block for each.
-    """
-    probe, made = path.with_name(f".{secrets.token_hex(8)}"), []
-    try:
-        made = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(bytes(BLOCK))
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        for remove in (probe.unlink, *(folder.rmdir for folder in made)):
-            with contextlib.suppress(OSError):  # never made, or in use by others
-                remove()
-    if free < BLOCK * count:
-        raise InputError(f"The disk of {path.parent} is full; free space or choose another place.")
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

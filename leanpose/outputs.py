@@ -22,10 +22,11 @@ from tqdm import tqdm
 from leanpose.boxes import of_annotated_sizes, read_boxes
 from leanpose.draw import draw_poses
 from leanpose.errors import InputError, suggest
-from leanpose.files import check_writable, write_bytes, write_text
+from leanpose.files import write_bytes, write_text
 from leanpose.own_files import COCO_INFO, SOFTWARE, csv_header, is_own
 from leanpose.pictures import find_pictures, left_out
 from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, Predictor
+from leanpose.preflight import check_needs
 from leanpose.runtime import EngineName
 from leanpose.structures import Poses
 
@@ -33,6 +34,7 @@ FORMATS = ("json", "csv", "coco", "picture")
 TABLES = {"csv": "poses.csv", "coco": "coco.json"}  # of all pictures
 DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # drawn pictures keep these; others become .png
 MOST_UNWRITTEN = 8  # pictures that wait to be written
+BLOCK = 0.004096  # MB; the least that a file takes on most disks
 LABEL_SCORE = 0.2  # keypoints below it are marked as absent in COCO-style files
 
 _Result = tuple[str, tuple[int, int], Poses]  # picture, its (height, width), and who is in it
@@ -80,7 +82,7 @@ def predict_files(
     places += [Path(out) / table for form, table in TABLES.items() if form in formats]
     _check_places([*pictures, *([boxes] if boxes else [])], places)
     given = read_boxes(boxes, pictures)
-    check_writable(places[0], len(places))
+    check_needs(places=places[:1], megabytes=len(places) * BLOCK)
     predictor = Predictor(
         model,
         engine=engine,

@@ -32,8 +32,10 @@ from leanpose.errors import InputError
 from leanpose.files import write_bytes, write_text
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
+from leanpose.models.counts import count_parameters
 from leanpose.objectives import create_objective
 from leanpose.pose_training import PoseTraining
+from leanpose.preflight import check_needs
 from leanpose.recipe import Recipe, find_recipe, read_recipe
 from leanpose.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
 from leanpose.runtime import top_down_heatmaps
@@ -82,10 +84,11 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     annotated = open_annotations(validation.annotations, validation.images)
     annotated.check(get_keypoint_set(recipe.keypoint_set), "the recipe")
     pictures = annotated.pictures(None if recipe.views else "gt")
-    for picture in pictures:
-        if not Path(picture.path).is_file():
-            raise InputError(f"There is no picture {picture.path}; check the images of val_data.")
     samples = [sample for samples in sets for sample in samples]
+    check_needs(
+        packages=("tensorboard", "faster_coco_eval"),
+        files=[sample.image_path for sample in samples] + [picture.path for picture in pictures],
+    )
     crops = CropSet(samples, recipe.training_size, recipe.padding, recipe.convention, threads=recipe.threads)
     write_text(
         out / "recipe.yaml",
@@ -131,6 +134,7 @@ def _check(recipe: Recipe) -> None:
         raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
     create_codec(recipe.codec, **recipe.codec_options)
     network = _network(recipe, _start(recipe)).eval()
+    check_needs(places=(Path(recipe.out) / "best.safetensors",), megabytes=40e-6 * count_parameters(network))
     if recipe.layer_decay != 1 and not hasattr(network, "depth_of"):
         raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
     objective = create_objective(recipe, network)

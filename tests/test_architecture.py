@@ -30,6 +30,7 @@ WITHOUT_TORCH = (
     "leanpose.geometry",
     "leanpose.losses",
     "leanpose.metrics",
+    "leanpose.model_table",
     "leanpose.pckh",
     "leanpose.pictures",
     "leanpose.predict",

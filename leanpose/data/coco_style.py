@@ -10,7 +10,7 @@ import numpy as np
 
 from leanpose.data.entries import Person, PersonCategory, Picture, read_persons, read_pictures
 from leanpose.data.scenes import Views, scenes_of
-from leanpose.errors import InputError, note
+from leanpose.errors import InputError, note, require
 from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco, without_partner
 from leanpose.metrics import is_crowdpose, keypoint_metrics
 from leanpose.structures import PictureBoxes, Sample, Scene
@@ -188,8 +188,10 @@ class CocoSet:
     def check(self, keypoint_set: KeypointSet, model: str) -> None:
         """Raise InputError where the file cannot score a model that predicts a keypoint set.
 
-        That is where it has other keypoints, lacks a value that only the metric needs, or counts nobody.
+        That is where it has other keypoints, lacks a value that only the metric needs, or counts nobody; or, with
+        MissingPackageError, where the package of the metric is not installed.
         """
+        require("faster_coco_eval", "train")
         self._check_names(keypoint_set, f"but {model} predicts '{keypoint_set.name}'")
         truth = self._truth(keypoint_set)
         if not any(person["num_keypoints"] and not person["iscrowd"] for person in truth["annotations"]):
