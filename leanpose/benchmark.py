@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +18,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from leanpose.bottom_up import BottomUp
+from leanpose.detect import Detector, NetworkDetector
 from leanpose.draw import draw_poses
 from leanpose.errors import InputError, LeanposeError, suggest
 from leanpose.files import write_text
-from leanpose.find import PersonFinder, picture_image
 from leanpose.pictures import decode_picture
-from leanpose.predict import DEFAULT_FINDER, FINDER_SCALES, Predictor, network_images
+from leanpose.predict import DEFAULT_DETECTOR
 from leanpose.preflight import check_needs
+from leanpose.preprocess import box_inputs, picture_input
 from leanpose.runtime import ENGINES, Engine, available_cores, load_engine
 from leanpose.structures import Poses
+from leanpose.top_down import TopDown
 from leanpose.weights import BUNDLED, Weights
 
 STEPS = ("decode", "find", "crop", "network", "codec", "draw")
@@ -193,12 +195,12 @@ def _rows(engine: Engine, name: str, threads: int, counts: Sequence[int], data: 
     opencv_threads = cv2.getNumThreads()
     cv2.setNumThreads(threads)
     try:
-        if engine.weights.codec == "associative_embedding":
+        if engine.weights.task == "bottom_up":
             return [_row(lambda: find_everybody(engine, data), engine.weights, name, threads, persons=0)]
-        predictor = Predictor(engine, finder=None)
-        finder = PersonFinder(load_engine(DEFAULT_FINDER, name, threads), scales=FINDER_SCALES)  # type: ignore[arg-type]
+        people = TopDown(engine)
+        detector = NetworkDetector(load_engine(DEFAULT_DETECTOR, name, threads))  # type: ignore[arg-type]
         return [
-            _row(partial(find_in_boxes, predictor, finder, data, n), engine.weights, name, threads, persons=n)
+            _row(partial(find_in_boxes, people, detector, data, n), engine.weights, name, threads, persons=n)
             for n in counts
         ]
     finally:
@@ -218,23 +220,22 @@ class _Clock:
         self._last = now
 
 
-def find_in_boxes(
-    predictor: Predictor, finder: PersonFinder, data: bytes, persons: int
-) -> tuple[Poses, dict[str, float]]:
+def find_in_boxes(people: TopDown, detector: Detector, data: bytes, persons: int) -> tuple[Poses, dict[str, float]]:
     """Do what `leanpose predict` does to a picture with so many boxes; return poses and the seconds of each step."""
     clock = _Clock()
     pixels = decode_picture(data, "the picture")
     clock.lap("decode")
-    finder.boxes(pixels)
+    detector(pixels)
     clock.lap("find")
     boxes = boxes_in(pixels.shape[:2], persons)
-    images, matrices = network_images(pixels, boxes, predictor.weights)
+    images, matrices = box_inputs(pixels, boxes, people.weights)
     clock.lap("crop")
-    size = predictor.batch_size
-    heatmaps = [predictor.engine(images[i : i + size])["heatmaps"] for i in range(0, persons, size)]
+    size = people.batch_size
+    parts = [people.engine(images[i : i + size]) for i in range(0, persons, size)]
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     clock.lap("network")
-    keypoints, scores = predictor.decode(np.concatenate(heatmaps), matrices)
-    poses = Poses(keypoints, scores, boxes, scores.mean(axis=1), predictor.weights.keypoint_set)
+    keypoints, scores = people.decode(outputs, matrices)
+    poses = Poses(keypoints, scores, boxes, scores.mean(axis=1), people.weights.keypoint_set)
     clock.lap("codec")
     draw_poses(pixels, poses)
     clock.lap("draw")
@@ -246,12 +247,12 @@ def find_everybody(engine: Engine, data: bytes) -> tuple[Poses, dict[str, float]
     clock = _Clock()
     pixels = decode_picture(data, "the picture")
     clock.lap("decode")
-    finder = PersonFinder(engine)
-    image, matrix, input_size = picture_image(pixels, engine.weights)
+    people = BottomUp(engine)
+    image, matrix, input_size = picture_input(pixels, engine.weights)
     clock.lap("crop")
     outputs = engine(image)
     clock.lap("network")
-    poses = finder.decode(outputs, matrix, input_size)
+    poses = people.decode(outputs, matrix, input_size)
     clock.lap("codec")
     draw_poses(pixels, poses)
     clock.lap("draw")
@@ -279,9 +280,9 @@ def _row(
     low, high = np.percentile(sum(steps.values()), [10, 90])
     milliseconds = {step: float(np.median(steps[step])) for step in STEPS if step in steps}
     figures = [
-        (value, key[4:-1])
-        for key, value in weights.metrics.items()
-        if key.startswith("AP (") and not re.search("proposing|, flip test", key)  # those run more than is timed
+        (figure.value, str(figure).partition(" (")[2].rstrip(")"))
+        for figure in weights.metrics  # others run more than is timed
+        if figure.metric == "AP" and not figure.flip_test and not figure.boxes.startswith("proposing")
     ]
     best = max(figures, default=None)
     return Row(weights.name, engine, threads, persons, milliseconds, float(high - low) / 2, _megabytes(), best)

@@ -14,7 +14,7 @@ import numpy as np
 from leanpose.data.annotations import HDF5, AnnotatedSet, check_size, open_annotations, open_json
 from leanpose.errors import InputError, note
 from leanpose.geometry import Size
-from leanpose.predict import check_boxes
+from leanpose.preprocess import check_boxes
 from leanpose.structures import Poses
 from leanpose.values import FARTHEST, read_json, shown
 

@@ -58,3 +58,11 @@ def require(package: str, extra: str) -> ModuleType:
 def note(line: str) -> None:
     """Print one line to stderr that the user should know of, though the work goes on."""
     print(f"leanpose: {line}", file=sys.stderr)
+
+
+def renamed(detector: str, finder: str | None) -> str:
+    """Return the value of the option --detector, also where it is given by its former name, --finder."""
+    if finder is None:
+        return detector
+    note("--finder is now called --detector; the old name goes with the next release.")
+    return finder

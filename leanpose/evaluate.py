@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from leanpose.data.annotations import AnnotatedSet, open_annotations, read_annotated
-from leanpose.errors import InputError
+from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated
+from leanpose.detect import Detector
+from leanpose.errors import InputError, renamed
 from leanpose.files import write_text
-from leanpose.predict import DEFAULT_FINDER, Predictor
+from leanpose.predict import DEFAULT_DETECTOR, Predictor
 from leanpose.preflight import check_needs
 from leanpose.runtime import EngineName
-from leanpose.structures import PictureBoxes
+from leanpose.structures import PictureBoxes, Poses
 
 
-def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
-    """Return one picture's persons in the COCO results form.
+def predict_pictures(predictor: Predictor, pictures: Sequence[PictureBoxes]) -> Generator[list[dict[str, Any]]]:
+    """Yield each picture's persons in the COCO results form.
 
     Persons in boxes are rescored, and duplicates left out. Those of MPII stay as they are, and each has one key more:
     `person`, the place in the list of persons, from 0.
+
+    Raises:
+        InputError: a picture cannot be read, or has another size than its annotations are for.
     """
+    paths, boxes = [picture.path for picture in pictures], [picture.boxes_xyxy for picture in pictures]
+    with closing(predictor.stream(paths, boxes)) as found:
+        for picture, result in zip(pictures, found, strict=True):
+            if isinstance(result, InputError):
+                raise result
+            array, poses = result
+            check_size(array, picture.path, picture.picture_size)
+            yield _results(predictor, picture, poses)
+
+
+def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
+    """Return what `predict_pictures` yields for one picture."""
     poses = predictor(read_annotated(picture.path, picture.picture_size), picture.boxes_xyxy)
+    return _results(predictor, picture, poses)
+
+
+def _results(predictor: Predictor, picture: PictureBoxes, poses: Poses) -> list[dict[str, Any]]:
     if picture.persons is not None:
         results = poses.to_coco_results(picture.image_id, picture.category_id)
         return [result | {"person": person} for result, person in zip(results, picture.persons, strict=True)]
@@ -49,7 +71,7 @@ def measure(
     annotated: AnnotatedSet,
     *,
     boxes: str | None = None,
-    finder: str = DEFAULT_FINDER,
+    detector: str | Detector = DEFAULT_DETECTOR,
     flip_test: bool = False,
     scales: list[float] | None = None,
     engine: EngineName = "auto",
@@ -63,7 +85,7 @@ def measure(
         flip_test=flip_test,
         threads=threads,
         device=device,
-        finder=finder if boxes == "found" else None,
+        detector=detector if boxes == "found" else None,
         min_person_score=0.0,  # the metric ranks persons itself
         scales=scales or (1.0,),
     )
@@ -75,8 +97,9 @@ def measure(
     results: list[dict[str, Any]] = []
     pictures = annotated.pictures(None if searched else boxes or "gt")
     check_needs(files=(picture.path for picture in pictures))
-    for picture in tqdm(pictures, "predicting", unit="picture", disable=None):
-        results += predict_picture(predictor, picture)
+    with closing(predict_pictures(predictor, pictures)) as found:
+        for persons in tqdm(found, "predicting", len(pictures), unit="picture", disable=None):
+            results += persons
     return Metrics(annotated.score(results, keypoint_set)), results
 
 
@@ -86,13 +109,14 @@ def evaluate(
     data: str,
     images: str,
     boxes: str | None = None,
-    finder: str = DEFAULT_FINDER,
+    detector: str = DEFAULT_DETECTOR,
     flip_test: bool = False,
     scales: list[float] | None = None,
     out: str | None = None,
     engine: EngineName = "auto",
     threads: int | None = None,
     device: str = "cpu",
+    finder: str | None = None,
 ) -> Metrics:
     """Measure a model on an annotated set with the metric that is official for it.
 
@@ -101,9 +125,9 @@ def evaluate(
         data: COCO-style annotation file; or MPII's list of persons (valid.json of HRNet, or valid.h5) with its ground
             truth gt_valid.mat beside it.
         images: folder of its pictures.
-        boxes: "gt" for the annotated boxes, "found" for those that the finder proposes, or a person-detection file
+        boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, or a person-detection file
             (COCO results form). Without it "gt"; networks that find people themselves take none.
-        finder: name or file of the network that proposes persons, for boxes "found".
+        detector: name or file of the network that proposes persons, for boxes "found".
         flip_test: average with the mirrored picture.
         scales: for networks that find people themselves: average over pictures of several sizes, such as [0.5,1,2].
         out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
@@ -112,6 +136,7 @@ def evaluate(
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
             "npu" with OpenVINO; "cuda" or "mps" with torch.
+        finder: the former name of detector; goes with the next release.
 
     Returns:
         AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and pictures with
@@ -124,7 +149,7 @@ def evaluate(
         model,
         open_annotations(data, images),
         boxes=boxes,
-        finder=finder,
+        detector=renamed(detector, finder),
         flip_test=flip_test,
         scales=scales,
         engine=engine,

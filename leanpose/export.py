@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +18,13 @@ from onnx import numpy_helper
 
 from leanpose import geometry
 from leanpose.checkpoints import load_network
-from leanpose.codecs import Heatmap, create_codec
+from leanpose.codecs import Heatmap, codec_of
 from leanpose.data.annotations import AnnotatedSet, open_annotations, read_annotated
 from leanpose.errors import InputError, WeightsError
 from leanpose.files import write_atomically
-from leanpose.find import picture_image
 from leanpose.models.batch_norm import fold_batch_norm
-from leanpose.predict import network_images
 from leanpose.preflight import check_needs
+from leanpose.preprocess import box_inputs, picture_input
 from leanpose.runtime import OnnxRuntimeEngine, TorchEngine
 from leanpose.weights import Weights, find_weights
 
@@ -125,7 +125,7 @@ def to_onnx(
     network = fold_batch_norm(network)
     images = torch.zeros(2, 3, *weights.input_size)
     axes: dict[int, Any] = {0: torch.export.Dim("batch")}
-    if weights.codec == "associative_embedding":
+    if weights.task != "top_down":
         height, width = (torch.export.Dim(side, min=2, max=4096) for side in ("height", "width"))
         axes |= {2: STRIDE * height, 3: STRIDE * width}
     with torch.inference_mode():
@@ -179,14 +179,14 @@ def _store_half(model: onnx.ModelProto) -> None:
 def real_inputs(weights: Weights, annotated: AnnotatedSet, count: int) -> list[np.ndarray]:
     """Return at most `count` network inputs (1, 3, h, w) from all over a set: its persons, or whole pictures."""
     samples = annotated.samples()
-    if weights.codec == "associative_embedding":
+    if weights.task != "top_down":
         pictures = list({sample.image_path: sample for sample in samples}.values())
         return [
-            picture_image(read_annotated(sample.image_path, sample.picture_size), weights)[0]
+            picture_input(read_annotated(sample.image_path, sample.picture_size), weights)[0]
             for sample in _spread(pictures, count)
         ]
     return [
-        network_images(read_annotated(sample.image_path, sample.picture_size), sample.box_xyxy[None], weights)[0]
+        box_inputs(read_annotated(sample.image_path, sample.picture_size), sample.box_xyxy[None], weights)[0]
         for sample in _spread(samples, count)
     ]
 
@@ -201,17 +201,21 @@ def _compare(
 ) -> ExportReport:
     """Return how near a file is to its network."""
     engines = TorchEngine(network, weights), OnnxRuntimeEngine(file)
-    bottom_up = weights.codec == "associative_embedding"
-    main, codec = ("heatmaps_2", Heatmap()) if bottom_up else ("heatmaps", None)
-    codec = codec or create_codec(weights.codec, **weights.codec_options)
     difference = distance = 0.0
     for images in inputs:
         expected, found = (engine(images) for engine in engines)
         shares = [np.abs(found[key] - maps).max() / np.abs(maps).max() for key, maps in expected.items()]
         difference = max(difference, *map(float, shares)) if np.isfinite(shares).all() else float("nan")
-        (points_a, scores), (points_b, _) = (codec.decode(outputs[main]) for outputs in (expected, found))
-        size = (expected[main].shape[2], expected[main].shape[3])
         input_size = (images.shape[2], images.shape[3])
-        moved = geometry.heatmap_to_input(points_a - points_b, input_size, size, weights.convention)
-        distance = max(distance, float(np.linalg.norm(moved, axis=2)[scores > 0.2].max(initial=0)))
+        (points_a, scores), (points_b, _) = (_points(outputs, input_size, weights) for outputs in (expected, found))
+        distance = max(distance, float(np.linalg.norm(points_a - points_b, axis=2)[scores > 0.2].max(initial=0)))
     return ExportReport(name, file.stat().st_size / 1e6, len(inputs), difference, distance)
+
+
+def _points(
+    outputs: Mapping[str, np.ndarray], input_size: geometry.Size, weights: Weights
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return keypoints (N, K, 2) in input pixels and scores (N, K); of a bottom-up network the highest peaks."""
+    if weights.task == "top_down":
+        return codec_of(weights).decode(outputs, input_size)
+    return Heatmap(convention=weights.convention).decode({"heatmaps": outputs["heatmaps_2"]}, input_size)

@@ -246,8 +246,8 @@ def _shipped_weights(name: str) -> str:
         except WeightsError:  # an installed package lacks those of the repository
             words.append(f"{weights}: in the repository")
             continue
-        key = max((key for key in metrics if key.startswith("AP (")), key=lambda key: metrics[key])
-        words.append(f"{weights}: {key.replace('AP (', f'AP {100 * metrics[key]:.1f} (')}")
+        best = max((figure for figure in metrics if figure.metric == "AP"), key=lambda figure: figure.value)
+        words.append(f"{weights}: {best}")
     return "; ".join(words)
 
 
@@ -258,8 +258,7 @@ def measure_milliseconds(name: str, input_size: Size) -> float:
     from leanpose.export import to_onnx
     from leanpose.models import create_model
 
-    codec = "associative_embedding" if PUBLISHED[name].system == "LitePose" else "udp"  # the record needs one
-    record = Weights(name=name, model=name, input_size=input_size, codec=codec)
+    record = Weights(name=name, model=name, input_size=input_size)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.onnx"
         onnx.save(to_onnx(create_model(name).eval(), record), file)

@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from leanpose.boxes import of_annotated_sizes, read_boxes
 from leanpose.draw import draw_poses
-from leanpose.errors import InputError, suggest
+from leanpose.errors import InputError, renamed, suggest
 from leanpose.files import write_bytes, write_text
 from leanpose.own_files import COCO_INFO, SOFTWARE, csv_header, is_own
 from leanpose.pictures import find_pictures, left_out
-from leanpose.predict import DEFAULT_FINDER, DEFAULT_MODEL, Predictor
+from leanpose.predict import DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.preflight import check_needs
 from leanpose.runtime import EngineName
 from leanpose.structures import Poses
@@ -49,10 +49,11 @@ def predict_files(
     flip_test: bool = False,
     min_score: float = 0.2,
     min_person_score: float | None = None,
-    finder: str = DEFAULT_FINDER,
+    detector: str = DEFAULT_DETECTOR,
     engine: EngineName = "auto",
     threads: int | None = None,
     device: str = "cpu",
+    finder: str | None = None,
 ) -> None:
     """Find the keypoints of persons in pictures and write them to files.
 
@@ -61,18 +62,19 @@ def predict_files(
         model: name or file (.onnx, .safetensors) of the network.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: picture name ->
             list of boxes, or COCO-style annotations; or "picture": the whole picture is one person. Without it the
-            finder searches for the persons.
+            detector searches for the persons.
         out: folder for the results.
         format: any of json, csv, coco, picture, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn.
         min_person_score: persons below this score are left out, where they were searched for; by default 0.35, and 0.2
             for a network that finds people itself.
-        finder: name or file of the network that proposes persons. Networks that find people themselves need none.
+        detector: name or file of the network that proposes persons. Networks that find people themselves need none.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
             "npu" with OpenVINO; "cuda" or "mps" with torch.
+        finder: the former name of detector; goes with the next release.
     """
     formats = _parse_formats(format)
     pictures = find_pictures(sources)
@@ -89,12 +91,12 @@ def predict_files(
         flip_test=flip_test,
         threads=threads,
         device=device,
-        finder=finder if boxes is None else None,
+        detector=renamed(detector, finder) if boxes is None else None,
         min_person_score=min_person_score,
     )
     if predictor.bottom_up and boxes is not None:
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
-    predictor.load_finder()
+    predictor.load_detector()
     for folder in filter(os.path.isdir, sources):
         if others := left_out(folder):
             print(f"leanpose: {others} in {folder} left out; convert to JPEG or PNG.", file=sys.stderr)

@@ -47,7 +47,7 @@ class PoseTraining(LightningModule):
         self.network = network
         self.total_steps = total_steps
         self.record = recipe.weights()
-        self.objective = create_objective(recipe, network)
+        self.objective = create_objective(recipe, getattr(network, "auxiliary", {}))
         self.results: list[dict[str, Any]] = []
         self._losses: list[torch.Tensor] = []
         # methods, not modules: modules would stand in the checkpoint, the network a second time
@@ -74,7 +74,7 @@ class PoseTraining(LightningModule):
         images, annotations = self.views(batch)
         if self._teach is not None:
             with torch.no_grad():
-                annotations["teacher"] = self._teach(images)["heatmaps"]
+                annotations["teacher"] = self._teach(images)[self.objective.codec.output_names[0]]
         losses = self.objective.losses(self._forward(images), annotations)
         loss = torch.stack([*losses.values()]).sum()
         self.log("loss", loss.detach(), prog_bar=True)
@@ -101,7 +101,7 @@ class PoseTraining(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.results = []
         engine = TorchEngine(self.network, self.record)
-        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, finder=None, min_person_score=0.0)
+        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
 
     def validation_step(self, picture: int, batch_index: int) -> None:
         self.results += predict_picture(self._predictor, self.pictures[picture])

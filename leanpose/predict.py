@@ -1,46 +1,32 @@
-"""Predictor: pictures in, Poses out. Boxes, given or found -> crops -> network -> codec -> picture pixels."""
+"""Predictor: pictures in, Poses out. Boxes, given or detected -> crops -> network -> codec -> picture pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+import warnings
+from collections.abc import Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future
-from dataclasses import replace
-from functools import cache
-from itertools import repeat
+from functools import cache, partial
 from operator import length_hint
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from leanpose import geometry
-from leanpose.codecs import create_codec, fuse_flip
-from leanpose.errors import InputError
-from leanpose.find import PersonFinder
+from leanpose.bottom_up import BottomUp
+from leanpose.detect import Detector, NetworkDetector, detected
+from leanpose.errors import InputError, WeightsError
 from leanpose.pictures import Source, read_picture
-from leanpose.runtime import (
-    Engine,
-    EngineName,
-    Finite,
-    OnnxRuntimeEngine,
-    available_cores,
-    load_engine,
-    normalised,
-    top_down_heatmaps,
-)
+from leanpose.preprocess import check_boxes
+from leanpose.runtime import Engine, EngineName, Finite, available_cores, load_engine
 from leanpose.streams import in_order, pairs
 from leanpose.structures import Poses
-from leanpose.weights import Weights
+from leanpose.top_down import TopDown, confidences
 
 DEFAULT_MODEL = "lpn50"
-DEFAULT_FINDER = "litepose_xs"
-FINDER_SCALES = (1.0, 0.5)  # the half size finds large persons better, at a quarter of the time
-MIN_FOUND_SCORE = 0.35  # of persons in boxes that a finder proposed
+DEFAULT_DETECTOR = "litepose_xs"
+MIN_DETECTED_SCORE = 0.35  # of persons in boxes that a detector proposed
 MIN_GROUPED_SCORE = 0.2  # of persons that a network finds by itself
 CHUNK = 8  # pictures whose persons share calls of the network
-FARTHEST = 1e6  # pixels; no box reaches farther
-KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
-NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
 
 _Located = tuple[np.ndarray, np.ndarray | None]  # boxes and their scores
 
@@ -50,8 +36,8 @@ class Predictor:
 
         poses = Predictor()("photo.jpg")
 
-    A top-down network (lpn50) looks at one person a box; without boxes, a bottom-up network (litepose_xs) proposes
-    the persons first. A bottom-up network alone does both at once.
+    A top-down network (lpn50) looks at one person per box; without boxes, a detector proposes the persons first. A
+    bottom-up network (litepose_xs) alone does both at once.
 
     Args:
         model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine.
@@ -59,18 +45,19 @@ class Predictor:
         flip_test: also run mirrored and average; twice the time, a little more accurate.
         threads: threads of the network; None lets the engine choose.
         batch_size: most crops in one call of the network.
-        finder: the bottom-up network that proposes persons where no boxes are given: like model. None: the whole
-            picture is one person.
+        detector: what proposes persons where no boxes are given: a network like model, bottom-up or of the task
+            "detection", or a function from a picture, (H, W, 3) uint8 RGB, to boxes_xyxy (N, 4) in pixels and scores
+            (N,) in 0..1. None: the whole picture is one person.
         min_person_score: persons below it are left out where the picture's persons were searched for; 0 keeps all.
             None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
-        scales: of a bottom-up network, see `leanpose.find.PersonFinder`.
+        scales: of a bottom-up network, see `leanpose.bottom_up.BottomUp`.
         device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
             that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch.
+        finder: the former name of detector; goes with the next release.
 
     Attributes:
         engine: the loaded network.
         weights: the Weights record of the loaded file.
-        bottom_up: whether the network finds all persons of a picture by itself.
     """
 
     def __init__(
@@ -80,58 +67,78 @@ class Predictor:
         flip_test: bool = False,
         threads: int | None = None,
         batch_size: int = 16,
-        finder: str | Path | Engine | None = DEFAULT_FINDER,
+        detector: str | Path | Engine | Detector | None = DEFAULT_DETECTOR,
         min_person_score: float | None = None,
         scales: Sequence[float] = (1.0,),
         device: str = "cpu",
+        finder: Any = DEFAULT_DETECTOR,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-
-        def loaded(network: str | Path | Engine) -> Engine:
-            return load_engine(network, engine, threads, device) if isinstance(network, (str, Path)) else network
-
-        self._arguments = (model, engine, flip_test, threads, batch_size, finder, min_person_score, scales, device)
-        self._with_one_thread = cache(
-            lambda: Predictor(model, engine, flip_test, 1, batch_size, finder, min_person_score, scales)
-        )
-        by_file = all(network is None or isinstance(network, (str, Path)) for network in (model, finder))
-        self._workers = (threads or available_cores()) if by_file and device == "cpu" else 1
-        self.engine = loaded(model)
-        self._run = Finite(self.engine)
+        if finder != DEFAULT_DETECTOR:
+            warnings.warn("finder is now called detector.", DeprecationWarning, stacklevel=2)
+            detector = finder
+        self._settings: dict[str, Any] = {
+            "model": model,
+            "engine": engine,
+            "flip_test": flip_test,
+            "threads": threads,
+            "batch_size": batch_size,
+            "detector": detector,
+            "min_person_score": min_person_score,
+            "scales": scales,
+            "device": device,
+        }
+        self.engine = self._loaded(model)
         self.weights = self.engine.weights
-        self.flip_test = flip_test
-        self.batch_size = batch_size
-        self.bottom_up = self.weights.codec == "associative_embedding"
-        if min_person_score is None:
-            min_person_score = MIN_GROUPED_SCORE if self.bottom_up else MIN_FOUND_SCORE
-        self.min_person_score = min_person_score
-        self._make_finder: Callable[[], PersonFinder] | None = None
-        if self.bottom_up:
-            people = PersonFinder(self._run, flip_test, scales)
-            self._make_finder = lambda: people
-        elif tuple(scales) != (1.0,):
-            raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
+        running = Finite(self.engine)
+        if self.weights.task == "detection":
+            raise WeightsError(f"{self.weights.name} finds boxes, not keypoints: use it as the detector.")
+        self._people: TopDown | BottomUp
+        if self.weights.task == "bottom_up":
+            self._people, detector = BottomUp(running, flip_test, scales), None
         else:
-            self._codec = create_codec(self.weights.codec, **self.weights.codec_options)
-            if finder is not None:
-                self._make_finder = cache(
-                    lambda: PersonFinder(Finite(loaded(finder)), scales=FINDER_SCALES)
-                )  # loaded when it is first needed
+            self._people = TopDown(running, flip_test, batch_size)
+            if tuple(scales) != (1.0,):
+                raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
+        self._detector = None if detector is None else cache(partial(self._as_detector, detector))  # when first needed
+        if min_person_score is None:
+            min_person_score = MIN_GROUPED_SCORE if self.weights.task == "bottom_up" else MIN_DETECTED_SCORE
+        self.min_person_score = min_person_score
+        self._with_one_thread = cache(lambda: Predictor(**self._settings | {"threads": 1}))
+        at_once = getattr(self.engine, "concurrent", False) and self._from_files()
+        self._workers = (threads or available_cores()) if at_once else 1
 
-    def load_finder(self) -> None:
+    def _loaded(self, network: str | Path | Engine) -> Engine:
+        s = self._settings
+        if isinstance(network, (str, Path)):
+            return load_engine(network, s["engine"], s["threads"], s["device"])
+        return network
+
+    def _as_detector(self, detector: str | Path | Engine | Detector) -> Detector:
+        if isinstance(detector, (str, Path)) or (hasattr(detector, "weights") and not hasattr(detector, "short_sides")):
+            return NetworkDetector(Finite(self._loaded(detector)))  # type: ignore[arg-type]
+        return detector  # type: ignore[return-value]
+
+    def _from_files(self) -> bool:
+        """Whether the same networks can be loaded once more."""
+        return all(isinstance(self._settings[name], (str, Path, type(None))) for name in ("model", "detector"))
+
+    def load_detector(self) -> None:
         """Load the network that proposes persons now, which otherwise happens when it is first needed."""
-        if self._make_finder is not None:
-            self._make_finder()
+        if self._detector is not None:
+            self._detector()
 
-    def __reduce__(self) -> tuple[type[Predictor], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Pickle the arguments; who unpickles loads the networks, so these must be names or files."""
-        for network in (self._arguments[0], self._arguments[5]):
-            if not isinstance(network, (str, Path, type(None))):
-                raise TypeError(
-                    "A Predictor of loaded engines cannot be pickled; make it with names or files of networks."
-                )
-        return type(self), self._arguments
+        if not self._from_files():
+            raise TypeError("A Predictor of loaded engines cannot be pickled; make it with names or files of networks.")
+        return partial(type(self), **self._settings), ()
+
+    @property
+    def bottom_up(self) -> bool:
+        """Whether the network finds all persons of a picture by itself."""
+        return self.weights.task == "bottom_up"
 
     def __call__(self, picture: Source, boxes: Any = None) -> Poses:
         """Return the poses of all persons in one picture.
@@ -154,9 +161,10 @@ class Predictor:
     ) -> Generator[tuple[np.ndarray, Poses] | InputError]:
         """Work through many pictures, with the poses that a call for each gives; files are read ahead.
 
-        ONNX Runtime on the CPU works on as many pictures at once as the network may use threads, which is faster than
-        many threads on one picture. Otherwise the persons of several pictures share calls of the network: of CHUNK
-        pictures of a list; of an iterator, which may be slow, of those that came while the network was busy.
+        An engine that several threads may call (ONNX Runtime on the CPU) works on as many pictures at once as the
+        network may use threads, which is faster than many threads on one picture. Otherwise the persons of several
+        pictures share calls of the network: of CHUNK pictures of a list; of an iterator, which may be slow, of those
+        that came while the network was busy.
 
         Args:
             pictures: each as of a call; an endless source will do: at most 2 * CHUNK pictures, or two a thread, are in
@@ -175,9 +183,8 @@ class Predictor:
         """
         work = pairs(pictures, boxes)
         alone = live or length_hint(pictures, 2) < 2
-        if self._workers > 1 and not alone and isinstance(self.engine, OnnxRuntimeEngine):
+        if self._workers > 1 and not alone:
             return in_order(self._with_one_thread()._chunk, work, self._workers, 1)
-        # other engines take one call at a time
         return in_order(self._chunk, work, 1, 1 if live else CHUNK, live, fill=isinstance(pictures, Sized))
 
     def _chunk(self, reading: Sequence[tuple[Future[np.ndarray], Any]]) -> list[tuple[np.ndarray, Poses] | InputError]:
@@ -200,136 +207,25 @@ class Predictor:
             if boxes is not None:
                 raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
             return np.zeros((0, 4), np.float32), None
-        if boxes is None and self._make_finder is not None:
-            return self._make_finder().boxes(picture)
+        if boxes is None and self._detector is not None:
+            return detected(self._detector(), picture)
         return check_boxes(boxes, picture.shape[:2]), None
 
     def _estimate(self, pictures: Sequence[np.ndarray], located: Sequence[_Located]) -> list[Poses]:
         """Return the poses of each picture, best first where the persons were searched for."""
-        if self.bottom_up and self._make_finder is not None:
-            people = self._make_finder()
+        people = self._people
+        if isinstance(people, BottomUp):
             return [self._confident(people.poses(picture)) for picture in pictures]
-        boxes_xyxy = np.concatenate([np.zeros((0, 4), np.float32), *(boxes for boxes, _ in located)])
-        sources = [picture for picture, (boxes, _) in zip(pictures, located, strict=True) for _ in boxes]
-        keypoints, scores = self._in_boxes(sources, boxes_xyxy)
-        results, start = [], 0
-        for boxes, box_scores in located:
-            these = slice(start, start := start + len(boxes))
-            person_scores = scores[these].mean(axis=1)
-            poses = Poses(keypoints[these], scores[these], boxes, person_scores, self.weights.keypoint_set)
-            results.append(
-                poses if box_scores is None else self._confident(self.rescored(poses, confidences(box_scores)))
-            )
-        return results
+        found = people.poses(pictures, [boxes for boxes, _ in located])
+        return [
+            poses if scores is None else self._confident(people.rescored(poses, confidences(scores)))
+            for poses, (_, scores) in zip(found, located, strict=True)
+        ]
 
     def _confident(self, poses: Poses) -> Poses:
         return poses[poses.person_scores >= self.min_person_score]
 
     def rescored(self, poses: Poses, box_scores: np.ndarray) -> Poses:
-        """Judge persons by box and keypoints and leave out duplicates, best first.
-
-        As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above
-        0.2 (0 if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
-
-        Args:
-            box_scores: (N,) confidence of each person's box.
-        """
-        confident = poses.scores > KEYPOINT_THRESHOLD
-        means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
-        person_scores = (box_scores * means).astype(np.float32)
-        height, width = self.weights.input_size
-        _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, self.weights.padding)
-        kept = geometry.oks_nms(
-            poses.keypoints, person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, NMS_THRESHOLD
-        )
-        return replace(poses, person_scores=person_scores)[kept]
-
-    def _in_boxes(self, pictures: Sequence[np.ndarray], boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return keypoints (N, K, 2) in picture pixels and scores (N, K) of the persons in boxes (N, 4), each of its
-        own picture."""
-        w, k = self.weights, len(self.weights.keypoint_set)
-        parts = [(np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32))]
-        for i in range(0, len(boxes_xyxy), self.batch_size):
-            batch = slice(i, i + self.batch_size)
-            images, matrices = network_images(pictures[batch], boxes_xyxy[batch], w)
-            heatmaps = top_down_heatmaps(self._run(images), w.model)  # (N, K, h / s, w / s)
-            if self.flip_test:
-                mirrored = self._run(np.ascontiguousarray(images[..., ::-1]))["heatmaps"]
-                heatmaps = fuse_flip(heatmaps, mirrored, w.keypoint_set.flip_index, w.flip_shift)
-            parts.append(self.decode(heatmaps, matrices))
-        keypoints, scores = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return keypoints, scores
-
-    def decode(self, heatmaps: np.ndarray, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn the heat maps of a top-down network into keypoints.
-
-        Args:
-            heatmaps: (N, K, h / s, w / s).
-            matrices: (N, 2, 3) from picture to input pixels, as of `network_images`.
-
-        Returns:
-            (N, K, 2) float32 keypoints in picture pixels and (N, K) scores.
-        """
-        w = self.weights
-        keypoints, scores = self._codec.decode(heatmaps)  # heat-map pixels
-        heatmap_size = (heatmaps.shape[2], heatmaps.shape[3])
-        keypoints = geometry.heatmap_to_input(keypoints, w.input_size, heatmap_size, w.convention)
-        keypoints = geometry.transform(keypoints, geometry.invert(matrices)) - w.bias
-        return keypoints.astype(np.float32), scores
-
-
-def confidences(box_scores: np.ndarray) -> np.ndarray:
-    """Return how much the finder's scores of boxes (N,) count for persons: their square roots.
-
-    The keypoints tell persons from things better than the finder does.
-    """
-    return np.sqrt(box_scores.clip(min=0))
-
-
-def network_images(
-    pictures: np.ndarray | Sequence[np.ndarray], boxes_xyxy: np.ndarray, weights: Weights
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut persons out of pictures and normalise them as a record says.
-
-    Args:
-        pictures: (H, W, 3) uint8 RGB, or such a picture for each box.
-        boxes_xyxy: (N, 4) pixels, N at least 1.
-
-    Returns:
-        (N, 3, h, w) float32 network inputs, and the (N, 2, 3) matrices from picture to input pixels.
-    """
-    matrices = geometry.crop_matrices(boxes_xyxy, weights.input_size, weights.padding, weights.convention)
-    sources = repeat(pictures) if isinstance(pictures, np.ndarray) else pictures
-    crops = [geometry.crop(*pair, weights.input_size) for pair in zip(sources, matrices, strict=False)]
-    return normalised(np.stack(crops), weights), matrices
-
-
-def check_boxes(boxes: Any, picture_size: tuple[int, int]) -> np.ndarray:
-    """Return boxes as (N, 4) float32, or raise InputError for a box that no person can be in.
-
-    Args:
-        boxes: (N, 4) or (4,) xyxy in picture pixels; None stands for the whole picture.
-        picture_size: (height, width) in pixels.
-    """
-    height, width = picture_size
-    if boxes is None:
-        return np.array([[0, 0, max(width - 1, 1), max(height - 1, 1)]], dtype=np.float32)
-    try:
-        array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError("Boxes must be numbers: x1,y1,x2,y2 in pixels, one box a person.") from None
-    if array.size == 0:
-        return np.zeros((0, 4), dtype=np.float32)
-    if array.ndim == 1:
-        array = array[None]
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise InputError(f"Boxes must have the shape (N, 4): x1, y1, x2, y2 in pixels; this is {array.shape}.")
-    for i, (x1, y1, x2, y2) in enumerate(array):
-        box = f"Box {i} ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
-        if not (np.abs(array[i]) < FARTHEST).all():  # NaN compares false
-            raise InputError(f"{box} has a coordinate that is not a number of pixels; give x1, y1, x2, y2.")
-        if x2 <= x1 or y2 <= y1:
-            raise InputError(f"{box} has no area; give x1, y1, x2, y2 with x1 < x2 and y1 < y2.")
-        if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            raise InputError(f"{box} lies outside the picture of {width} x {height} pixels.")
-    return array.astype(np.float32)
+        """Judge persons in boxes by box and keypoints and leave out duplicates; see `TopDown.rescored`."""
+        assert isinstance(self._people, TopDown)
+        return self._people.rescored(poses, box_scores)

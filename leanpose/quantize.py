@@ -38,7 +38,7 @@ from leanpose.export import real_inputs, to_onnx
 from leanpose.files import write_atomically
 from leanpose.preflight import check_needs
 from leanpose.runtime import EngineName, load_engine
-from leanpose.weights import INT8, Weights, find_weights
+from leanpose.weights import INT8, Measurement, Weights, find_weights
 
 REPORT_KEY = "leanpose.quantization"  # in the file's metadata
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
@@ -131,7 +131,7 @@ def quantize(
 
     def figure_of(file: Path) -> tuple[str, float]:
         if refine:
-            figures, _ = measure(refine, annotated, boxes="found", finder=str(file))
+            figures, _ = measure(refine, annotated, boxes="found", detector=str(file))
         else:
             figures, _ = measure(str(file), annotated)
         return next(iter(figures.items()))
@@ -146,10 +146,10 @@ def quantize(
         milliseconds = _milliseconds(exported, small, inputs[0])
         sizes = exported.stat().st_size / 1e6, small.stat().st_size / 1e6
         report.append(QuantizeReport(out, sizes, figure, (before, after), milliseconds, float_layers))
-        alone = "whole pictures" if weights.codec == "associative_embedding" else "annotated boxes"
-        shown = f"proposing for {refine}" if refine else alone
-        metrics = {f"{figure} ({Path(data).name}, {shown}, no flip test)": after}
-        record = dataclasses.replace(weights, name=f"{weights.name}{INT8}", metrics=metrics)
+        alone = "none" if weights.task == "bottom_up" else "annotated"
+        boxes = f"proposing for {refine}" if refine else alone
+        measured = Measurement(figure, after, Path(data).name, boxes, False, weights.input_size)
+        record = dataclasses.replace(weights, name=f"{weights.name}{INT8}", metrics=(measured,))
         write_atomically(out, lambda temporary: _save(small, temporary, record, report[0]))
     return report[0]
 

@@ -21,7 +21,7 @@ from leanpose.geometry import Convention, Size
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.weights import Measurement, Task, Weights
 
-FINDER_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
+DETECTION_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,8 @@ class Recipe:
             convention=self.convention,
             codec=self.codec,
             codec_options=self.codec_options,
-            **({"box_codec": "center_box", "box_scales": FINDER_SCALES} if has_boxes else {}),
+            box_codec="center_box" if has_boxes else None,
+            box_scales=DETECTION_SCALES if has_boxes else (1.0,),
             flip_shift=self.convention == "classic" and self.views is None,
             model_options=self.model_options,
             licence=self.licence,

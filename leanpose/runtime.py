@@ -37,7 +37,12 @@ RECORD_PLACE = ["framework", METADATA_KEY]  # of an ONNX file's metadata in Open
 
 
 class Engine(Protocol):
-    """A loaded network with its record."""
+    """A loaded network with its record.
+
+    Attributes:
+        weights: the record.
+        concurrent: whether several threads may call it at once, and gain by it; an engine without this counts as false.
+    """
 
     weights: Weights
 
@@ -57,28 +62,6 @@ class Finite:
                 f"The network {self.weights.name} gives NaN or infinite values; use other weights, engine or device."
             )
         return outputs
-
-
-def normalised(crops: np.ndarray, weights: Weights) -> np.ndarray:
-    """Turn crops (N, h, w, 3) uint8 RGB into network inputs (N, 3, h, w) float32, as a record says."""
-    if weights.channel_order == "bgr":
-        crops = crops[..., ::-1]
-    scale = 1 / np.array(weights.std, dtype=np.float32)
-    images = crops.transpose(0, 3, 1, 2).astype(np.float32, order="C")
-    images *= scale[:, None, None]
-    images -= (np.array(weights.mean, dtype=np.float32) * scale)[:, None, None]
-    return images
-
-
-def top_down_heatmaps(outputs: Mapping[str, Maps], model: str) -> Maps:
-    """Return the heat maps (B, K, h / s, w / s) of one person a picture.
-
-    Raises:
-        WeightsError: the network has none, since it finds people bottom-up.
-    """
-    if "heatmaps" not in outputs:
-        raise WeightsError(f"'{model}' finds people bottom-up: use the codec associative_embedding with it.")
-    return outputs["heatmaps"]
 
 
 class OnnxRuntimeEngine:
@@ -113,6 +96,7 @@ class OnnxRuntimeEngine:
         self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
+        self.concurrent = device == "cpu"
         _check_record(self.weights, inputs[0].shape, {output.name: output.shape for output in outputs}, path)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -187,8 +171,8 @@ def _check_record(
     weights: Weights, input_shape: Sequence[int | str], output_shapes: Mapping[str, Sequence[int | str]], path: Path
 ) -> None:
     """Raise WeightsError where a network's input and heat maps are not as its record says."""
-    heatmaps = output_shapes.get("heatmaps", output_shapes.get("heatmaps_4", []))
-    found = [*input_shape[1:], *heatmaps[1:2]]  # an axis of any length is a word
+    maps = next((shape for name, shape in output_shapes.items() if name.startswith("heatmaps")), [])
+    found = [*input_shape[1:], *maps[1:2]]  # an axis of any length is a word
     wanted = [3, *weights.input_size, len(weights.keypoint_set)]
     if [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] != wanted:
         raise WeightsError(f"{path.name} holds another network than its leanpose record says; export it again.")

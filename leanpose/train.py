@@ -25,7 +25,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from leanpose.checkpoints import load_network, load_state, read_state
-from leanpose.codecs import create_codec
+from leanpose.codecs import check_outputs, codec_of
 from leanpose.data.annotations import AnnotatedSet, open_annotations
 from leanpose.data.loader import CropSet, MixedSampler, read_sources
 from leanpose.errors import InputError
@@ -38,7 +38,6 @@ from leanpose.pose_training import PoseTraining
 from leanpose.preflight import check_needs
 from leanpose.recipe import Recipe, find_recipe, read_recipe
 from leanpose.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
-from leanpose.runtime import top_down_heatmaps
 from leanpose.structures import PictureBoxes
 from leanpose.weights import Weights, find_weights
 
@@ -132,17 +131,17 @@ def _check(recipe: Recipe) -> None:
         raise InputError(f"batch_size {recipe.batch_size} must be a multiple of the {processes} processes.")
     if recipe.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
-    create_codec(recipe.codec, **recipe.codec_options)
+    codec = codec_of(recipe.weights())
     network = _network(recipe, _start(recipe)).eval()
     check_needs(places=(Path(recipe.out) / "best.safetensors",), megabytes=40e-6 * count_parameters(network))
     if recipe.layer_decay != 1 and not hasattr(network, "depth_of"):
         raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
-    objective = create_objective(recipe, network)
+    create_objective(recipe, getattr(network, "auxiliary", {}))  # refuses weights of losses that there are not
     _teacher(recipe)
     with torch.inference_mode():
         for size in (recipe.input_size, recipe.training_size):
             outputs = network(torch.zeros(1, 3, *size))  # refuses sides that do not suit its strides
-            objective.check(outputs)
+            check_outputs(codec, outputs, recipe.model)
 
 
 def _start(recipe: Recipe) -> Path | None:
@@ -167,15 +166,16 @@ def _teacher(recipe: Recipe) -> torch.nn.Module | None:
         if theirs[key] != value:
             raise InputError(f"{path.name} cannot teach: its {key} is {theirs[key]}, not {value} as the recipe's.")
     with torch.inference_mode():
-        top_down_heatmaps(teacher(torch.zeros(1, 3, *recipe.input_size)), path.name)  # refuses bottom-up ones
+        check_outputs(codec_of(recipe.weights()), teacher(torch.zeros(1, 3, *recipe.input_size)), path.name)
     return teacher
 
 
 def _maps(record: Weights) -> dict[str, Any]:
     """Return what two networks must share for one to learn the other's heat maps of the same views."""
     keys = ("input_size", "mean", "std", "channel_order", "convention")
-    sigma = create_codec(record.codec, **record.codec_options).sigma
-    return {key: getattr(record, key) for key in keys} | {"keypoint set": record.keypoint_set.name, "sigma": sigma}
+    codec = codec_of(record)
+    shared = {"keypoint set": record.keypoint_set.name, "task": codec.task, "sigma": getattr(codec, "sigma", None)}
+    return {key: getattr(record, key) for key in keys} | shared
 
 
 def train_recipe(recipe: str, *changes: str) -> str:

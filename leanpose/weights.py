@@ -216,7 +216,7 @@ def _newer_keys(values: dict[str, Any]) -> dict[str, Any]:
     metrics = []
     for words, value in values.get("metrics", {}).items():  # "AP (val.json, annotated boxes, flip test)"
         metric, _, rest = words.rstrip(")").partition(" (")
-        data, seen, *test = [*rest.split(", "), ""]
+        data, seen, *test = f"{rest}, ".split(", ")
         boxes = "none" if seen == "whole pictures" else seen.removesuffix(" boxes")
         entry = Measurement(metric, value, data, boxes, "flip test" in test, tuple(values["input_size"]))
         metrics.append(dataclasses.asdict(entry))

@@ -89,7 +89,18 @@ class BottomUpCodec(Codec, Protocol):
 
 
 class DetectionCodec(Codec, Protocol):
-    """A codec of boxes."""
+    """A codec of boxes.
+
+    Attributes:
+        nms_iou: of two boxes with a larger IoU only the better one counts.
+        max_people: most boxes of a picture.
+    """
+
+    @property
+    def nms_iou(self) -> float: ...
+
+    @property
+    def max_people(self) -> int: ...
 
     def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes_xyxy (P, 4) float32 in input pixels and scores (P,) of one picture, best first."""
