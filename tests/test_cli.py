@@ -344,6 +344,7 @@ PARSED: dict[str, tuple[list[str], list[Any], dict[str, Any]]] = {
     "size": (["a", "1", "--must", "2", "--size", "128x96"], ["a", [1]], {"must": 2.0, "size": (128, 96)}),
     "switch": (["a", "1", "--must", "2", "--fast-one"], ["a", [1]], {"must": 2.0, "fast_one": True}),
     "digits stay a word": (["7", "1", "--must", "2", "--name", "8"], ["7", [1]], {"must": 2.0, "name": "8"}),
+    "words in two places": (["a", "1", "--must", "2", "3"], ["a", [1, 3]], {"must": 2.0}),
     "negative number": (["a", "1", "--must", "-2"], ["a", [1]], {"must": -2.0}),
 }
 
