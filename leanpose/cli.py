@@ -203,7 +203,7 @@ def _parser(verb: str, description: str) -> Any:
 
 
 def _options_first(words: list[str], last: list[str], with_value: Collection[str]) -> list[str]:
-    """Put options before the other words and the last, with "--" between, and join each with its value (--boxes=-5,0,9,9).
+    """Put options before the other words and the last, "--" between, and join each with its value (--boxes=-5,0,9,9).
 
     The parser asks for it where other words stand in two places, or a value begins with a minus.
     """
