@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from leanpose.structures import Poses, Sample
     from leanpose.weights import Weights
 
-os.environ.setdefault(
-    "ORT_DISABLE_TELEMETRY", "1"
-)  # before ONNX Runtime is imported, which otherwise writes into ~/.cache
+# ONNX Runtime otherwise writes files of its telemetry into ~/.cache when it is imported; "0" lets it.
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
 _HOME = {
     "COCO": "keypoint_sets",

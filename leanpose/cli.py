@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
 from typing import Any
@@ -170,7 +170,8 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
         if word.startswith("--") and (given := word.partition("=")[0]) not in (*options.values(), "--help"):
             raise InputError(f"leanpose {verb} has no option {given}.{suggest(given, options.values())}")
     try:
-        values = parser.parse_args([*_joined(words[:end], options.values()), *words[end:]])
+        with_value = [option for name, option in options.items() if types[name] is not bool]
+        values = parser.parse_args(_options_first(words[:end], words[end + 1 :], with_value))
     except ArgumentError as error:
         raise InputError(f"{_reason(str(error), options)}; see leanpose {verb} --help.") from None
     except SystemExit:
@@ -201,15 +202,20 @@ def _parser(verb: str, description: str) -> Any:
     )
 
 
-def _joined(words: list[str], options: Iterable[str]) -> list[str]:
-    """Join an option and a value that begins with a minus, as --boxes=-5,0,20,40; the parser asks for it."""
-    joined: list[str] = []
+def _options_first(words: list[str], last: list[str], with_value: Collection[str]) -> list[str]:
+    """Put options before the other words and the last, "--" between, and join each with its value (--boxes=-5,0,9,9).
+
+    The parser asks for it where other words stand in two places, or a value begins with a minus.
+    """
+    options: list[str] = []
+    others: list[str] = []
     for word in words:
-        if joined and joined[-1] in options and re.match(r"-[\d.]", word):
-            joined[-1] += "=" + word
+        if options and options[-1] in with_value and not re.match(r"-(?![\d.])", word):
+            options[-1] += "=" + word
         else:
-            joined.append(word)
-    return joined
+            (options if word.startswith("-") else others).append(word)
+    others += last
+    return [*options, "--", *others] if others else options
 
 
 def _is_positional(parameter: inspect.Parameter) -> bool:

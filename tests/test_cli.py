@@ -344,6 +344,7 @@ PARSED: dict[str, tuple[list[str], list[Any], dict[str, Any]]] = {
     "size": (["a", "1", "--must", "2", "--size", "128x96"], ["a", [1]], {"must": 2.0, "size": (128, 96)}),
     "switch": (["a", "1", "--must", "2", "--fast-one"], ["a", [1]], {"must": 2.0, "fast_one": True}),
     "digits stay a word": (["7", "1", "--must", "2", "--name", "8"], ["7", [1]], {"must": 2.0, "name": "8"}),
+    "words in two places": (["a", "1", "--must", "2", "3"], ["a", [1, 3]], {"must": 2.0}),
     "negative number": (["a", "1", "--must", "-2"], ["a", [1]], {"must": -2.0}),
 }
 
@@ -429,6 +430,20 @@ def test_import_and_a_whole_predict_are_without_torch(boxes: list[str], tmp_path
     assert {"leanpose", "onnxruntime", "cv2"} <= set(loaded)
     assert not {"torch", "lightning", "onnx", "safetensors"} & set(loaded)
     assert {path.name for path in tmp_path.iterdir()} == {"astronaut.json", "astronaut.png", "coco.json", "poses.csv"}
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("", "1"), ("0", "0")])
+def test_telemetry_of_onnx_runtime_is_off(given: str | None, seen: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
+    environment |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
+    code = (
+        "import os, sys, leanpose; assert 'onnxruntime' not in sys.modules; leanpose.load_engine('lpn50', threads=1);"
+    )
+    command = [sys.executable, "-c", f"{code} print(os.environ['ORT_DISABLE_TELEMETRY'])"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.stdout == f"{seen}\n", result.stderr
+    assert seen == "0" or not list(tmp_path.rglob("*"))
 
 
 # `leanpose train` and its like in the base install

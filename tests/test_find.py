@@ -267,6 +267,20 @@ def test_an_empty_picture(
     assert {array.dtype.name for array in (poses.keypoints, poses.boxes_xyxy, boxes, scores)} == {"float32"}
 
 
+def test_more_people_than_30(rectangle_people: Rectangles) -> None:
+    class Crowd(rectangle_people):  # type: ignore[misc, valid-type]
+        """Sees 96 persons on a grid, whatever the picture."""
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            outputs = super().__call__(images)
+            centers, box_logs = np.full_like(outputs["centers"], -20), np.full_like(outputs["box_logs"], 1.1)
+            centers[..., 4::8, 4::8] = 2.0
+            return outputs | {"centers": centers, "box_logs": box_logs}
+
+    boxes, scores = PersonFinder(Crowd(RECORD, person_head=True)).boxes(np.zeros((480, 640, 3), np.uint8))
+    assert len(boxes) == 96 and scores.min() > 0.8
+
+
 def test_maps_of_nan_hold_nobody(rectangle_people: Rectangles) -> None:
     class Broken(rectangle_people):  # type: ignore[misc, valid-type]
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import multiprocessing
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from leanpose.pictures import read_picture
 from leanpose.predict import CHUNK, DEFAULT_FINDER, DEFAULT_MODEL, FINDER_SCALES, Predictor, check_boxes, network_images
 from leanpose.runtime import ENGINES, OnnxRuntimeEngine, load_engine
 from leanpose.structures import Poses
-from leanpose.weights import BUNDLED, Weights
+from leanpose.weights import BUNDLED, Weights, find_weights
 
 ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 BOXES = np.array([[60, 0, 400, 512], [80, 10, 380, 460], [-50, -20, 300, 700], [100, 100, 300, 400]], np.float32)
@@ -491,6 +494,57 @@ def test_the_astronaut_is_found() -> None:
     left, top, right, bottom = poses.boxes_xyxy[0]
     assert left < 202 and top < 105 and right > 244 and bottom > 225  # around her eyes and shoulders
     assert np.hypot(*(poses.keypoints[0, COCO.keypoints.index("nose")] - (223, 127))) < 30
+
+
+@pytest.mark.parametrize("method", ["pickle", "deepcopy"])
+def test_a_predictor_of_names_can_be_pickled(method: str) -> None:
+    predictor = Predictor(
+        Path(find_weights("lpn50.coco_128x96_int8")), threads=1, batch_size=3, finder=None, min_person_score=0.5
+    )
+    other = pickle.loads(pickle.dumps(predictor)) if method == "pickle" else copy.deepcopy(predictor)
+    assert other is not predictor and (other.batch_size, other.min_person_score) == (3, 0.5)
+    assert_same(other(ASTRONAUT), predictor(ASTRONAUT), atol=0)
+
+
+def test_processes_that_are_spawned_take_a_predictor() -> None:
+    predictor = Predictor("lpn50.coco_128x96_int8", threads=1, finder=None)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (poses,) = pool.map(predictor, [str(ASTRONAUT)])
+    assert_same(poses, predictor(ASTRONAUT), atol=0)
+
+
+def test_a_predictor_of_engines_cannot_be_pickled(rectangle_people: Rectangles) -> None:
+    for words in ({"model": rectangle_people(TOP_DOWN)}, {"finder": rectangle_people(BOTTOM_UP)}):
+        with pytest.raises(TypeError, match="make it with names or files of networks"):
+            pickle.dumps(Predictor(**words))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("flip_test", [False, True])
+@pytest.mark.parametrize("broken", ["network", "finder", "bottom-up"])
+def test_a_network_that_gives_nan_is_named(
+    broken: str, flip_test: bool, value: float, crowd: np.ndarray, rectangle_people: Rectangles
+) -> None:
+    class Broken(rectangle_people):  # type: ignore[misc, valid-type]
+        """One value of one output is wrong."""
+
+        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            outputs = super().__call__(images)
+            next(reversed(outputs.values())).flat[7] = value
+            return outputs
+
+    network, finder = rectangle_people(TOP_DOWN), rectangle_people(BOTTOM_UP, person_head=True)
+    if broken == "network":
+        network = Broken(TOP_DOWN)
+    elif broken == "finder":
+        finder = Broken(BOTTOM_UP, person_head=True)
+    else:
+        network = Broken(BOTTOM_UP)
+    predictor = Predictor(network, finder=finder, flip_test=flip_test)
+    with pytest.raises(WeightsError, match=r"The network (crops|all\.coco_256x256) gives NaN or infinite values"):
+        predictor(crowd)
+    with pytest.raises(WeightsError, match="gives NaN"):
+        list(predictor.stream([crowd] * 3))
 
 
 def crowds(rectangle_people: Rectangles) -> list[np.ndarray]:

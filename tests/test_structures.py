@@ -165,6 +165,13 @@ def test_to_dicts_with_ids() -> None:
     assert [person["id"] for person in json.loads(json.dumps(some_poses(2, ids=True).to_dicts()))] == [40, 41]
 
 
+@pytest.mark.parametrize("identity", [np.int64(5), np.uint8(5), np.str_("000005")])
+def test_ids_out_of_tables_are_ready_for_json(identity: Any) -> None:
+    poses = some_poses()
+    for entry in json.loads(json.dumps(poses.to_coco_results(identity, category_id=np.int32(1)))):
+        assert (entry["image_id"], entry["category_id"]) == (identity.item(), 1)
+
+
 def test_to_coco_results() -> None:
     poses = some_poses(2)
     poses.keypoints[0, 5] = np.nan
