@@ -113,7 +113,7 @@ class RectanglePeople:
     places carried back, as the record says. The brighter a rectangle, the higher its scores.
 
     Args:
-        weights: with codec "associative_embedding" it finds all persons of its input, else the one in the middle.
+        weights: with the task "bottom_up" it finds all persons of its input, else the one in the middle.
         person_head: also give centers and box_logs.
         absent: keypoints without a peak.
 
@@ -125,10 +125,15 @@ class RectanglePeople:
 
     def __init__(self, weights: Weights | None = None, person_head: bool = False, absent: tuple[str, ...] = ()) -> None:
         self.weights = weights or Weights(
-            "rectangles.coco_256x256", "rectangles", (256, 256), convention="classic", codec="associative_embedding"
+            "rectangles.coco_256x256",
+            "rectangles",
+            (256, 256),
+            task="bottom_up",
+            convention="classic",
+            codec="associative_embedding",
         )
         if person_head:
-            self.weights = dataclasses.replace(self.weights, model_options={"person_head": True})
+            self.weights = dataclasses.replace(self.weights, box_codec="center_box", box_scales=(1.0, 0.5))
         self.person_head = person_head
         self.absent = absent
         self.calls: list[tuple[int, ...]] = []
@@ -167,7 +172,7 @@ class RectanglePeople:
         """Return the outputs for one image (3, h, w), 0 to 1."""
         height, width = image.shape[1:]
         people = [(i, colour.max(), _extent(colour)) for i, colour in enumerate(image) if colour.max() > 0.05]
-        if self.weights.codec != "associative_embedding":
+        if self.weights.task == "top_down":
             middle = image[:, height // 2, width // 2]
             people = [person for person in people if person[0] == middle.argmax()]
             return {"heatmaps": self._heatmaps(people, (height, width), 4)[0]}
@@ -195,7 +200,7 @@ class RectanglePeople:
         map_size = (size[0] // stride, size[1] // stride)
         heatmaps, tags = np.zeros((len(names), *map_size)), np.zeros((len(names), *map_size))
         y, x = np.mgrid[: map_size[0], : map_size[1]]
-        half = 0.5 if self.weights.codec == "associative_embedding" else 0.0  # it decodes to the middle of a pixel
+        half = 0.5 if self.weights.task == "bottom_up" else 0.0  # it decodes to the middle of a pixel
         for number, brightness, box in people:
             points = input_to_heatmap(self.keypoints(box, self.weights.keypoint_set), size, map_size, convention) - half
             points += np.array([0.03, 0.02]) * (

@@ -21,11 +21,13 @@ from leanpose.benchmark import (
     machine,
 )
 from leanpose.cli import main
+from leanpose.detect import NetworkDetector
 from leanpose.errors import InputError, WeightsError
-from leanpose.find import PersonFinder
 from leanpose.pictures import decode_picture
-from leanpose.predict import Predictor, check_boxes
+from leanpose.predict import Predictor
+from leanpose.preprocess import check_boxes
 from leanpose.runtime import load_engine
+from leanpose.top_down import TopDown
 
 PHOTO = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 
@@ -39,8 +41,8 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("persons", [1, 3, 20])
 def test_the_steps_in_boxes_are_those_of_predict(persons: int) -> None:
     data = PHOTO.read_bytes()
-    predictor, finder = Predictor("lpn50", threads=1), PersonFinder(load_engine("litepose_xs", threads=1))
-    poses, seconds = find_in_boxes(predictor, finder, data, persons)
+    predictor, detector = Predictor("lpn50", threads=1), NetworkDetector(load_engine("litepose_xs", threads=1))
+    poses, seconds = find_in_boxes(TopDown(predictor.engine), detector, data, persons)
     pixels = decode_picture(data, "photo")
     expected = predictor(pixels, boxes_in(pixels.shape[:2], persons))
     np.testing.assert_array_equal(poses.keypoints, expected.keypoints)

@@ -19,7 +19,7 @@ from leanpose import cli
 from leanpose.cli import COMMANDS, main, parse
 from leanpose.errors import InputError, LeanposeError
 from leanpose.keypoint_sets import COCO
-from leanpose.predict import DEFAULT_FINDER
+from leanpose.predict import DEFAULT_DETECTOR
 from leanpose.weights import BUNDLED, Weights
 
 REPOSITORY = Path(__file__).parents[1]
@@ -112,13 +112,16 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "pickle": (["{}/good.png", "--model", "{}/pickle.pth"], "pickle.pth is a pickle, which may hold code"),
     "pickle as ONNX": (["{}/good.png", "--model", "{}/pickle.onnx"], "pickle.onnx is not a usable ONNX file"),
     "zeros as ONNX": (["{}/good.png", "--model", "{}/zeros.onnx"], "zeros.onnx"),
-    "unknown finder": (["{}/good.png", "--finder", "lpn5"], "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
-    "missing finder": (["{}/good.png", "--finder", "{}/none.onnx"], "There is no file {}/none.onnx"),
-    "finder of single persons": (
-        ["{}/good.png", "--finder", "lpn50"],
+    "unknown detector": (["{}/good.png", "--detector", "lpn5"], "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
+    "missing detector": (["{}/good.png", "--detector", "{}/none.onnx"], "There is no file {}/none.onnx"),
+    "detector of single persons": (
+        ["{}/good.png", "--detector", "lpn50"],
         "finds one person a crop, not the persons of a picture",
     ),
-    "pickle as finder": (["{}/good.png", "--finder", "{}/pickle.pth"], "pickle.pth is a pickle, which may hold code"),
+    "pickle as detector": (
+        ["{}/good.png", "--detector", "{}/pickle.pth"],
+        "pickle.pth is a pickle, which may hold code",
+    ),
     "wrong engine": (["{}/good.png", "--engine", "tensorrt"], "--engine cannot be 'tensorrt'"),
     "no threads": (["{}/good.png", "--threads", "0"], "threads must be at least 1, not 0"),
     "unknown format": (["{}/good.png", "--format", "jsn"], "There is no format 'jsn'. Did you mean 'json'?"),
@@ -131,7 +134,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
 def words_of(case: str, folder: Path) -> list[str]:
     """Words of a case; where they are not about boxes and finders, the whole picture is one person."""
     words = [word.replace("{}", str(folder)) for word in BAD_INPUT[case][0]]
-    return words if {"--boxes", "--finder"} & set(words) else [*words, "--boxes", "picture"]
+    return words if {"--boxes", "--detector"} & set(words) else [*words, "--boxes", "picture"]
 
 
 @pytest.mark.parametrize("case", sorted(BAD_INPUT.keys() - {"header only"}))
@@ -204,10 +207,10 @@ def test_a_box_may_begin_left_of_the_picture(bad: Path, tmp_path: Path) -> None:
 def test_a_picture_of_nobody_is_no_fault(
     tmp_path: Path, networks: dict[str, Any], rectangle_people: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    record = Weights("all", "all", (256, 256), convention="classic", codec="associative_embedding")
+    record = Weights("all", "all", (256, 256), task="bottom_up", convention="classic", codec="associative_embedding")
     networks |= {"all": rectangle_people(record), "crops": rectangle_people(Weights("crops", "crops", (128, 96)))}
     cv2.imwrite(str(tmp_path / "none.png"), np.zeros((60, 40, 3), np.uint8))
-    for words in (["--model", "all"], ["--model", "crops", "--finder", "all"]):
+    for words in (["--model", "all"], ["--model", "crops", "--detector", "all"]):
         out = tmp_path / words[1]
         assert main(["predict", str(tmp_path / "none.png"), *words, "--out", str(out)]) == 0
         assert capfd.readouterr().err == ""
@@ -415,7 +418,8 @@ LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modu
 
 
 needs_finder = pytest.mark.skipif(
-    not any(name.startswith(f"{DEFAULT_FINDER}.") for name in BUNDLED), reason=f"{DEFAULT_FINDER} is not bundled yet"
+    not any(name.startswith(f"{DEFAULT_DETECTOR}.") for name in BUNDLED),
+    reason=f"{DEFAULT_DETECTOR} is not bundled yet",
 )
 
 

@@ -30,7 +30,7 @@ from leanpose.evaluate import (
 )
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.metrics import COCO_KEYS, CROWDPOSE_KEYS, coco_keypoint_metrics, crowdpose_metrics
-from leanpose.predict import FINDER_SCALES, Predictor
+from leanpose.predict import Predictor
 from leanpose.structures import Poses
 from leanpose.weights import Weights
 
@@ -357,7 +357,7 @@ def test_the_bundled_model_runs_through(people: MakePeople, tmp_path: Path) -> N
     results = json.loads((tmp_path / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 2]
     unflipped = predict_picture(
-        evaluation.Predictor("lpn50", threads=1, finder=None), annotated_boxes(annotations, images)[0]
+        evaluation.Predictor("lpn50", threads=1, detector=None), annotated_boxes(annotations, images)[0]
     )
     assert unflipped[0]["keypoints"] != results[0]["keypoints"]
 
@@ -394,12 +394,14 @@ def test_metrics_print_as_a_table() -> None:
 def test_empty_boxes_give_no_results(people: MakePeople, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
     nobody = PictureBoxes(str(tmp_path / "a.png"), 1, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    assert predict_picture(evaluation.Predictor("lpn50", threads=1, finder=None), nobody) == []
+    assert predict_picture(evaluation.Predictor("lpn50", threads=1, detector=None), nobody) == []
 
 
 Rectangles = Any  # the class RectanglePeople of conftest.py
 TOP_DOWN = Weights("crops", "crops", (256, 192), codec="dark", codec_options={"sigma": 2.0})
-BOTTOM_UP = Weights("all.coco_256x256", "all", (256, 256), convention="classic", codec="associative_embedding")
+BOTTOM_UP = Weights(
+    "all.coco_256x256", "all", (256, 256), task="bottom_up", convention="classic", codec="associative_embedding"
+)
 
 
 @pytest.fixture
@@ -510,17 +512,17 @@ def test_results_of_a_bottom_up_network(scenes: tuple[str, str], made_up: dict[s
 
 def test_found_boxes_are_refined(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
     data, images = scenes
-    metrics = evaluate("crops", data=data, images=images, boxes="found", finder="all", out=str(tmp_path / "out"))
+    metrics = evaluate("crops", data=data, images=images, boxes="found", detector="all", out=str(tmp_path / "out"))
     assert metrics["AP"] == metrics["AR"] == pytest.approx(1)
     assert [len(shapes) for shapes in (made_up["all"].calls, made_up["crops"].calls)] == [
-        3 * len(FINDER_SCALES),
+        3,
         2,
     ]  # one has nobody
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 1, 2]
     assert results[0]["score"] == pytest.approx((250 / 255) ** 2, abs=0.1)  # of the box times of the keypoints
     assert results[1]["score"] == pytest.approx((150 / 255) ** 2, abs=0.1)
-    predictor = Predictor("crops", finder="all")
+    predictor = Predictor("crops", detector="all")
     expected = [entry for n in (1, 2, 3) for entry in predictor(tmp_path / f"{n}.png").to_coco_results(n)]
     assert results == expected
 
@@ -530,7 +532,7 @@ def test_the_finder_is_not_loaded_for_annotated_boxes(
     boxes: str | None, scenes: tuple[str, str], made_up: dict[str, Any]
 ) -> None:
     data, images = scenes
-    metrics = evaluate("crops", data=data, images=images, boxes=boxes, finder="absent.onnx")
+    metrics = evaluate("crops", data=data, images=images, boxes=boxes, detector="absent.onnx")
     assert metrics["AP"] == pytest.approx(1)
     assert made_up["all"].calls == []
 
@@ -539,7 +541,7 @@ def test_a_person_who_is_not_found_costs_ap(scenes: tuple[str, str], made_up: di
     data, images = scenes
     dark = cv2.imread(f"{images}/2.png") // 20
     cv2.imwrite(f"{images}/2.png", dark)
-    for model, options in (("all", {}), ("crops", {"boxes": "found", "finder": "all"})):
+    for model, options in (("all", {}), ("crops", {"boxes": "found", "detector": "all"})):
         assert evaluate(model, data=data, images=images, **options)["AR"] == pytest.approx(2 / 3)
 
 
@@ -550,13 +552,13 @@ def test_a_bottom_up_network_takes_no_boxes(boxes: str, scenes: tuple[str, str],
         evaluate("all", data=data, images=images, boxes=boxes)
 
 
-def test_unusable_finders_and_scales(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
+def test_unusable_detectors_and_scales(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
     data, images = scenes
     out = str(tmp_path / "out")
     with pytest.raises(WeightsError, match="crops finds one person a crop"):
-        evaluate("crops", data=data, images=images, boxes="found", finder="crops", out=out)
+        evaluate("crops", data=data, images=images, boxes="found", detector="crops", out=out)
     with pytest.raises(WeightsError, match=r"There is no file absent\.onnx"):
-        evaluate("crops", data=data, images=images, boxes="found", finder="absent.onnx", out=out)
+        evaluate("crops", data=data, images=images, boxes="found", detector="absent.onnx", out=out)
     with pytest.raises(InputError, match="scales must be"):
         evaluate("all", data=data, images=images, scales=[1.0, 0.0], out=out)
     assert not (tmp_path / "out").exists()

@@ -16,9 +16,9 @@ pytest.importorskip("onnxscript")
 
 import leanpose.export as exporting  # noqa: E402
 from leanpose.checkpoints import save_network  # noqa: E402
+from leanpose.detect import NetworkDetector  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
 from leanpose.export import ExportReport, export, to_onnx  # noqa: E402
-from leanpose.find import PersonFinder  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.pictures import read_picture  # noqa: E402
@@ -111,8 +111,8 @@ def test_the_file_predicts_as_the_network(report: ExportReport, folder: Path, pe
     _, pictures = people(count=2)
     boxes = [[10, 5, 80, 110], [20, 10, 70, 100], [0, 0, 100, 120]]
     for flip_test in (False, True):
-        exported = Predictor(folder / "a.onnx", threads=1, flip_test=flip_test, finder=None)
-        original = Predictor(folder / "a.safetensors", threads=1, flip_test=flip_test, finder=None)
+        exported = Predictor(folder / "a.onnx", threads=1, flip_test=flip_test, detector=None)
+        original = Predictor(folder / "a.safetensors", threads=1, flip_test=flip_test, detector=None)
         found, expected = (predictor(pictures / "1.png", boxes) for predictor in (exported, original))
         assert np.linalg.norm(found.keypoints - expected.keypoints, axis=2).max() < 0.01
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
@@ -217,8 +217,9 @@ def test_the_output_is_quiet(folder: Path, capfd: pytest.CaptureFixture[str]) ->
 
 OUTPUTS = {"heatmaps_4": (14, 4), "tags": (14, 4), "heatmaps_2": (14, 2), "centers": (1, 4), "box_logs": (4, 4)}
 BOTTOM_UP = Weights(
-    "litepose_xs.lsp_64x64", "litepose_xs", (64, 64), LSP, convention="classic", codec="associative_embedding",
-    codec_options={"upsample": False}, model_options={"person_head": True}, note="another test",
+    "litepose_xs.lsp_64x64", "litepose_xs", (64, 64), LSP, task="bottom_up", convention="classic",
+    codec="associative_embedding", codec_options={"upsample": False}, box_codec="center_box",
+    model_options={"person_head": True}, note="another test",
 )  # fmt: skip
 
 
@@ -315,7 +316,7 @@ def test_bottom_up_file_predicts_as_the_network(
         np.testing.assert_allclose(found.person_scores, expected.person_scores, atol=1e-4)
         np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.01)
         assert found.keypoint_set.name == "lsp"
-    (boxes, scores), (wanted, _) = (PersonFinder(load_engine(file, threads=1)).boxes(picture) for file in files)
+    (boxes, scores), (wanted, _) = (NetworkDetector(load_engine(file, threads=1))(picture) for file in files)
     assert len(scores) > 0
     np.testing.assert_allclose(boxes, wanted, atol=0.01)
 

@@ -113,10 +113,10 @@ def test_a_set_that_cannot_be_measured(crowd: tuple[str, str], crops: Any, netwo
     with pytest.raises(InputError, match=r"valid\.json has the keypoints 'mpii', but lpn50 predicts 'coco'"):
         evaluate("lpn50", data=data, images=images, out=out)
     networks["all"] = type(crops)(
-        Weights("all", "all", (256, 256), MPII, convention="classic", codec="associative_embedding")
+        Weights("all", "all", (256, 256), MPII, task="bottom_up", convention="classic", codec="associative_embedding")
     )
     boxes = str(Path(images) / "boxes.json")
-    for model, options in (("all", {}), ("crops", {"boxes": "found", "finder": "all"}), ("crops", {"boxes": boxes})):
+    for model, options in (("all", {}), ("crops", {"boxes": "found", "detector": "all"}), ("crops", {"boxes": boxes})):
         with pytest.raises(InputError, match="each of whom gets one pose: use a network that takes boxes"):
             evaluate(model, data=data, images=images, out=out, **options)
     change(data, lambda entries: entries[1].update(center=[-1, -1]))

@@ -22,7 +22,7 @@ from leanpose.errors import InputError, LeanposeError, WeightsError
 from leanpose.keypoint_sets import COCO
 from leanpose.outputs import _result_names, predict_files, to_coco, to_csv
 from leanpose.pictures import read_picture
-from leanpose.predict import DEFAULT_FINDER, Predictor
+from leanpose.predict import DEFAULT_DETECTOR, Predictor
 from leanpose.structures import Poses
 from leanpose.weights import BUNDLED, Weights
 
@@ -63,7 +63,7 @@ def test_all_formats_of_two_pictures_of_one_name(folder: Path, capsys: pytest.Ca
     assert (result["picture"], result["width"], result["height"]) == (str(Path("two/her.jpg")), 128, 120)
     assert result["keypoint_set"] == "coco"
     assert list(result["persons"][0]["keypoints"]) == list(COCO.keypoints)
-    expected = Predictor("lpn50", threads=1, finder=None)("two/her.jpg").to_dicts()
+    expected = Predictor("lpn50", threads=1, detector=None)("two/her.jpg").to_dicts()
     assert result["persons"] == expected
 
     drawn, plain = read_picture(out / "her.png"), read_picture("one/her.png")
@@ -80,7 +80,7 @@ def test_csv(folder: Path) -> None:
         (str(Path(name)), str(i)) for name in ("one/her.png", "two/her.jpg") for i in range(2)
     ]
     assert [float(rows[1][key]) for key in ("x1", "y1", "x2", "y2")] == [30, 5, 90, 115]
-    poses = Predictor("lpn50", threads=1, finder=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    poses = Predictor("lpn50", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
     found = [[float(rows[3][f"{name}_{part}"]) for part in ("x", "y")] for name in COCO.keypoints]
     np.testing.assert_allclose(found, poses.keypoints[1], atol=0.0051)
     assert float(rows[3]["nose_score"]) == pytest.approx(poses.scores[1, 0], abs=0.0001)
@@ -114,7 +114,7 @@ def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
     predict_files(["one", "two"], out="out", format="coco", boxes="10,10,100,110 30,5,90,115", threads=1)
     samples = read_samples(folder / "out" / "coco.json", folder)
     assert [Path(s.image_path) for s in samples] == [folder / "one/her.png"] * 2 + [folder / "two/her.jpg"] * 2
-    poses = Predictor("lpn50", threads=1, finder=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    poses = Predictor("lpn50", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
     for i, sample in enumerate(samples[2:]):
         labelled = poses.scores[i] >= 0.2
         np.testing.assert_array_equal(sample.visibility > 0, labelled)
@@ -168,7 +168,7 @@ def test_boxes(folder: Path, boxes: str | dict[str, Any]) -> None:
     predict_files(["two/her.jpg"], boxes=boxes, out="out", format="json", threads=1)
     assert (
         persons(folder / "out" / "her.json")
-        == Predictor("lpn50", threads=1, finder=None)("two/her.jpg", BOX).to_dicts()
+        == Predictor("lpn50", threads=1, detector=None)("two/her.jpg", BOX).to_dicts()
     )
 
 
@@ -431,18 +431,18 @@ def test_names_of_many_pictures_of_one_name() -> None:
     assert names["clip0/frame.jpg"] == "frame" and names[f"clip{count - 1}/frame.jpg"] == f"frame-{count}"
 
 
-@pytest.mark.parametrize("missing", ["finder", "disk", "folder"])
+@pytest.mark.parametrize("missing", ["detector", "disk", "folder"])
 def test_what_is_missing_is_said_before_the_work(
     missing: str, folder: Path, two_networks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = {"finder": "There is no file", "disk": "The disk of new.out is full", "folder": "cannot be written"}[
+    message = {"detector": "There is no file", "disk": "The disk of new.out is full", "folder": "cannot be written"}[
         missing
     ]
     if missing == "disk":
         monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(100, 100, 0))
     out = "two.png/out" if missing == "folder" else "new/out"
     with pytest.raises(LeanposeError, match=message):
-        predict_files(["two.png", "none.png"], "crops", out=out, finder="al.onnx" if missing == "finder" else "all")
+        predict_files(["two.png", "none.png"], "crops", out=out, detector="al.onnx" if missing == "detector" else "all")
     assert two_networks["crops"].calls == two_networks["all"].calls == []
     assert not Path("new").exists()
 
@@ -459,13 +459,15 @@ def test_a_network_that_gives_nan_is_named(
     models = ["all", "crops"] if broken == "all" else ["crops"]
     for model in models:
         with pytest.raises(WeightsError, match=r"The network (all\.coco_256x256|crops) gives NaN"):
-            predict_files(["two.png", "none.png"], model, out="out", format="json,csv,coco,picture", finder="all")
+            predict_files(["two.png", "none.png"], model, out="out", format="json,csv,coco,picture", detector="all")
     assert not Path("out").exists()
 
 
 Rectangles = Any  # the class RectanglePeople of conftest.py
 TOP_DOWN = Weights("crops", "crops", (128, 96), codec="dark", codec_options={"sigma": 2.0})
-BOTTOM_UP = Weights("all.coco_256x256", "all", (256, 256), convention="classic", codec="associative_embedding")
+BOTTOM_UP = Weights(
+    "all.coco_256x256", "all", (256, 256), task="bottom_up", convention="classic", codec="associative_embedding"
+)
 PEOPLE = {"red": (30, 20, 130, 300, 250), "green": (200, 40, 330, 310, 150)}
 
 
@@ -478,7 +480,7 @@ def two_networks(folder: Path, networks: dict[str, Any], rectangle_people: Recta
     return networks
 
 
-@pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "finder": "all"}], ids=["all", "crops"])
+@pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "detector": "all"}], ids=["all", "crops"])
 def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networks: dict[str, Any]) -> None:
     predict_files(["two.png"], out="out", format="json,csv,coco,picture", **words)  # type: ignore[arg-type]
     assert files_in(folder / "out") == ["coco.json", "poses.csv", "two.json", "two.png"]
@@ -493,7 +495,7 @@ def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networ
     assert (drawn[:, :165] != plain[:, :165]).any() and (drawn[:, 165:] != plain[:, 165:]).any()
 
 
-@pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "finder": "all"}], ids=["all", "crops"])
+@pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "detector": "all"}], ids=["all", "crops"])
 def test_a_picture_of_nobody_is_no_fault(
     words: dict[str, str], folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -511,14 +513,14 @@ def test_a_picture_of_nobody_is_no_fault(
 @pytest.mark.parametrize("model", ["all", "crops"])
 def test_weak_persons_are_left_out(model: str, folder: Path, two_networks: dict[str, Any]) -> None:
     for least, count in ((0.0, 2), (0.2, 2), (0.7, 1), (1.0, 0)):
-        predict_files(["two.png"], model, out="out", format="json", finder="all", min_person_score=least)
+        predict_files(["two.png"], model, out="out", format="json", detector="all", min_person_score=least)
         assert len(persons(folder / "out" / "two.json")) == count
 
 
 def test_the_whole_picture_as_one_person(folder: Path, two_networks: dict[str, Any]) -> None:
-    """Also in several pictures, whatever their size, without a finder, and however weak the person is."""
+    """Also in several pictures, whatever their size, without a detector, and however weak the person is."""
     predict_files(
-        ["two.png", "one", "none.png"], "crops", "picture", "out", "json", finder="absent", min_person_score=1
+        ["two.png", "one", "none.png"], "crops", "picture", "out", "json", detector="absent", min_person_score=1
     )
     for name, box in (("two", [0, 0, 499, 329]), ("her", [0, 0, 255, 255]), ("none", [0, 0, 499, 329])):
         assert [person["box_xyxy"] for person in persons(folder / "out" / f"{name}.json")] == [box]
@@ -528,9 +530,9 @@ def test_the_whole_picture_as_one_person(folder: Path, two_networks: dict[str, A
 def test_given_boxes_need_no_finder(folder: Path, two_networks: dict[str, Any]) -> None:
     Path("boxes.json").write_text(json.dumps({"two.png": [[30, 20, 130, 300]]}))
     for boxes in ("30,20,130,300", "boxes.json"):
-        predict_files(["two.png"], "crops", boxes, "out", "json", finder="absent", min_person_score=1)
+        predict_files(["two.png"], "crops", boxes, "out", "json", detector="absent", min_person_score=1)
         assert len(persons(folder / "out" / "two.json")) == 1
-    predict_files(["two.png", "none.png"], "crops", "boxes.json", "out", "json", finder="absent")
+    predict_files(["two.png", "none.png"], "crops", "boxes.json", "out", "json", detector="absent")
     assert persons(folder / "out" / "none.json") == []  # it is not searched either
 
 
@@ -544,16 +546,16 @@ def test_a_bottom_up_network_takes_no_boxes(boxes: str, folder: Path, two_networ
 
 
 @pytest.mark.parametrize(
-    ("finder", "message"),
+    ("detector", "message"),
     [
         ("al.onnx", r"There is no file al\.onnx"),
         ("crops", "crops finds one person a crop"),
         ("nobody", "There are no weights 'nobody'"),
     ],
 )
-def test_unusable_finders(finder: str, message: str, folder: Path, two_networks: dict[str, Any]) -> None:
+def test_unusable_detectors(detector: str, message: str, folder: Path, two_networks: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match=message) as caught:
-        predict_files(["two.png", "none.png"], "crops", out="out", finder=finder)
+        predict_files(["two.png", "none.png"], "crops", out="out", detector=detector)
     assert "\n" not in str(caught.value)
     assert not Path("out").exists()
 
@@ -575,7 +577,8 @@ def test_lacking_keypoints_in_every_format(
 
 
 @pytest.mark.skipif(
-    not any(name.startswith(f"{DEFAULT_FINDER}.") for name in BUNDLED), reason=f"{DEFAULT_FINDER} is not bundled yet"
+    not any(name.startswith(f"{DEFAULT_DETECTOR}.") for name in BUNDLED),
+    reason=f"{DEFAULT_DETECTOR} is not bundled yet",
 )
 def test_the_astronaut_is_one_person(folder: Path) -> None:
     predict_files([str(ASTRONAUT)], out="out", threads=1)

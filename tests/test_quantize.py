@@ -71,7 +71,7 @@ def test_weights_are_bytes_and_heatmaps_nearly_the_same(quantized: tuple[Path, s
     assert not any(outputs & {*node.input} for node in model.graph.node if node.op_type == "QuantizeLinear")
     original = load_engine(MODEL, "torch")
     images = np.random.default_rng(0).standard_normal((2, 3, *original.weights.input_size)).astype(np.float32)
-    poses = [Predictor(engine, finder=None)(PHOTO, BOX) for engine in (original, load_engine(file))]
+    poses = [Predictor(engine, detector=None)(PHOTO, BOX) for engine in (original, load_engine(file))]
     sure = (poses[0].scores > 0.4) & (poses[1].scores > 0.2)
     assert sure.sum() >= 8
     distances = np.linalg.norm(poses[0].keypoints - poses[1].keypoints, axis=2)[sure]

@@ -23,7 +23,7 @@ COUNT = 2 * CHUNK + 3
 
 @pytest.fixture
 def predictor(rectangle_people: Rectangles) -> Predictor:
-    return Predictor(rectangle_people(TOP_DOWN), finder=None)
+    return Predictor(rectangle_people(TOP_DOWN), detector=None)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_live_stream_gives_a_result_before_it_takes_the_next_picture(threads: 
             taken += 1
             yield frame
 
-    predictor = Predictor("lpn50.coco_128x96_int8", threads=threads, finder=None)
+    predictor = Predictor("lpn50.coco_128x96_int8", threads=threads, detector=None)
     for done, (picture, _) in enumerate(predictor.stream(camera(), live=True), 1):
         assert taken == done
         np.testing.assert_array_equal(picture, frames[done - 1])

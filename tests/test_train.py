@@ -31,17 +31,18 @@ from leanpose.checkpoints import read_state  # noqa: E402
 from leanpose.cli import main  # noqa: E402
 from leanpose.data.coco_style import read_samples  # noqa: E402
 from leanpose.data.loader import CropSet  # noqa: E402
+from leanpose.detect import NetworkDetector  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
-from leanpose.find import PersonFinder  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.pictures import read_picture  # noqa: E402
 from leanpose.pose_training import PoseTraining  # noqa: E402
-from leanpose.predict import Predictor, network_images  # noqa: E402
+from leanpose.predict import Predictor  # noqa: E402
+from leanpose.preprocess import box_inputs  # noqa: E402
 from leanpose.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.runtime import load_engine  # noqa: E402
 from leanpose.train import _moving_average, _precision, train, train_recipe  # noqa: E402
-from leanpose.weights import Weights  # noqa: E402
+from leanpose.weights import Measurement, Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
 MakeRecipe = Callable[..., Recipe]
@@ -114,7 +115,8 @@ def test_it_learns_eight_pictures(
         )
     )  # fmt: skip
     record = Weights.from_metadata(read_state(best)[1], "best")
-    assert record.metrics["AP (people.json, annotated boxes)"] > 0.5
+    assert record.metrics[0] == Measurement("AP", record.metrics[0].value, "people.json", "annotated", False, (64, 48))
+    assert record.metrics[0].value > 0.5
     output = capfd.readouterr()
     assert re.fullmatch(
         r"stage0: lpn50 at 64x48, 8 persons, 5 epochs of 8 steps, 32-true, on cpu\n"
@@ -124,7 +126,7 @@ def test_it_learns_eight_pictures(
     assert output.err == ""
     assert places == ["cpu"]  # where the network is
     (sample, *_) = read_samples(make_recipe().val_data.annotations, make_recipe().val_data.images)
-    poses = Predictor(best, threads=1, finder=None)(sample.image_path, sample.box_xyxy)
+    poses = Predictor(best, threads=1, detector=None)(sample.image_path, sample.box_xyxy)
     assert np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1).mean() < 5  # pixels
 
 
@@ -146,7 +148,7 @@ def test_the_best_file_carries_the_record_and_the_averaged_weights(make_recipe: 
     assert_equal_states(state, averaged)
     assert not torch.equal(state["conv1.weight"], current["conv1.weight"])
     assert read_recipe(tmp_path / "run" / "recipe.yaml") == recipe
-    assert len(Predictor(best, threads=1, finder=None)(np.zeros((80, 60, 3), np.uint8))) == 1
+    assert len(Predictor(best, threads=1, detector=None)(np.zeros((80, 60, 3), np.uint8))) == 1
 
 
 def test_bottom_up_it_learns_two_pictures(
@@ -169,7 +171,9 @@ def test_bottom_up_it_learns_two_pictures(
     best = train(recipe)
     state, metadata = read_state(best)
     record = Weights.from_metadata(metadata, "best")
-    assert record.metrics["AP50 (people.json, whole pictures)"] > 0.4
+    assert [(figure.boxes, figure.value > 0.4) for figure in record.metrics if figure.metric == "AP50"] == [
+        ("none", True)
+    ]
     output = capfd.readouterr()
     assert re.fullmatch(
         r"stage0: litepose_xs at 64x64, 2 pictures, 1 epochs of 150 steps, 32-true, on cpu\n"
@@ -184,13 +188,13 @@ def test_bottom_up_it_learns_two_pictures(
     assert record.codec_options == {"sigma": 1.5, "upsample": False, "detection_threshold": 0.3}
     assert (record.convention, record.padding) == ("classic", 1.0)
     assert "person.center.weight" in state
-    finder = PersonFinder(load_engine(best, threads=1))
+    detector = NetworkDetector(load_engine(best, threads=1), (1.0,))
     predictor = Predictor(best, threads=1)
     for sample in read_samples(annotations, images):
         poses = predictor(sample.image_path)
         distances = np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1)
         assert np.nanmedian(distances) < 5  # pixels
-        boxes, _ = finder.boxes(read_picture(sample.image_path))
+        boxes, _ = detector(read_picture(sample.image_path))
         assert geometry.iou(boxes[:1], sample.box_xyxy[None]).item() > 0.6
 
 
@@ -296,7 +300,7 @@ def test_each_stage_starts_from_the_best_of_the_one_before(
     last = checkpoint(tmp_path / "run" / "stage0")["state_dict"]
     assert not torch.equal(last["network.conv1.weight"], starts[1]["conv1.weight"])
     assert best.read_bytes() == second.read_bytes()
-    assert Weights.from_metadata(read_state(best)[1], "best").metrics["AP (people.json, annotated boxes)"] == 0.3
+    assert Weights.from_metadata(read_state(best)[1], "best").metrics[0].value == 0.3
 
 
 def run_command(*words: str, **options: Any) -> subprocess.Popen[str]:
@@ -651,7 +655,7 @@ def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
     module = PoseTraining(recipe, torch.nn.Conv2d(3, 17, 1), 1)
     images, annotations = module.views(batch)
     for i, sample in enumerate(samples):
-        seen, matrices = network_images(read_picture(sample.image_path), sample.box_xyxy[None], module.record)
+        seen, matrices = box_inputs(read_picture(sample.image_path), sample.box_xyxy[None], module.record)
         assert np.abs(images[i].numpy() - seen[0]).max() < 0.1  # of a range of about 4.7
         expected = geometry.transform(sample.keypoints[None], matrices)[0]
         np.testing.assert_allclose(annotations["keypoints"][i].numpy(), expected, atol=1e-3)

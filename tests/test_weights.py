@@ -19,7 +19,8 @@ from leanpose import weights as weights_module
 from leanpose.errors import InputError, WeightsError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.pictures import read_picture
-from leanpose.predict import Predictor, network_images
+from leanpose.predict import Predictor
+from leanpose.preprocess import box_inputs
 from leanpose.runtime import load_engine
 from leanpose.weights import BUNDLED, FURTHER, INT8, METADATA_KEY, Weights, find_weights
 
@@ -282,7 +283,7 @@ def test_a_file_alone_is_a_model(tmp_path: Path) -> None:
     engine = load_engine(file, threads=1)
     assert plain(engine.weights) == plain(PLAIN)
     assert engine(np.zeros((2, 3, 32, 24), np.float32))["heatmaps"].shape == (2, 17, 8, 6)
-    poses = Predictor(file, finder=None)(np.zeros((50, 50, 3), np.uint8))
+    poses = Predictor(file, detector=None)(np.zeros((50, 50, 3), np.uint8))
     assert poses.keypoints.shape == (1, 17, 2)
 
 
@@ -315,7 +316,7 @@ def test_record_of_another_network(tmp_path: Path, record: Weights, network: dic
 def test_record_with_unknown_codec(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     file = write_onnx(tmp_path / "x.onnx", dataclasses.replace(PLAIN, **change))
     with pytest.raises(InputError, match=message):
-        Predictor(file, finder=None)
+        Predictor(file, detector=None)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(5000)])
@@ -390,7 +391,7 @@ def test_int8_with_and_without_vnni(exact: bool, monkeypatch: pytest.MonkeyPatch
     options = engines[0]._session.get_session_options()  # type: ignore[attr-defined]
     with nullcontext() if not exact else pytest.raises(RuntimeError):  # there is no such entry
         assert options.get_session_config_entry("session.x64quantprecision") == "1"
-    images, _ = network_images(read_picture(ASTRONAUT), np.array([[60, 0, 400, 511]]), engines[0].weights)
+    images, _ = box_inputs(read_picture(ASTRONAUT), np.array([[60, 0, 400, 511]]), engines[0].weights)
     maps, expected = (engine(images)["heatmaps"] for engine in engines)
     assert np.abs(maps - expected).max() < 0.1 * expected.max()
 
