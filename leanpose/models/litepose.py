@@ -5,9 +5,9 @@ Original: github.com/mit-han-lab/litepose (MIT).
 Differs: the supernet and its elastic widths are not here; hidden widths are not rounded to multiples of 8, which
 changes nothing for widths that are. Names, shapes and order of the state dict are those of the original, so its
 weights load. The person head is ours.
-The published MACs (1.2, 5.0, 7.8 and 13.7 G for XS, S, M and L)
-come from an old ptflops, which counts transposed convolutions on their output pixels, four times too many, and adds
-norms and activations: they are 1.36 to 1.49 times those of the convolutions.
+The published MACs (1.2, 5.0, 7.8 and 13.7 G for XS, S, M and L) come from an old ptflops, which counts transposed
+convolutions on their output pixels, four times too many, and adds norms and activations: they are 1.36 to 1.49 times
+those of the convolutions.
 """
 
 from __future__ import annotations

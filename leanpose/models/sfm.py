@@ -190,9 +190,6 @@ class SFM(nn.Module):
         hsa_channels: k of "second_order" and "non_local"; None: C / 8.
         hsa_max_keys: where maps have more pixels than that, keys are averages of 2x2 pixels.
 
-    Attributes:
-        auxiliary: the heat maps that are returned in train mode only.
-
     Raises:
         InputError: an option has no such value, or does not go with another.
     """
@@ -215,13 +212,7 @@ class SFM(nn.Module):
         hsa_max_keys: int = 256,
     ) -> None:
         super().__init__()
-        check_choice("topology", topology, Topology)
-        check_choice("bridges", bridges, Bridges)
-        check_choice("fusion", fusion, Fusion)
-        check_choice("block", block, Block)
-        check_choice("hsa", hsa, HSA)
-        if topology == "single_u" and bridges not in ("all", "none"):
-            raise InputError(f"bridges must be 'all' or 'none' in the topology 'single_u', not '{bridges}'.")
+        _check_choices(topology, bridges, fusion, block, hsa)
         _check_numbers(width, levels, blocks_per_node, stem_width, expansion, hsa_max_keys)
         if hsa_levels is None:
             hsa_levels = range(1, levels)
@@ -317,6 +308,17 @@ class SFM(nn.Module):
                     nn.init.zeros_(module.bias)
         for head in (self.head1, self.head2) if self.cascades else (self.head1,):
             nn.init.normal_(head.weight, std=0.001)
+
+
+def _check_choices(topology: Topology, bridges: Bridges, fusion: Fusion, block: Block, hsa: HSA) -> None:
+    """Check the options that are names."""
+    check_choice("topology", topology, Topology)
+    check_choice("bridges", bridges, Bridges)
+    check_choice("fusion", fusion, Fusion)
+    check_choice("block", block, Block)
+    check_choice("hsa", hsa, HSA)
+    if topology == "single_u" and bridges not in ("all", "none"):
+        raise InputError(f"bridges must be 'all' or 'none' in the topology 'single_u', not '{bridges}'.")
 
 
 def _check_numbers(
