@@ -1,4 +1,7 @@
-"""The networks, by name. A new network is one file and one line in `MODELS`."""
+"""The networks, by name. A new network is one file and one line in `MODELS`.
+
+What each costs is counted in `leanpose.models.counts` and printed by `leanpose models`, see docs/networks.md.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from leanpose.models.rmpg import (
     vitpose_s_rmpg,
 )
 from leanpose.models.rmpg_hierarchical import rmpg_hierarchical
-from leanpose.models.sfm import sfm
+from leanpose.models.sfm import SFM
 from leanpose.models.simple_baseline import simple_baseline_50, simple_baseline_101, simple_baseline_152
 from leanpose.models.vitpose import vitpose_b, vitpose_s
 
@@ -47,7 +50,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lpn101": lpn101,
     "lpn152": lpn152,
     "rmpg_hierarchical": rmpg_hierarchical,
-    "sfm": sfm,
+    "sfm": SFM,
     "simple_baseline_50": simple_baseline_50,
     "simple_baseline_101": simple_baseline_101,
     "simple_baseline_152": simple_baseline_152,
@@ -64,9 +67,9 @@ def create_model(name: str, num_keypoints: int = 17, **options: Any) -> nn.Modul
     """Build a network with random weights.
 
     Args:
-        name: a name that `list_models` returns; it is the name of the function that is called.
+        name: a name that `list_models` returns, one of `MODELS`.
         num_keypoints: K, number of keypoints that the network finds.
-        options: further arguments of that function, such as `attention="se"` for "lpn50".
+        options: further arguments of that entry, such as `attention="se"` for "lpn50".
 
     Raises:
         WeightsError: no network has this name.

@@ -8,27 +8,27 @@ The pictures show the order of the parts of a block and the flow inside the atte
 heads, reductions and the widths of the head are fitted to the published sizes (T 3.21 M parameters and 1.75 G,
 S 5.88 M and 3.64 G, B 10.63 M and 5.58 G at 256x256 with 16 keypoints); other settings fit them as well. All but the
 attention follows EfficientViT (arXiv 2305.07027). The published G leave out products of two activations and count
-norms, biases and ReLUs; the MACs given here do the reverse.
+norms, biases and ReLUs; `leanpose.models.counts` does the reverse.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from leanpose.errors import InputError, suggest
-from leanpose.models.layers import check_input_sides, init_convs_kaiming
+from leanpose.errors import InputError
+from leanpose.models.layers import ChannelNorm, check_choice, check_input_sides, conv_norm, init_convs_kaiming, upsample
 
 SpatialReduction = Literal["conv", "separable", "depthwise", "avgpool"]
 Subsample = Literal["efficientvit", "conv"]
 Attention = Literal["cgsr", "none"]
 Triple = tuple[int, int, int]
 
-CHOICES = {"sr": get_args(SpatialReduction), "subsample": get_args(Subsample), "attention": get_args(Attention)}
 STRIDES = (4, 8, 16)  # of the three stages
 
 
@@ -51,14 +51,6 @@ class Residual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         return features + self.branch(features)
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class SpatialReductionAttention(nn.Module):
@@ -129,7 +121,7 @@ class CascadedGroupAttention(nn.Module):
         self.groups = nn.ModuleList(
             SpatialReductionAttention(channels // groups, heads, reduction, sr, sr_shared) for _ in range(groups)
         )
-        self.projection = nn.Sequential(nn.ReLU(inplace=True), *_conv_norm(channels, channels))
+        self.projection = nn.Sequential(nn.ReLU(inplace=True), *conv_norm(channels, channels, kernel_size=1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -141,9 +133,10 @@ class CascadedGroupAttention(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Multiply every channel by a gate in (0, 1) computed from the means of all channels, with biases.
+    """Multiply every channel by a gate in (0, 1) computed from the means of all channels.
 
-    From "Squeeze-and-Excitation Networks", arXiv 1709.01507.
+    From "Squeeze-and-Excitation Networks", arXiv 1709.01507; of convolutions with biases, as in EfficientViT, where
+    `SqueezeExcitation` of LPN has linear layers without.
 
     Args:
         channels: C, of the input and the output.
@@ -192,7 +185,7 @@ class HEViTPose(nn.Module):
     def __init__(
         self,
         dims: Triple,
-        depths: Triple,
+        depths: Triple = (1, 2, 3),
         num_keypoints: int = 17,
         groups: int = 8,
         heads: int = 2,
@@ -208,14 +201,11 @@ class HEViTPose(nn.Module):
         cascade: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("sr", sr), ("subsample", subsample), ("attention", attention)):
-            if value not in CHOICES[name]:
-                raise InputError(f"Unknown {name} '{value}'.{suggest(value, CHOICES[name])}")
-        numbers = {"dims": dims, "depths": depths, "reductions": reductions, "head_widths": head_widths}
-        for name, values in numbers.items():
-            count = 2 if name == "head_widths" else 3
-            if len(values) != count or min(values) < 1:
-                raise InputError(f"{name} must be {count} numbers from 1, not {values}.")
+        check_choice("sr", sr, SpatialReduction)
+        check_choice("subsample", subsample, Subsample)
+        check_choice("attention", attention, Attention)
+        _check_numbers(3, dims=dims, depths=depths, reductions=reductions)
+        _check_numbers(2, head_widths=head_widths)
         if stem_overlap not in range(6):
             raise InputError(f"stem_overlap must be a whole number of 0 to 5, not {stem_overlap}.")
         if attention == "cgsr":
@@ -233,7 +223,7 @@ class HEViTPose(nn.Module):
 
         def halve(index: int) -> nn.Sequential:
             if subsample == "conv":
-                return nn.Sequential(*_conv_norm(dims[index], dims[index + 1], kernel_size=3, stride=2))
+                return nn.Sequential(*conv_norm(dims[index], dims[index + 1], kernel_size=3, stride=2))
             return _subsample(dims[index], dims[index + 1], ffn_ratio, squeeze_excite)
 
         cells = [stride * reduction for stride, reduction in zip(STRIDES, reductions, strict=True)]
@@ -247,7 +237,7 @@ class HEViTPose(nn.Module):
         self.stage1, self.subsample1 = stage(0), halve(0)
         self.stage2, self.subsample2 = stage(1), halve(1)
         self.stage3 = stage(2)
-        self.deconv_layers = nn.Sequential(*_upsample(dims[2], head_widths[0]), *_upsample(*head_widths))
+        self.deconv_layers = nn.Sequential(*upsample(dims[2], head_widths[0]), *upsample(*head_widths))
         self.final_layer = nn.Conv2d(head_widths[1], num_keypoints, kernel_size=1)
         self._init()
 
@@ -284,6 +274,13 @@ class HEViTPose(nn.Module):
         nn.init.normal_(self.final_layer.weight, std=0.001)
 
 
+def _check_numbers(count: int, **options: Sequence[int]) -> None:
+    """Check that each option is so many numbers from 1."""
+    for name, values in options.items():
+        if len(values) != count or min(values) < 1:
+            raise InputError(f"{name} must be {count} numbers from 1, not {values}.")
+
+
 def _check_groups(dims: Sequence[int], groups: int, heads: int) -> None:
     """Check that the channels of every stage can be cut into groups, and those into heads."""
     for channels in dims:
@@ -294,22 +291,16 @@ def _check_groups(dims: Sequence[int], groups: int, heads: int) -> None:
             raise InputError(f"heads must divide the channels of a group in all stages, {widths}: {heads} does not.")
 
 
-def _conv_norm(
-    in_channels: int, channels: int, kernel_size: int = 1, stride: int = 1, groups: int = 1
-) -> list[nn.Module]:
-    """Convolve and normalise: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
-    return [
-        nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(channels),
-    ]
-
-
 def _local(channels: int, ffn_ratio: int) -> list[nn.Module]:
     """Mix neighbouring pixels, then channels: (B, channels, H, W) to the same."""
     hidden = ffn_ratio * channels
     return [
-        Residual(*_conv_norm(channels, channels, kernel_size=3, groups=channels)),
-        Residual(*_conv_norm(channels, hidden), nn.ReLU(inplace=True), *_conv_norm(hidden, channels)),
+        Residual(*conv_norm(channels, channels, kernel_size=3, groups=channels)),
+        Residual(
+            *conv_norm(channels, hidden, kernel_size=1),
+            nn.ReLU(inplace=True),
+            *conv_norm(hidden, channels, kernel_size=1),
+        ),
     ]
 
 
@@ -329,59 +320,16 @@ def _subsample(in_channels: int, channels: int, ffn_ratio: int, squeeze_excite: 
     hidden = 4 * in_channels
     return nn.Sequential(
         *_local(in_channels, ffn_ratio),
-        *_conv_norm(in_channels, hidden),
+        *conv_norm(in_channels, hidden, kernel_size=1),
         nn.ReLU(inplace=True),
-        *_conv_norm(hidden, hidden, kernel_size=3, stride=2, groups=hidden),
+        *conv_norm(hidden, hidden, kernel_size=3, stride=2, groups=hidden),
         nn.ReLU(inplace=True),
         *([SqueezeExcite(hidden, in_channels)] if squeeze_excite else []),
-        *_conv_norm(hidden, channels),
+        *conv_norm(hidden, channels, kernel_size=1),
         *_local(channels, ffn_ratio),
     )
 
 
-def _upsample(in_channels: int, channels: int) -> list[nn.Module]:
-    """Double the size: (B, in_channels, H, W) to (B, channels, 2H, 2W)."""
-    return [
-        nn.ConvTranspose2d(in_channels, channels, kernel_size=4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    ]
-
-
-def hevitpose_t(
-    num_keypoints: int = 17, dims: Triple = (64, 128, 192), depths: Triple = (1, 2, 3), groups: int = 8,
-    heads: int = 2, reductions: Triple = (8, 4, 2), sr: SpatialReduction = "conv", sr_shared: bool = True,
-    stem_overlap: int = 3, ffn_ratio: int = 2, subsample: Subsample = "efficientvit", squeeze_excite: bool = True,
-    head_widths: tuple[int, int] = (192, 96), attention: Attention = "cgsr", cascade: bool = True,
-) -> HEViTPose:  # fmt: skip
-    """HEViTPose-T: 3.19 M parameters, 1.78 GMACs at 256x256. Arguments as of `HEViTPose`."""
-    return HEViTPose(
-        dims, depths, num_keypoints, groups, heads, reductions, sr, sr_shared, stem_overlap, ffn_ratio, subsample,
-        squeeze_excite, head_widths, attention, cascade,
-    )  # fmt: skip
-
-
-def hevitpose_s(
-    num_keypoints: int = 17, dims: Triple = (128, 176, 272), depths: Triple = (1, 2, 3), groups: int = 8,
-    heads: int = 2, reductions: Triple = (8, 4, 2), sr: SpatialReduction = "conv", sr_shared: bool = True,
-    stem_overlap: int = 3, ffn_ratio: int = 2, subsample: Subsample = "efficientvit", squeeze_excite: bool = True,
-    head_widths: tuple[int, int] = (192, 96), attention: Attention = "cgsr", cascade: bool = True,
-) -> HEViTPose:  # fmt: skip
-    """HEViTPose-S: 5.92 M parameters, 3.67 GMACs at 256x256. Arguments as of `HEViTPose`."""
-    return HEViTPose(
-        dims, depths, num_keypoints, groups, heads, reductions, sr, sr_shared, stem_overlap, ffn_ratio, subsample,
-        squeeze_excite, head_widths, attention, cascade,
-    )  # fmt: skip
-
-
-def hevitpose_b(
-    num_keypoints: int = 17, dims: Triple = (128, 256, 384), depths: Triple = (1, 2, 3), groups: int = 8,
-    heads: int = 2, reductions: Triple = (8, 4, 2), sr: SpatialReduction = "conv", sr_shared: bool = True,
-    stem_overlap: int = 3, ffn_ratio: int = 2, subsample: Subsample = "efficientvit", squeeze_excite: bool = True,
-    head_widths: tuple[int, int] = (192, 96), attention: Attention = "cgsr", cascade: bool = True,
-) -> HEViTPose:  # fmt: skip
-    """HEViTPose-B: 10.53 M parameters, 5.59 GMACs at 256x256. Arguments as of `HEViTPose`."""
-    return HEViTPose(
-        dims, depths, num_keypoints, groups, heads, reductions, sr, sr_shared, stem_overlap, ffn_ratio, subsample,
-        squeeze_excite, head_widths, attention, cascade,
-    )  # fmt: skip
+hevitpose_t = partial(HEViTPose, dims=(64, 128, 192))
+hevitpose_s = partial(HEViTPose, dims=(128, 176, 272))
+hevitpose_b = partial(HEViTPose, dims=(128, 256, 384))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from leanpose.errors import InputError
-from leanpose.models.layers import Auxiliary, check_input_sides, init_convs_kaiming
+from leanpose.models.layers import Auxiliary, check_input_sides, conv_norm, init_convs_kaiming
 from leanpose.models.resnet import BasicBlock
 
 WIDTHS = (256, 256, 384, 384, 384, 512)  # channels at each size, from the largest on
@@ -71,16 +71,18 @@ class Hourglass(nn.Module):
         if num_stacks < 1:
             raise InputError(f"num_stacks must be at least 1, not {num_stacks}.")
         width = WIDTHS[0]
-        self.stem = nn.Sequential(*_conv(3, 128, kernel_size=7, stride=2), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(*conv_norm(3, 128, kernel_size=7, stride=2), nn.ReLU(inplace=True))
         self.stem.append(BasicBlock(128, width, stride=2))
         self.hourglasses = nn.ModuleList(
-            nn.Sequential(HourglassModule(WIDTHS, BLOCKS), *_conv(width, width, kernel_size=3), nn.ReLU(inplace=True))
+            nn.Sequential(
+                HourglassModule(WIDTHS, BLOCKS), *conv_norm(width, width, kernel_size=3), nn.ReLU(inplace=True)
+            )
             for _ in range(num_stacks)
         )
         between = range(num_stacks - 1)
         self.early_layers = nn.ModuleList(nn.Conv2d(width, num_keypoints, kernel_size=1) for _ in between)
-        self.from_input = nn.ModuleList(nn.Sequential(*_conv(width, width, kernel_size=1)) for _ in between)
-        self.from_output = nn.ModuleList(nn.Sequential(*_conv(width, width, kernel_size=1)) for _ in between)
+        self.from_input = nn.ModuleList(nn.Sequential(*conv_norm(width, width, kernel_size=1)) for _ in between)
+        self.from_output = nn.ModuleList(nn.Sequential(*conv_norm(width, width, kernel_size=1)) for _ in between)
         self.next_input = nn.ModuleList(nn.Sequential(nn.ReLU(inplace=True), BasicBlock(width, width)) for _ in between)
         self.refine: nn.Module = nn.Identity()
         self.final_layer = nn.Conv2d(width, num_keypoints, kernel_size=1)
@@ -117,14 +119,6 @@ class Hourglass(nn.Module):
         return {"heatmaps": self.final_layer(features)} | outputs  # (B, K, H/4, W/4)
 
 
-def _conv(in_channels: int, channels: int, kernel_size: int, stride: int = 1) -> list[nn.Module]:
-    """Convolve, normalise: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
-    return [
-        nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, bias=False),
-        nn.BatchNorm2d(channels),
-    ]
-
-
 def hourglass_52(num_keypoints: int = 17, num_stacks: int = 1) -> Hourglass:
-    """Hourglass-52: 93.7 M parameters (MMPose counts 94.8 M), 28.62 GMACs at 256x256. Arguments as of `Hourglass`."""
+    """Hourglass-52. Arguments as of `Hourglass`."""
     return Hourglass(num_keypoints, num_stacks)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from leanpose.models.layers import check_input_sides, init_convs_kaiming
+from leanpose.models.layers import check_input_sides, conv_norm, init_convs_kaiming
 from leanpose.models.resnet import EXPANSION, BasicBlock, resnet_stage
 
 BLOCKS = 4  # of each branch, between two exchanges
@@ -31,10 +31,12 @@ class Transition(nn.ModuleList):
 
     def __init__(self, in_widths: Sequence[int], widths: Sequence[int]) -> None:
         kept = (
-            nn.Identity() if width == in_width else nn.Sequential(*_conv(in_width, width), nn.ReLU(inplace=True))
+            nn.Identity()
+            if width == in_width
+            else nn.Sequential(*conv_norm(in_width, width, kernel_size=3), nn.ReLU(inplace=True))
             for in_width, width in zip(in_widths, widths, strict=False)
         )
-        new = nn.Sequential(*_conv(in_widths[-1], widths[-1], stride=2), nn.ReLU(inplace=True))
+        new = nn.Sequential(*conv_norm(in_widths[-1], widths[-1], kernel_size=3, stride=2), nn.ReLU(inplace=True))
         super().__init__([*kept, nn.Sequential(new)])
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -160,14 +162,6 @@ class HRNet(HRNetBackbone):
         return {"heatmaps": self.final_layer(features)}  # (B, K, H/4, W/4)
 
 
-def _conv(in_channels: int, channels: int, kernel_size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """Convolve, normalise: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
-    return [
-        nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, bias=False),
-        nn.BatchNorm2d(channels),
-    ]
-
-
 def _stage(widths: Sequence[int], num_modules: int, num_outputs: int) -> nn.Sequential:
     """Chain modules, of which the last may put out fewer branches."""
     all_but_last = (HighResolutionModule(widths, len(widths)) for _ in range(num_modules - 1))
@@ -180,19 +174,19 @@ def _reshape(widths: Sequence[int], source: int, target: int) -> nn.Module:
         return nn.Identity()
     if source > target:
         up = nn.Upsample(scale_factor=2 ** (source - target), mode="nearest")
-        return nn.Sequential(*_conv(widths[source], widths[target], kernel_size=1), up)
+        return nn.Sequential(*conv_norm(widths[source], widths[target], kernel_size=1), up)
     halve = [
-        nn.Sequential(*_conv(widths[source], widths[source], stride=2), nn.ReLU(inplace=True))
+        nn.Sequential(*conv_norm(widths[source], widths[source], kernel_size=3, stride=2), nn.ReLU(inplace=True))
         for _ in range(target - source - 1)
     ]
-    return nn.Sequential(*halve, nn.Sequential(*_conv(widths[source], widths[target], stride=2)))
+    return nn.Sequential(*halve, nn.Sequential(*conv_norm(widths[source], widths[target], kernel_size=3, stride=2)))
 
 
 def hrnet_w32(num_keypoints: int = 17) -> HRNet:
-    """HRNet-W32: 28.5 M parameters, 7.65 GMACs at 256x192."""
+    """HRNet-W32."""
     return HRNet(32, num_keypoints)
 
 
 def hrnet_w48(num_keypoints: int = 17) -> HRNet:
-    """HRNet-W48: 63.6 M parameters, 15.69 GMACs at 256x192."""
+    """HRNet-W48."""
     return HRNet(48, num_keypoints)

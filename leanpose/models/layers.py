@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
-from leanpose.errors import InputError
+from leanpose.errors import InputError, suggest
 
 
 class Auxiliary(NamedTuple):
@@ -86,6 +86,32 @@ class SqueezeExcitation(nn.Module):
         return features * gates[:, :, None, None]
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def conv_norm(in_channels: int, channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Convolve with an odd kernel, normalise: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
+    return [
+        nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(channels),
+    ]
+
+
+def upsample(in_channels: int, channels: int, groups: int = 1) -> list[nn.Module]:
+    """Double the size with a transposed convolution, normalise, clip below 0: (B, in_channels, H, W) to
+    (B, channels, 2H, 2W)."""
+    return [
+        nn.ConvTranspose2d(in_channels, channels, kernel_size=4, stride=2, padding=1, groups=groups, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    ]
+
+
 def init_convs_kaiming(network: nn.Module) -> None:
     """Draw all convolution weights of a network from N(0, sqrt(2 / fan_in)) and set their biases to zero.
 
@@ -102,6 +128,12 @@ def init_convs_kaiming(network: nn.Module) -> None:
         nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_in))
         if conv.bias is not None:
             nn.init.zeros_(conv.bias)
+
+
+def check_choice(option: str, value: str, choices: Any) -> None:
+    """Raise InputError if the value of an option is none of `choices`, a Literal type of strings."""
+    if value not in get_args(choices):
+        raise InputError(f"Unknown {option} '{value}'.{suggest(str(value), get_args(choices))}")
 
 
 def check_input_sides(images: Tensor, multiple: int) -> None:

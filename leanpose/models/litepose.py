@@ -5,21 +5,21 @@ Original: github.com/mit-han-lab/litepose (MIT).
 Differs: the supernet and its elastic widths are not here; hidden widths are not rounded to multiples of 8, which
 changes nothing for widths that are. Names, shapes and order of the state dict are those of the original, so its
 weights load. The person head is ours.
-The MACs given here are those of the convolutions. The published ones (1.2, 5.0, 7.8 and 13.7 G for XS, S, M and L)
-come from an old ptflops, which counts transposed convolutions on their output pixels, four times too many, and adds
-norms and activations: they are 1.36 to 1.49 times too high.
+The published MACs (1.2, 5.0, 7.8 and 13.7 G for XS, S, M and L) come from an old ptflops, which counts transposed
+convolutions on their output pixels, four times too many, and adds norms and activations: they are 1.36 to 1.49 times
+those of the convolutions.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from leanpose.errors import InputError, suggest
-from leanpose.models.layers import check_input_sides
+from leanpose.errors import InputError
+from leanpose.models.layers import check_choice, check_input_sides, conv_norm
 
 Head = Literal["fusion", "plain"]
 
@@ -43,10 +43,7 @@ class InvertedBottleneck(nn.Module):
         hidden = expansion * in_channels
         self.inv = _conv(in_channels, hidden, kernel_size=1)
         self.depth_conv = _conv(hidden, hidden, kernel_size, stride, groups=hidden)
-        self.point_conv = nn.Sequential(
-            nn.Conv2d(hidden, channels, kernel_size=1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
+        self.point_conv = nn.Sequential(*conv_norm(hidden, channels, kernel_size=1))
         self.adds_input = stride == 1 and in_channels == channels
 
     def forward(self, features: Tensor) -> Tensor:
@@ -66,8 +63,7 @@ class SeparablePrediction(nn.Module):
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(in_channels, in_channels, kernel_size=5, padding=2, groups=in_channels, bias=False),
-            nn.BatchNorm2d(in_channels),
+            *conv_norm(in_channels, in_channels, kernel_size=5, groups=in_channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(in_channels, channels, kernel_size=1, bias=False),
         )
@@ -136,8 +132,7 @@ class LitePose(nn.Module):
         person_head: bool = False,
     ) -> None:
         super().__init__()
-        if head not in get_args(Head):
-            raise InputError(f"Unknown head '{head}'.{suggest(head, get_args(Head))}")
+        check_choice("head", head, Head)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise InputError(f"kernel_size must be odd, such as 7, not {kernel_size}.")
         if math.prod(stage_strides) != 8 or (head == "fusion" and tuple(stage_strides) != STAGE_STRIDES):
@@ -149,8 +144,7 @@ class LitePose(nn.Module):
         self.first = nn.Sequential(
             _conv(3, FIRST_CHANNELS, kernel_size=3, stride=2),
             _conv(FIRST_CHANNELS, FIRST_CHANNELS, kernel_size=3, groups=FIRST_CHANNELS),
-            nn.Conv2d(FIRST_CHANNELS, stem_width, kernel_size=1, bias=False),
-            nn.BatchNorm2d(stem_width),
+            *conv_norm(FIRST_CHANNELS, stem_width, kernel_size=1),
         )
         self.stage = nn.Sequential(
             *(
@@ -228,11 +222,7 @@ class LitePose(nn.Module):
 
 def _conv(in_channels: int, channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Convolve, normalise, clip to 0..6: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU6(inplace=True),
-    )
+    return nn.Sequential(*conv_norm(in_channels, channels, kernel_size, stride, groups), nn.ReLU6(inplace=True))
 
 
 def _stage(
@@ -253,7 +243,7 @@ def _double(in_channels: int, channels: int) -> nn.ConvTranspose2d:
 def litepose_xs(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-XS: 1.68 M parameters, 0.89 GMACs at 256x256. Arguments as of `LitePose`."""
+    """LitePose-XS. Arguments as of `LitePose`."""
     return LitePose(
         16, (16, 32, 48, 80), (16, 24, 24), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
     )
@@ -262,7 +252,7 @@ def litepose_xs(
 def litepose_s(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-S: 2.73 M parameters, 3.62 GMACs at 448x448. Arguments as of `LitePose`."""
+    """LitePose-S. Arguments as of `LitePose`."""
     return LitePose(
         16, (16, 32, 48, 120), (32, 24, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
     )
@@ -271,7 +261,7 @@ def litepose_s(
 def litepose_m(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-M: 3.53 M parameters, 5.28 GMACs at 448x448. Arguments as of `LitePose`."""
+    """LitePose-M. Arguments as of `LitePose`."""
     return LitePose(
         16, (24, 48, 72, 120), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
     )
@@ -280,7 +270,7 @@ def litepose_m(
 def litepose_l(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-L: 5.74 M parameters, 9.98 GMACs at 512x512. Arguments as of `LitePose`."""
+    """LitePose-L. Arguments as of `LitePose`."""
     return LitePose(
         24, (24, 64, 96, 160), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
     )

@@ -10,12 +10,19 @@ original, so its weights load.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 
-from leanpose.errors import InputError, suggest
-from leanpose.models.layers import GlobalContext, SqueezeExcitation, check_input_sides, init_convs_kaiming
+from leanpose.models.layers import (
+    GlobalContext,
+    SqueezeExcitation,
+    check_choice,
+    check_input_sides,
+    conv_norm,
+    init_convs_kaiming,
+    upsample,
+)
 
 Attention = Literal["gc", "se", "none"]
 Init = Literal["kaiming", "published"]
@@ -45,10 +52,7 @@ class LightweightBottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False),
-                nn.BatchNorm2d(channels),
-            )
+            self.downsample = nn.Sequential(*conv_norm(in_channels, channels, kernel_size=1, stride=stride))
         self.att = ATTENTION_MODULES[attention](channels, max(16, channels // 16))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -80,10 +84,8 @@ class LPN(nn.Module):
         init: Init = "kaiming",
     ) -> None:
         super().__init__()
-        if attention not in get_args(Attention):
-            raise InputError(f"Unknown attention '{attention}'.{suggest(attention, get_args(Attention))}")
-        if init not in get_args(Init):
-            raise InputError(f"Unknown init '{init}'.{suggest(init, get_args(Init))}")
+        check_choice("attention", attention, Attention)
+        check_choice("init", init, Init)
 
         blocks1, blocks2, blocks3, blocks4 = blocks_per_stage
         self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -153,33 +155,22 @@ def _upsample(in_channels: int) -> list[nn.Module]:
     """Double the size with a group deconvolution, mix channels with a 1x1: (B, in_channels, H, W) to
     (B, 256, 2H, 2W)."""
     return [
-        nn.ConvTranspose2d(
-            in_channels,
-            HEAD_CHANNELS,
-            kernel_size=4,
-            stride=2,
-            padding=1,
-            groups=math.gcd(in_channels, HEAD_CHANNELS),
-            bias=False,
-        ),
-        nn.BatchNorm2d(HEAD_CHANNELS),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(HEAD_CHANNELS, HEAD_CHANNELS, kernel_size=1, bias=False),
-        nn.BatchNorm2d(HEAD_CHANNELS),
+        *upsample(in_channels, HEAD_CHANNELS, groups=math.gcd(in_channels, HEAD_CHANNELS)),
+        *conv_norm(HEAD_CHANNELS, HEAD_CHANNELS, kernel_size=1),
         nn.ReLU(inplace=True),
     ]
 
 
 def lpn50(num_keypoints: int = 17, attention: Attention = "gc", init: Init = "kaiming") -> LPN:
-    """LPN-50: 2.91 M parameters, 1.07 GMACs at 256x192. Arguments as of `LPN`."""
+    """LPN-50. Arguments as of `LPN`."""
     return LPN((3, 4, 6, 3), num_keypoints, attention, init)
 
 
 def lpn101(num_keypoints: int = 17, attention: Attention = "gc", init: Init = "kaiming") -> LPN:
-    """LPN-101: 5.35 M parameters, 1.50 GMACs at 256x192. Arguments as of `LPN`."""
+    """LPN-101. Arguments as of `LPN`."""
     return LPN((3, 4, 23, 3), num_keypoints, attention, init)
 
 
 def lpn152(num_keypoints: int = 17, attention: Attention = "gc", init: Init = "kaiming") -> LPN:
-    """LPN-152: 7.38 M parameters, 1.94 GMACs at 256x192. Arguments as of `LPN`."""
+    """LPN-152. Arguments as of `LPN`."""
     return LPN((3, 8, 36, 3), num_keypoints, attention, init)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from leanpose.models.layers import conv_norm
+
 EXPANSION = 4  # output channels of a block / channels of its 3x3 convolution
 
 
@@ -79,7 +81,4 @@ def _projection(in_channels: int, channels: int, stride: int) -> nn.Module:
     """Bring the input of a block to the shape of its output, if the two differ."""
     if stride == 1 and in_channels == channels:
         return nn.Identity()
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False),
-        nn.BatchNorm2d(channels),
-    )
+    return nn.Sequential(*conv_norm(in_channels, channels, kernel_size=1, stride=stride))

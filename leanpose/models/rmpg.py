@@ -15,30 +15,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from functools import partial
+from inspect import Signature, signature
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import avg_pool2d, scaled_dot_product_attention
 
-from leanpose.errors import InputError, suggest
+from leanpose.errors import InputError
 from leanpose.models.hourglass import WIDTHS, Hourglass
 from leanpose.models.hrnet import HRNet
+from leanpose.models.layers import ChannelNorm, check_choice
 from leanpose.models.simple_baseline import HEAD_CHANNELS, SimpleBaseline
 from leanpose.models.vitpose import ViTPose
 
 Relation = Literal["token", "position", "node", "none"]
 Context = Literal["bottom_up", "top_down"]
 Norm = Literal["batch", "layer"]
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        return super().forward(features.movedim(1, 3)).movedim(3, 1)
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "layer": ChannelNorm}
@@ -168,13 +163,9 @@ def _check_options(
     leaves = math.prod(branching)
     if channels < 1 or channels % leaves:
         raise InputError(f"branching {list(branching)} needs channels in multiples of {leaves}, not {channels}.")
-    for name, value, known in (
-        ("relation", relation, get_args(Relation)),
-        ("context", context, get_args(Context)),
-        ("norm", norm, get_args(Norm)),
-    ):
-        if value not in known:
-            raise InputError(f"Unknown {name} '{value}'.{suggest(value, known)}")
+    check_choice("relation", relation, Relation)
+    check_choice("context", context, Context)
+    check_choice("norm", norm, Norm)
     if ffn_ratio < 0:
         raise InputError(f"ffn_ratio must be at least 0, not {ffn_ratio}.")
     if kv_grid is not None and kv_grid < 1:
@@ -222,118 +213,31 @@ def _relate_nodes(query: Tensor, key: Tensor, value: Tensor, num_slices: int) ->
 RELATIONS = {"token": _relate_tokens, "position": _relate_at_positions, "node": _relate_nodes}
 
 
-def simple_baseline_50_rmpg(
-    num_keypoints: int = 17,
-    branching: Sequence[int] = (2, 2, 2),
-    relation: Relation = "token",
-    context: Context = "bottom_up",
-    ffn_ratio: int = 4,
-    kv_grid: int | None = 16,
-    norm: Norm = "batch",
-    conv_bias: bool = True,
-    zero_init: bool = True,
-) -> SimpleBaseline:
-    """SimpleBaseline on ResNet-50 with RMPG: 38.0 M parameters, 17.76 GMACs at 256x192. Arguments as of `RMPG`."""
-    refine = RMPG(HEAD_CHANNELS, branching, relation, context, ffn_ratio, kv_grid, norm, conv_bias, zero_init)
-    return SimpleBaseline((3, 4, 6, 3), num_keypoints, refine)
+def _with_rmpg(host: Callable[..., nn.Module], channels: int, ffn_ratio: int = 0) -> Callable[..., nn.Module]:
+    """Return the constructor of a network with an RMPG in it, which takes the options of both by name.
+
+    Args:
+        host: constructor of the network, with an argument `refine`.
+        channels: C, of the features that are refined.
+        ffn_ratio: the default of this option.
+    """
+    rmpg = partial(RMPG, channels, ffn_ratio=ffn_ratio)
+    of_host, of_rmpg = (dict(signature(constructor).parameters) for constructor in (host, rmpg))
+    del of_host["refine"]
+
+    def build(**options: Any) -> nn.Module:
+        chosen = {name: options.pop(name) for name in of_rmpg if name in options}
+        return host(refine=rmpg(**chosen), **options)
+
+    parameters = [each.replace(kind=each.KEYWORD_ONLY) for each in (*of_host.values(), *of_rmpg.values())]
+    build.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return build
 
 
-def simple_baseline_101_rmpg(
-    num_keypoints: int = 17,
-    branching: Sequence[int] = (2, 2, 2),
-    relation: Relation = "token",
-    context: Context = "bottom_up",
-    ffn_ratio: int = 4,
-    kv_grid: int | None = 16,
-    norm: Norm = "batch",
-    conv_bias: bool = True,
-    zero_init: bool = True,
-) -> SimpleBaseline:
-    """SimpleBaseline on ResNet-101 with RMPG: 57.0 M parameters, 21.39 GMACs at 256x192. Arguments as of `RMPG`."""
-    refine = RMPG(HEAD_CHANNELS, branching, relation, context, ffn_ratio, kv_grid, norm, conv_bias, zero_init)
-    return SimpleBaseline((3, 4, 23, 3), num_keypoints, refine)
-
-
-def hourglass_52_rmpg(
-    num_keypoints: int = 17,
-    num_stacks: int = 1,
-    branching: Sequence[int] = (2, 2, 2),
-    relation: Relation = "token",
-    context: Context = "bottom_up",
-    ffn_ratio: int = 0,
-    kv_grid: int | None = 16,
-    norm: Norm = "batch",
-    conv_bias: bool = True,
-    zero_init: bool = True,
-) -> Hourglass:
-    """Hourglass-52 with RMPG: 96.8 M parameters, 41.30 GMACs at 256x256. Arguments as of `Hourglass` and `RMPG`."""
-    refine = RMPG(WIDTHS[0], branching, relation, context, ffn_ratio, kv_grid, norm, conv_bias, zero_init)
-    return Hourglass(num_keypoints, num_stacks, refine)
-
-
-def hrnet_w32_rmpg(
-    num_keypoints: int = 17,
-    branching: Sequence[int] = (2, 2, 2),
-    relation: Relation = "token",
-    context: Context = "bottom_up",
-    ffn_ratio: int = 0,
-    kv_grid: int | None = 16,
-    norm: Norm = "batch",
-    conv_bias: bool = True,
-    zero_init: bool = True,
-) -> HRNet:
-    """HRNet-W32 with RMPG: 28.6 M parameters, 7.79 GMACs at 256x192. Arguments as of `RMPG`."""
-    refine = RMPG(32, branching, relation, context, ffn_ratio, kv_grid, norm, conv_bias, zero_init)
-    return HRNet(32, num_keypoints, refine)
-
-
-def hrnet_w48_rmpg(
-    num_keypoints: int = 17,
-    branching: Sequence[int] = (2, 2, 2),
-    relation: Relation = "token",
-    context: Context = "bottom_up",
-    ffn_ratio: int = 0,
-    kv_grid: int | None = 16,
-    norm: Norm = "batch",
-    conv_bias: bool = True,
-    zero_init: bool = True,
-) -> HRNet:
-    """HRNet-W48 with RMPG: 63.7 M parameters, 16.03 GMACs at 256x192. Arguments as of `RMPG`."""
-    refine = RMPG(48, branching, relation, context, ffn_ratio, kv_grid, norm, conv_bias, zero_init)
-    return HRNet(48, num_keypoints, refine)
-
-
-def vitpose_s_rmpg(
-    num_keypoints: int = 17,
-    drop_path: float = 0.0,
-    input_size: Sequence[int] = (256, 192),
-    branching: Sequence[int] = (2, 2, 2),
-    relation: Relation = "token",
-    context: Context = "bottom_up",
-    ffn_ratio: int = 0,
-    kv_grid: int | None = 16,
-    norm: Norm = "batch",
-    conv_bias: bool = True,
-    zero_init: bool = True,
-) -> ViTPose:
-    """ViTPose-S with RMPG: 31.3 M parameters, 6.93 GMACs at 256x192. Arguments as of `ViTPose` and `RMPG`."""
-    refine = RMPG(384, branching, relation, context, ffn_ratio, kv_grid, norm, conv_bias, zero_init)
-    return ViTPose(384, num_keypoints, drop_path, input_size, refine)
-
-
-def vitpose_b_rmpg(
-    num_keypoints: int = 17,
-    drop_path: float = 0.0,
-    input_size: Sequence[int] = (256, 192),
-    branching: Sequence[int] = (2, 2, 2),
-    relation: Relation = "token",
-    context: Context = "bottom_up",
-    ffn_ratio: int = 0,
-    kv_grid: int | None = 16,
-    norm: Norm = "batch",
-    conv_bias: bool = True,
-    zero_init: bool = True,
-) -> ViTPose:
-    """ViTPose-B with RMPG: 117.9 M parameters, 23.87 GMACs at 256x192. Arguments as of `ViTPose` and `RMPG`."""
-    refine = RMPG(768, branching, relation, context, ffn_ratio, kv_grid, norm, conv_bias, zero_init)
-    return ViTPose(768, num_keypoints, drop_path, input_size, refine)
+simple_baseline_50_rmpg = _with_rmpg(partial(SimpleBaseline, (3, 4, 6, 3)), channels=HEAD_CHANNELS, ffn_ratio=4)
+simple_baseline_101_rmpg = _with_rmpg(partial(SimpleBaseline, (3, 4, 23, 3)), channels=HEAD_CHANNELS, ffn_ratio=4)
+hourglass_52_rmpg = _with_rmpg(Hourglass, channels=WIDTHS[0])
+hrnet_w32_rmpg = _with_rmpg(partial(HRNet, 32), channels=32)
+hrnet_w48_rmpg = _with_rmpg(partial(HRNet, 48), channels=48)
+vitpose_s_rmpg = _with_rmpg(partial(ViTPose, 384), channels=384)
+vitpose_b_rmpg = _with_rmpg(partial(ViTPose, 768), channels=768)

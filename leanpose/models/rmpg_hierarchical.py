@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from leanpose.errors import InputError
 from leanpose.models.hrnet import HRNetBackbone
-from leanpose.models.layers import Auxiliary, init_convs_kaiming
+from leanpose.models.layers import Auxiliary, conv_norm, init_convs_kaiming
 from leanpose.models.rmpg import RMPG, Context, Norm, Relation
 
 # Which node of a supervised graph learns which part of the body, from the root on. "head" includes the shoulders.
@@ -64,9 +64,7 @@ class HierarchicalRMPG(HRNetBackbone):
         level_weights: Sequence[float],
     ) -> None:
         super().__init__(width)
-        self.neck = nn.Sequential(
-            nn.Conv2d(width, channels, kernel_size=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-        )
+        self.neck = nn.Sequential(*conv_norm(width, channels, kernel_size=1), nn.ReLU(inplace=True))
         self.supervised = nn.ModuleList(supervised)
         self.free = nn.Sequential(*free)
         self.final_layer = nn.Conv2d(channels, num_keypoints, kernel_size=1)
@@ -134,7 +132,7 @@ def rmpg_hierarchical(
     conv_bias: bool = True,
     zero_init: bool = True,
 ) -> HierarchicalRMPG:
-    """Hierarchical RMPG on HRNet-W32: 30.1 M parameters, 12.42 GMACs at 256x192.
+    """Hierarchical RMPG on HRNet-W32.
 
     Args:
         num_keypoints: K, number of heatmaps.

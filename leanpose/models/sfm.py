@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from leanpose.errors import InputError, suggest
-from leanpose.models.layers import Auxiliary, check_input_sides
+from leanpose.errors import InputError
+from leanpose.models.layers import Auxiliary, check_choice, check_input_sides, conv_norm
 
 Topology = Literal["cascade", "single_u"]
 Bridges = Literal["all", "none", "encoder_to_encoder", "decoder_to_encoder", "decoder_to_decoder"]
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
         layers: list[nn.Module] = []
         in_channels = channels
         for out_channels, kernel_size, groups in convs:
-            layers += [*_conv(in_channels, out_channels, kernel_size, groups=groups), nn.ReLU(inplace=True)]
+            layers += [*conv_norm(in_channels, out_channels, kernel_size, groups=groups), nn.ReLU(inplace=True)]
             in_channels = out_channels
         self.residual = nn.Sequential(*layers[:-1])
         self.activation = nn.Identity() if kind == "inverted_residual" else nn.ReLU(inplace=True)
@@ -101,8 +101,8 @@ class NonLocalAttention(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, max_keys: int) -> None:
         super().__init__()
-        self.query, self.key, self.value = (nn.Sequential(*_conv(in_channels, channels, 1)) for _ in range(3))
-        self.project = nn.Sequential(*_conv(channels, in_channels, 1))
+        self.query, self.key, self.value = (nn.Sequential(*conv_norm(in_channels, channels, 1)) for _ in range(3))
+        self.project = nn.Sequential(*conv_norm(channels, in_channels, 1))
         nn.init.zeros_(self.project[1].get_parameter("weight"))
         self.max_keys = max_keys
 
@@ -190,9 +190,6 @@ class SFM(nn.Module):
         hsa_channels: k of "second_order" and "non_local"; None: C / 8.
         hsa_max_keys: where maps have more pixels than that, keys are averages of 2x2 pixels.
 
-    Attributes:
-        auxiliary: the heat maps that are returned in train mode only.
-
     Raises:
         InputError: an option has no such value, or does not go with another.
     """
@@ -243,9 +240,9 @@ class SFM(nn.Module):
         self.cascades = topology == "cascade"
         self.auxiliary = {"heatmaps_first": Auxiliary()} if self.cascades else {}
         self.stem = nn.Sequential(
-            *_conv(3, stem_width, kernel_size=3, stride=2),
+            *conv_norm(3, stem_width, kernel_size=3, stride=2),
             nn.ReLU(inplace=True),
-            *_conv(stem_width, width, kernel_size=3, stride=2),
+            *conv_norm(stem_width, width, kernel_size=3, stride=2),
             nn.ReLU(inplace=True),
         )
         self.pyramid1 = pyramid()
@@ -315,16 +312,11 @@ class SFM(nn.Module):
 
 def _check_choices(topology: Topology, bridges: Bridges, fusion: Fusion, block: Block, hsa: HSA) -> None:
     """Check the options that are names."""
-    choices = (
-        ("topology", topology, get_args(Topology)),
-        ("bridges", bridges, get_args(Bridges)),
-        ("fusion", fusion, get_args(Fusion)),
-        ("block", block, get_args(Block)),
-        ("hsa", hsa, get_args(HSA)),
-    )
-    for option, value, known in choices:
-        if value not in known:
-            raise InputError(f"Unknown {option} '{value}'.{suggest(value, known)}")
+    check_choice("topology", topology, Topology)
+    check_choice("bridges", bridges, Bridges)
+    check_choice("fusion", fusion, Fusion)
+    check_choice("block", block, Block)
+    check_choice("hsa", hsa, HSA)
     if topology == "single_u" and bridges not in ("all", "none"):
         raise InputError(f"bridges must be 'all' or 'none' in the topology 'single_u', not '{bridges}'.")
 
@@ -347,14 +339,6 @@ def _check_numbers(
             raise InputError(f"{option} must be at least {smallest}, not {value}.")
 
 
-def _conv(in_channels: int, channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolve, normalise: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
-    return [
-        nn.Conv2d(in_channels, channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(channels),
-    ]
-
-
 def _attention(hsa: HSA, width: int, channels: int, max_keys: int) -> nn.Module:
     """Return the attention of one decoder node: (B, width, H, W) to the same shape."""
     if hsa == "none":
@@ -365,14 +349,12 @@ def _attention(hsa: HSA, width: int, channels: int, max_keys: int) -> nn.Module:
         return SecondOrderAttention(MeanAndMax(), 2, max_keys)
     if hsa == "single_map":
         channels = 1
-    return SecondOrderAttention(nn.Sequential(*_conv(width, channels, kernel_size=1)), channels, max_keys)
+    return SecondOrderAttention(nn.Sequential(*conv_norm(width, channels, kernel_size=1)), channels, max_keys)
 
 
 def _fuse(inputs: list[Tensor], fusion: Fusion) -> Tensor:
     """Add features of one shape; "mean" divides by their number."""
-    total = inputs[0]
-    for features in inputs[1:]:
-        total = total + features
+    total = sum(inputs[1:], inputs[0])
     return total / len(inputs) if fusion == "mean" else total
 
 
@@ -415,38 +397,3 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 fx.wrap("_pool_keys")  # the two look at shapes and types, which tracing does not know
 fx.wrap("_attend")
-
-
-def sfm(
-    num_keypoints: int = 17,
-    topology: Topology = "cascade",
-    bridges: Bridges = "all",
-    fusion: Fusion = "mean",
-    width: int = 64,
-    levels: int = 5,
-    blocks_per_node: int = 1,
-    stem_width: int = 32,
-    block: Block = "basic",
-    expansion: int = 4,
-    hsa: HSA = "second_order",
-    hsa_levels: Sequence[int] | None = None,
-    hsa_channels: int | None = None,
-    hsa_max_keys: int = 256,
-) -> SFM:
-    """SFM-R, a reconstruction: 1.51 M parameters, 1.28 GMACs at 256x192, 1.70 at 256x256. Arguments as of `SFM`."""
-    return SFM(
-        num_keypoints,
-        topology,
-        bridges,
-        fusion,
-        width,
-        levels,
-        blocks_per_node,
-        stem_width,
-        block,
-        expansion,
-        hsa,
-        hsa_levels,
-        hsa_channels,
-        hsa_max_keys,
-    )

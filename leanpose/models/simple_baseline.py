@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from leanpose.models.layers import check_input_sides, init_convs_kaiming
+from leanpose.models.layers import check_input_sides, init_convs_kaiming, upsample
 from leanpose.models.resnet import EXPANSION, resnet_stage
 
 HEAD_CHANNELS = 256
@@ -41,7 +41,9 @@ class SimpleBaseline(nn.Module):
         self.layer3 = resnet_stage(128 * EXPANSION, 256, blocks3, stride=2)
         self.layer4 = resnet_stage(256 * EXPANSION, 512, blocks4, stride=2)
         self.deconv_layers = nn.Sequential(
-            *_upsample(512 * EXPANSION), *_upsample(HEAD_CHANNELS), *_upsample(HEAD_CHANNELS)
+            *upsample(512 * EXPANSION, HEAD_CHANNELS),
+            *upsample(HEAD_CHANNELS, HEAD_CHANNELS),
+            *upsample(HEAD_CHANNELS, HEAD_CHANNELS),
         )
         self.refine: nn.Module = nn.Identity()
         self.final_layer = nn.Conv2d(HEAD_CHANNELS, num_keypoints, kernel_size=1)
@@ -75,25 +77,16 @@ class SimpleBaseline(nn.Module):
         return {"heatmaps": self.final_layer(features)}  # (B, K, H/4, W/4)
 
 
-def _upsample(in_channels: int) -> list[nn.Module]:
-    """Double the size: (B, in_channels, H, W) to (B, 256, 2H, 2W)."""
-    return [
-        nn.ConvTranspose2d(in_channels, HEAD_CHANNELS, kernel_size=4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(HEAD_CHANNELS),
-        nn.ReLU(inplace=True),
-    ]
-
-
 def simple_baseline_50(num_keypoints: int = 17) -> SimpleBaseline:
-    """SimpleBaseline on ResNet-50: 34.0 M parameters, 5.43 GMACs at 256x192."""
+    """SimpleBaseline on ResNet-50."""
     return SimpleBaseline((3, 4, 6, 3), num_keypoints)
 
 
 def simple_baseline_101(num_keypoints: int = 17) -> SimpleBaseline:
-    """SimpleBaseline on ResNet-101: 53.0 M parameters, 9.06 GMACs at 256x192."""
+    """SimpleBaseline on ResNet-101."""
     return SimpleBaseline((3, 4, 23, 3), num_keypoints)
 
 
 def simple_baseline_152(num_keypoints: int = 17) -> SimpleBaseline:
-    """SimpleBaseline on ResNet-152: 68.6 M parameters, 12.70 GMACs at 256x192."""
+    """SimpleBaseline on ResNet-152."""
     return SimpleBaseline((3, 8, 36, 3), num_keypoints)

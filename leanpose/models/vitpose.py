@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from leanpose.errors import InputError
-from leanpose.models.layers import init_convs_kaiming
+from leanpose.models.layers import init_convs_kaiming, upsample
 
 PATCH = 16  # pixels of a side
 DEPTH = 12
@@ -175,7 +175,10 @@ class ViTPose(nn.Module):
         final_layer = nn.Conv2d(HEAD_CHANNELS, num_keypoints, kernel_size=1)
         self.keypoint_head = nn.Sequential(
             OrderedDict(
-                deconv_layers=nn.Sequential(*_upsample(channels), *_upsample(HEAD_CHANNELS)), final_layer=final_layer
+                deconv_layers=nn.Sequential(
+                    *upsample(channels, HEAD_CHANNELS), *upsample(HEAD_CHANNELS, HEAD_CHANNELS)
+                ),
+                final_layer=final_layer,
             )
         )
         init_convs_kaiming(self.keypoint_head)
@@ -225,20 +228,11 @@ def _check_size(images: Tensor, size: tuple[int, int]) -> None:
         )
 
 
-def _upsample(in_channels: int) -> list[nn.Module]:
-    """Double the size: (B, in_channels, H, W) to (B, 256, 2H, 2W)."""
-    return [
-        nn.ConvTranspose2d(in_channels, HEAD_CHANNELS, kernel_size=4, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(HEAD_CHANNELS),
-        nn.ReLU(inplace=True),
-    ]
-
-
 def vitpose_s(num_keypoints: int = 17, drop_path: float = 0.0, input_size: Sequence[int] = (256, 192)) -> ViTPose:
-    """ViTPose-S: 24.3 M parameters, 5.59 GMACs at 256x192. Arguments as of `ViTPose`."""
+    """ViTPose-S. Arguments as of `ViTPose`."""
     return ViTPose(384, num_keypoints, drop_path, input_size)
 
 
 def vitpose_b(num_keypoints: int = 17, drop_path: float = 0.0, input_size: Sequence[int] = (256, 192)) -> ViTPose:
-    """ViTPose-B: 90.0 M parameters, 18.52 GMACs at 256x192. Arguments as of `ViTPose`."""
+    """ViTPose-B. Arguments as of `ViTPose`."""
     return ViTPose(768, num_keypoints, drop_path, input_size)

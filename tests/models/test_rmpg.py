@@ -18,7 +18,7 @@ from leanpose.keypoint_sets import COCO, CROWDPOSE, MPII, KeypointSet
 from leanpose.models import create_model, rmpg
 from leanpose.models.batch_norm import fold_batch_norm
 from leanpose.models.counts import count_parameters
-from leanpose.models.layers import Auxiliary
+from leanpose.models.layers import Auxiliary, ChannelNorm
 from leanpose.models.rmpg import RMPG
 from leanpose.models.rmpg_hierarchical import GROUPS, HierarchicalRMPG, rmpg_hierarchical
 from leanpose.weights import Weights
@@ -169,7 +169,7 @@ def test_feed_forward_part_against_plain_formula() -> None:
 
 def test_layer_norm_over_channels_of_each_pixel() -> None:
     torch.manual_seed(0)
-    norm, features = rmpg.ChannelNorm(6), 3 + 2 * torch.randn(2, 6, 3, 4)
+    norm, features = ChannelNorm(6), 3 + 2 * torch.randn(2, 6, 3, 4)
     centred = features - features.mean(dim=1, keepdim=True)
     torch.testing.assert_close(norm(features), centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt())
 
@@ -460,6 +460,13 @@ def test_fold_batch_norm(name: str, options: dict, left: int) -> None:
         ("hrnet_w32_rmpg", {"branching": [3, 2]}, "branching [3, 2] needs channels in multiples of 6, not 32."),
         ("hrnet_w32_rmpg", {"branching": []}, "branching must be numbers of at least 2, such as 2, 2, 2, not []."),
         ("hrnet_w32_rmpg", {"branching": (2, 1)}, "branching must be numbers of at least 2"),
+        (
+            "hrnet_w32_rmpg",
+            {"branchings": (2, 2)},
+            "hrnet_w32_rmpg has no option 'branchings'. Did you mean 'branching'?",
+        ),
+        ("hrnet_w32_rmpg", {"refine": None}, "The model hrnet_w32_rmpg has no option 'refine'."),
+        ("hourglass_52_rmpg", {"stacks": 2}, "hourglass_52_rmpg has no option 'stacks'. Did you mean 'num_stacks'?"),
         ("hrnet_w48_rmpg", {"relation": "tokens"}, "Unknown relation 'tokens'. Did you mean 'token'?"),
         ("vitpose_s_rmpg", {"context": "up"}, "Unknown context 'up'. Known: bottom_up, top_down."),
         ("vitpose_s_rmpg", {"input_size": (64, 100)}, "input_size must be a height and a width, multiples of 16"),

@@ -25,7 +25,6 @@ from leanpose.models.sfm import (
     SecondOrderAttention,
     _attention,
     _fuse,
-    sfm,
 )
 
 FUSIONS = {"none": 9, "encoder_to_encoder": 14, "decoder_to_encoder": 13, "decoder_to_decoder": 14, "all": 23}
@@ -56,7 +55,7 @@ def images(*shape: int, seed: int = 0) -> Tensor:
 
 
 def test_the_cost_is_that_of_the_paper_within_two_percent() -> None:
-    network = sfm(num_keypoints=16)
+    network = SFM(num_keypoints=16)
     counts = count_macs(network, (256, 256))
     macs = counts["macs"] + 16 * 64 * 64 * 64  # and the first head, which eval mode leaves out
     assert macs == 1_708_496_128
@@ -66,7 +65,7 @@ def test_the_cost_is_that_of_the_paper_within_two_percent() -> None:
 
 
 def test_bridges_cost_nothing() -> None:
-    networks = [sfm(16, bridges=bridges) for bridges in FUSIONS]
+    networks = [SFM(16, bridges=bridges) for bridges in FUSIONS]
     costs = [(count_parameters(network), count_macs(network, (256, 256))) for network in networks]
     assert costs == len(FUSIONS) * [(1_505_544, {"macs": 1_704_301_824, "attention_macs": 10_625_024})]
     states = [[(key, value.shape) for key, value in network.state_dict().items()] for network in networks]
@@ -91,7 +90,7 @@ def test_number_of_fusions(options: dict[str, Any], expected: int, monkeypatch: 
         return _fuse(inputs, fusion)
 
     monkeypatch.setattr(sys.modules[SFM.__module__], "_fuse", counted)
-    network = sfm(2, width=8, **options).eval()
+    network = SFM(2, width=8, **options).eval()
     with torch.no_grad():
         network(torch.zeros(1, 3, 32, 32))
     assert network.num_fusions == sum(made) == expected
@@ -139,7 +138,7 @@ def cascade_by_formula(network: SFM, x0: Tensor, bridges: str) -> tuple[Tensor, 
 @pytest.mark.parametrize("bridges", FUSIONS)
 def test_cascade_equals_the_formula_also_where_sides_are_odd(bridges: str) -> None:
     torch.manual_seed(0)
-    network = shaken(sfm(3, width=8, stem_width=4, bridges=bridges))
+    network = shaken(SFM(3, width=8, stem_width=4, bridges=bridges))
     pictures = images(1, 3, 384, 288).double()  # columns of the levels: 72, 36, 18, 9, 5
     with torch.no_grad():
         x0 = network.stem(pictures)
@@ -155,7 +154,7 @@ def test_cascade_equals_the_formula_also_where_sides_are_odd(bridges: str) -> No
 
 
 def test_bridges_do_something() -> None:
-    networks = [sfm(2, width=8, bridges=bridges).eval() for bridges in FUSIONS]
+    networks = [SFM(2, width=8, bridges=bridges).eval() for bridges in FUSIONS]
     for network in networks:
         network.load_state_dict(networks[0].state_dict())
     with torch.no_grad():
@@ -167,7 +166,7 @@ def test_bridges_do_something() -> None:
 @pytest.mark.parametrize("bridges", ["all", "none"])
 def test_single_u_equals_the_formula(bridges: str) -> None:
     torch.manual_seed(0)
-    network = shaken(sfm(3, topology="single_u", width=8, blocks_per_node=2, bridges=bridges))
+    network = shaken(SFM(3, topology="single_u", width=8, blocks_per_node=2, bridges=bridges))
     pictures = images(1, 3, 96, 72).double()
     encoder, decoder = network.pyramid1.encoder, network.pyramid1.decoder
     with torch.no_grad():
@@ -195,7 +194,7 @@ def test_mean_fusion_keeps_activations_bounded_where_the_sum_explodes() -> None:
     spreads = {}
     for fusion in ("mean", "sum"):
         torch.manual_seed(0)
-        network = sfm(fusion=fusion)
+        network = SFM(fusion=fusion)
         pyramids = network.pyramid1, network.pyramid2
         nodes = [pyramid.decoder[level] for pyramid in pyramids for level in (4, 0)]
         spreads[fusion] = spread = []
@@ -297,11 +296,11 @@ def test_non_local_attention_equals_the_formula(max_keys: int) -> None:
 def test_attention_stands_where_it_is_wanted() -> None:
     levels = {
         tuple(level for level in range(5) if isinstance(pyramid.decoder[level][1], SecondOrderAttention))
-        for network in (sfm(), sfm(hsa_levels=(1, 2, 3, 4)))
+        for network in (SFM(), SFM(hsa_levels=(1, 2, 3, 4)))
         for pyramid in (network.pyramid1, network.pyramid2)
     }
     assert levels == {(1, 2, 3, 4)}
-    deep = sfm(hsa_levels=[3, 4], hsa_channels=4)
+    deep = SFM(hsa_levels=[3, 4], hsa_channels=4)
     assert [type(node[1]) for node in deep.pyramid2.decoder] == 3 * [nn.Identity] + 2 * [SecondOrderAttention]
     assert deep.pyramid2.decoder[3][1].gate.in_channels == 4
 
@@ -311,7 +310,7 @@ def test_attention_stands_where_it_is_wanted() -> None:
 
 def test_initialisation() -> None:
     torch.manual_seed(0)
-    network = sfm(hsa="non_local")
+    network = SFM(hsa="non_local")
     assert network.stem[0].weight.std().item() == pytest.approx(math.sqrt(2 / (32 * 9)), rel=0.1)
     for head in (network.head1, network.head2):
         assert head.weight.std().item() == pytest.approx(0.001, rel=0.1)
@@ -323,7 +322,7 @@ def test_initialisation() -> None:
 
 def test_both_heads_teach_the_network() -> None:
     torch.manual_seed(0)
-    network = sfm(3, width=16)
+    network = SFM(3, width=16)
     assert network.auxiliary == {"heatmaps_first": Auxiliary(keypoints=None, weight=1.0)}
     pictures = images(2, 3, 64, 64)
     network(pictures)["heatmaps_first"].square().mean().backward()
@@ -343,7 +342,7 @@ def test_both_heads_teach_the_network() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_mixed_precision_computes_about_the_same(form: str) -> None:
     torch.manual_seed(0)
-    network = sfm(3, width=16, hsa=form)
+    network = SFM(3, width=16, hsa=form)
     nn.init.normal_(network.head2.weight, std=0.1)
     pictures = images(2, 3, 96, 72)
     expected = network(pictures)["heatmaps"]
@@ -399,7 +398,7 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
 )
 def test_all_norms_can_be_folded(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    network = shaken(sfm(3, width=16, **options))
+    network = shaken(SFM(3, width=16, **options))
     folded = fold_batch_norm(network)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
     with torch.no_grad():
@@ -415,7 +414,7 @@ def test_onnx_computes_the_same() -> None:
 
     torch.manual_seed(0)
     options = {"width": 16, "levels": 4, "hsa_max_keys": 40}  # level 1 with 9x5 pixels is pooled
-    network = shaken(sfm(14, **options)).float()
+    network = shaken(SFM(14, **options)).float()
     model = to_onnx(network, Weights("sfm.test", "sfm", (72, 40), LSP, model_options=options))
     session = ort.InferenceSession(model.SerializeToString())
     for count in (1, 3):
