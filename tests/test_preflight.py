@@ -21,7 +21,17 @@ from leanpose.evaluate import evaluate
 from leanpose.preflight import check_needs
 
 MakePeople = Callable[..., tuple[Path, Path]]
-OPTIONAL = ("torch", "lightning", "yaml", "faster_coco_eval", "onnx", "onnxscript", "safetensors", "tensorboard", "h5py")
+OPTIONAL = (
+    "torch",
+    "lightning",
+    "yaml",
+    "faster_coco_eval",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+    "tensorboard",
+    "h5py",
+)
 
 
 def on_base_install(*words: str) -> subprocess.CompletedProcess[str]:
