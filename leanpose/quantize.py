@@ -1,8 +1,10 @@
 """int8: quantise a network for ONNX Runtime and OpenVINO, with layers left in float until accuracy is kept.
 
-One ONNX file serves both engines: activations are unsigned bytes (QUInt8), weights signed bytes with one scale a
-channel, each tensor between a QuantizeLinear and a DequantizeLinear. (Signed activations leave ONNX Runtime's fast path
-on x86.) What weighs positions, as attention does, always stays in float.
+One ONNX file serves both engines and all processors: activations are unsigned bytes (QUInt8), weights 7 bits in signed
+bytes with one scale a channel, each tensor between a QuantizeLinear and a DequantizeLinear. (Signed activations leave
+ONNX Runtime's fast path on x86.) Both engines add the products of two neighbouring bytes in 16 bits on x86 without
+VNNI, where 2 x 255 x 127 does not fit and 2 x 255 x 64 does. What weighs positions, as attention does, always stays in
+float.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -42,7 +45,8 @@ from leanpose.weights import INT8, Measurement, Weights, find_weights
 
 REPORT_KEY = "leanpose.quantization"  # in the file's metadata
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
-RANKING_INPUTS = 16
+LARGEST_WEIGHT = 64
+RANKING_INPUTS, MEAN_INPUTS = 16, 64
 TIMED_RUNS = 30
 
 
@@ -198,20 +202,69 @@ def _keep_accuracy(
 def _write_int8(
     prepared: Path, small: Path, weights: Weights, inputs: Sequence[np.ndarray], float_layers: list[str]
 ) -> None:
+    corrected = prepared.with_name("corrected.onnx")
+    onnx.save(_with_corrected_biases(prepared, inputs, float_layers), corrected)
     quantize_static(
-        str(prepared),
+        str(corrected),
         str(small),
         _Feeds(inputs),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        reduce_range=True,  # 7 bits: 2 x 255 x 64 fits into the 16 bits that x86 without VNNI sums byte products in
+        reduce_range=True,  # weights up to LARGEST_WEIGHT
         nodes_to_exclude=float_layers + _attention(prepared),
     )
     model = onnx.load(small)
     onnx.helper.set_model_props(model, weights.to_metadata())
     onnx.save(model, small)
+
+
+def _with_corrected_biases(prepared: Path, inputs: Sequence[np.ndarray], float_layers: list[str]) -> onnx.ModelProto:
+    """Return a network whose convolutions have their means back, which rounded kernels move, in their biases.
+
+    What a rounded kernel adds to its output on average is what rounding adds to the kernel times the mean input.
+    """
+    model = onnx.load(prepared)
+    learned = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    convolutions = [
+        node
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in learned and node.name not in float_layers
+    ]
+    means = _channel_means(model, {node.input[0] for node in convolutions}, inputs[:: len(inputs) // MEAN_INPUTS or 1])
+    for node in convolutions:
+        kernel = learned[node.input[1]].astype(np.float64)  # (outputs, inputs of a group, h, w)
+        scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / LARGEST_WEIGHT
+        scale[scale == 0] = 1
+        added = (np.round(kernel / scale) * scale - kernel).sum(axis=(2, 3))
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        of_group = means[node.input[0]].reshape(groups, 1, -1)
+        shift = (added.reshape(groups, -1, added.shape[1]) * of_group).sum(axis=2).ravel()
+        bias = learned[node.input[2]] if len(node.input) > 2 else np.zeros(len(kernel))
+        name = f"{node.name}_corrected_bias"
+        model.graph.initializer.append(onnx.numpy_helper.from_array((bias - shift).astype(np.float32), name))
+        node.input[2:] = [name]
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
+    return model
+
+
+def _channel_means(model: onnx.ModelProto, names: set[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the mean (C,) of each channel of some tensors (1, C, h, w) over network inputs."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    inner = names - {"images"} - {output.name for output in model.graph.output}
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inner)
+    session = onnxruntime.InferenceSession(watched.SerializeToString())
+    outputs = [output.name for output in session.get_outputs()]
+    means: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for images in inputs:
+        tensors = {"images": images} | dict(zip(outputs, session.run(None, {"images": images}), strict=True))
+        for name, of_inputs in means.items():
+            of_inputs.append(tensors[name].mean(axis=(0, 2, 3)))
+    return {name: np.mean(of_inputs, axis=0) for name, of_inputs in means.items()}
 
 
 def _attention(prepared: Path) -> list[str]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-import cv2
 import numpy as np
 
 from leanpose.errors import InputError, WeightsError, require, suggest
@@ -32,7 +30,6 @@ PROVIDERS = {
     "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
     "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
 }
-AVX512_VNNI = 23  # OpenCV's number of it
 RECORD_PLACE = ["framework", METADATA_KEY]  # of an ONNX file's metadata in OpenVINO
 
 
@@ -79,8 +76,6 @@ class OnnxRuntimeEngine:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if not _sums_bytes_exactly():
-            options.add_session_config_entry("session.x64quantprecision", "1")  # int8 at half the speed, but right
         if threads is not None:
             options.intra_op_num_threads = threads
         chosen = _providers(device, onnxruntime.get_available_providers())
@@ -101,15 +96,6 @@ class OnnxRuntimeEngine:
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
-
-
-@cache
-def _sums_bytes_exactly() -> bool:
-    """Whether this processor has VNNI, which sums products of bytes in 32 bits; other x86 ones may saturate at 16."""
-    try:
-        return "vnni" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return cv2.checkHardwareSupport(AVX512_VNNI)
 
 
 def _providers(device: str, available: list[str]) -> list[str]:

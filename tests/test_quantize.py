@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 import leanpose.quantize as quantize_module  # noqa: E402
 from leanpose.cli import main  # noqa: E402
@@ -63,8 +64,8 @@ def quantized(photo_set: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 def test_weights_are_bytes_and_heatmaps_nearly_the_same(quantized: tuple[Path, str]) -> None:
     file, printed = quantized
     model = onnx.load(file)
-    kinds = {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 4}
-    assert onnx.TensorProto.INT8 in kinds
+    kernels = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert max(np.abs(onnx.numpy_helper.to_array(kernel)).max() for kernel in kernels) == 64  # 7 bits, all of them
     weighing = [node for node in model.graph.node if node.op_type in ("Softmax", "MatMul")]
     outputs = {name for node in weighing for name in node.output}
     assert outputs  # attention weighs positions in float
@@ -124,6 +125,48 @@ def test_layers_stay_in_float_until_accuracy_is_kept(
     convs = {node.name: node for node in graph.node if "Conv" in node.op_type}
     in_float = [name for name in report.float_layers if name in convs and convs[name].input[1] not in quantized]
     assert in_float == [name for name in report.float_layers if name in convs]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_rounded_kernels_keep_the_means_of_their_outputs(groups: int, tmp_path: Path) -> None:
+    helper, numbers = onnx.helper, onnx.TensorProto.FLOAT
+    random = np.random.default_rng(0)
+    tensors = {
+        "pointwise": random.normal(size=(6, 3 // groups, 1, 1)).astype(np.float32),
+        "last": random.normal(size=(2, 6, 1, 1)).astype(np.float32),
+        "bias": random.normal(size=6).astype(np.float32),
+    }
+
+    def network(tensors: dict[str, np.ndarray]) -> Any:
+        graph = helper.make_graph(
+            [
+                helper.make_node("Conv", ["images", "pointwise", "bias"], ["first"], "first", group=groups),
+                helper.make_node("Conv", ["first", "last"], ["heatmaps"], "last"),
+            ],
+            "two convolutions",
+            [helper.make_tensor_value_info("images", numbers, ["batch", 3, "height", "width"])],
+            [helper.make_tensor_value_info(name, numbers, None) for name in ("first", "heatmaps")],
+            [onnx.numpy_helper.from_array(tensor, name) for name, tensor in tensors.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+    def means(model: Any) -> list[np.ndarray]:
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        return [output.mean(axis=(0, 2, 3)) for output in session.run(None, {"images": images})]
+
+    images = random.uniform(1, 3, (1, 3, 8, 8)).astype(np.float32)
+    onnx.save(network(tensors), tmp_path / "float.onnx")
+    expected = means(network(tensors))
+    corrected = quantize_module._with_corrected_biases(tmp_path / "float.onnx", [images], [])
+    of_first = quantize_module._with_corrected_biases(tmp_path / "float.onnx", [images], ["last"])
+    assert "last_corrected_bias" not in {tensor.name for tensor in of_first.graph.initializer}
+    for tensor in corrected.graph.initializer:
+        if len(tensor.dims) == 4:
+            kernel = onnx.numpy_helper.to_array(tensor)
+            scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / 64
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(kernel / scale) * scale, tensor.name))
+    for mean, wanted in zip(means(corrected), expected, strict=True):
+        np.testing.assert_allclose(mean, wanted, atol=1e-5)
 
 
 def test_nothing_is_written_where_accuracy_cannot_be_kept(
