@@ -28,7 +28,7 @@ KEYPOINT_SET_OF = {17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of 
 # none of them. LPN and SimpleBaseline are fed OpenCV's BGR with statistics in RGB order (LPN on MPII: RGB). All but
 # ViTPose crop the classic way, and the top-down ones among them move the mirrored heat map by one pixel. What LPN finds
 # on MPII is moved back by one pixel of the picture (TEST.BIAS of its configuration).
-PUBLISHED: dict[tuple[str, ...], dict[str, Any]] = {
+CHECKPOINTS: dict[tuple[str, ...], dict[str, Any]] = {
     ("lpn50", "lpn101", "lpn152"): {
         "convention": "classic",
         "channel_order": "bgr",
@@ -153,7 +153,7 @@ def convert(
         input_size: height and width that the weights were trained for.
         keypoint_set: "coco", "mpii" ...; empty: found from the number of heat maps.
     """
-    published = {name: settings for names, settings in PUBLISHED.items() for name in names}
+    published = {name: settings for names, settings in CHECKPOINTS.items() for name in names}
     if model not in published:
         raise WeightsError(f"No published checkpoints of '{model}' are known.{suggest(model, published)}")
     if Path(out).suffix != ".safetensors":

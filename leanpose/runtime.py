@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -201,23 +200,6 @@ class TorchEngine:
             outputs = self.network(torch.from_numpy(images).to(device))
         self.network.train(was_training)
         return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
-
-
-def read_record(path: Path) -> Weights:
-    """Read the record of a .onnx or .safetensors file; needs neither torch nor safetensors.
-
-    Raises:
-        WeightsError: the file cannot be used.
-    """
-    if path.suffix != ".safetensors":
-        return OnnxRuntimeEngine(path).weights
-    content = path.read_bytes()
-    try:  # the length of the header in 8 bytes, the header as JSON, the numbers
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        metadata = header.get("__metadata__")
-    except (ValueError, AttributeError):
-        raise WeightsError(f"{path.name} is not a usable safetensors file.") from None
-    return Weights.from_metadata(metadata, path.name)
 
 
 def available_cores() -> int:

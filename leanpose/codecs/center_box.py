@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, ClassVar
 import cv2
 import numpy as np
 
-from leanpose.codecs.base import Outputs
 from leanpose.codecs.heatmap import check_positive
+from leanpose.codecs.interface import Outputs
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size, box_nms, heatmap_to_input
 from leanpose.weights import Task

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanpose.codecs.base import HeatmapCodec
+from leanpose.codecs.interface import HeatmapCodec
 from leanpose.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,65 +1,21 @@
-"""The networks, by name. A new network is one file and one line in `MODELS`.
-
-What each costs is counted in `leanpose.models.counts` and printed by `leanpose models`, see docs/networks.md.
-"""
+"""The networks, by name: the constructors of what leanpose.networks lists."""
 
 from __future__ import annotations
 
 import fnmatch
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from leanpose.errors import InputError, WeightsError, suggest
-from leanpose.models.hevitpose import hevitpose_b, hevitpose_s, hevitpose_t
-from leanpose.models.hourglass import hourglass_52
-from leanpose.models.hrnet import hrnet_w32, hrnet_w48
-from leanpose.models.litepose import litepose_l, litepose_m, litepose_s, litepose_xs
-from leanpose.models.lpn import lpn50, lpn101, lpn152
-from leanpose.models.rmpg import (
-    hourglass_52_rmpg,
-    hrnet_w32_rmpg,
-    hrnet_w48_rmpg,
-    simple_baseline_50_rmpg,
-    simple_baseline_101_rmpg,
-    vitpose_b_rmpg,
-    vitpose_s_rmpg,
-)
-from leanpose.models.rmpg_hierarchical import rmpg_hierarchical
-from leanpose.models.sfm import SFM
-from leanpose.models.simple_baseline import simple_baseline_50, simple_baseline_101, simple_baseline_152
-from leanpose.models.vitpose import vitpose_b, vitpose_s
+from leanpose.networks import NETWORKS
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "hevitpose_t": hevitpose_t,
-    "hevitpose_s": hevitpose_s,
-    "hevitpose_b": hevitpose_b,
-    "hourglass_52": hourglass_52,
-    "hourglass_52_rmpg": hourglass_52_rmpg,
-    "hrnet_w32": hrnet_w32,
-    "hrnet_w48": hrnet_w48,
-    "hrnet_w32_rmpg": hrnet_w32_rmpg,
-    "hrnet_w48_rmpg": hrnet_w48_rmpg,
-    "litepose_xs": litepose_xs,
-    "litepose_s": litepose_s,
-    "litepose_m": litepose_m,
-    "litepose_l": litepose_l,
-    "lpn50": lpn50,
-    "lpn101": lpn101,
-    "lpn152": lpn152,
-    "rmpg_hierarchical": rmpg_hierarchical,
-    "sfm": SFM,
-    "simple_baseline_50": simple_baseline_50,
-    "simple_baseline_101": simple_baseline_101,
-    "simple_baseline_152": simple_baseline_152,
-    "simple_baseline_50_rmpg": simple_baseline_50_rmpg,
-    "simple_baseline_101_rmpg": simple_baseline_101_rmpg,
-    "vitpose_s": vitpose_s,
-    "vitpose_b": vitpose_b,
-    "vitpose_s_rmpg": vitpose_s_rmpg,
-    "vitpose_b_rmpg": vitpose_b_rmpg,
+    name: getattr(import_module(f"leanpose.models.{network.module}"), network.constructor or name)
+    for name, network in NETWORKS.items()
 }
 
 
