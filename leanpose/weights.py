@@ -83,8 +83,8 @@ class Measurement:
         metric: for example "AP", "PCKh@0.5".
         value: 0 to 1; -1 where the data has no such person.
         data: name of the annotation file.
-        boxes: where the persons' boxes came from: "annotated", "found", "detected", or "none" for a network that was
-            given whole pictures.
+        boxes: where the persons' boxes came from: "annotated", "found", "none" for a network that was given whole
+            pictures, or other words, such as "proposing for lpn50".
         flip_test: whether the mirrored input was averaged in.
         input_size: (height, width) of the network input in pixels; None: not noted.
     """
@@ -98,7 +98,9 @@ class Measurement:
 
     def __str__(self) -> str:
         figure = f"{100 * self.value:.1f}" if self.value >= 0 else "-"
-        seen = "whole pictures" if self.boxes == "none" else f"{self.boxes} boxes"
+        seen = {"none": "whole pictures", "annotated": "annotated boxes", "found": "found boxes"}.get(
+            self.boxes, self.boxes
+        )
         return f"{self.metric} {figure} ({self.data}, {seen}, {'' if self.flip_test else 'no '}flip test)"
 
 
@@ -199,12 +201,17 @@ class Weights:
                 values["keypoint_set"] = KeypointSet.from_dict(values["keypoint_set"])
                 for key in ("input_size", "mean", "std", "box_scales"):
                     values[key] = tuple(values[key])
-                values["metrics"] = tuple(Measurement(**entry) for entry in values["metrics"])
+                values["metrics"] = tuple(map(_measurement, values["metrics"]))
                 return Weights(**values)
         except (KeyError, TypeError, ValueError) as error:  # WeightsError and InputError are ValueErrors
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise WeightsError(f"The leanpose record of {where} is damaged ({reason}); write the file again.") from None
         raise WeightsError(f"{where} was written by a newer leanpose: pip install -U leanpose.")
+
+
+def _measurement(entry: dict[str, Any]) -> Measurement:
+    size = entry["input_size"]
+    return Measurement(**entry | {"input_size": None if size is None else tuple(size)})
 
 
 def _newer_keys(values: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from leanpose.pictures import read_picture
 from leanpose.predict import Predictor
 from leanpose.preprocess import box_inputs
 from leanpose.runtime import load_engine
-from leanpose.weights import BUNDLED, FURTHER, INT8, METADATA_KEY, Weights, find_weights
+from leanpose.weights import BUNDLED, FURTHER, INT8, METADATA_KEY, Measurement, Weights, find_weights, read_record
 
 ASTRONAUT = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
 PLAIN = Weights("tiny.coco_32x24", "tiny", (32, 24))
@@ -47,7 +47,13 @@ FULL = Weights(
     licence="MIT",
     data="hands",
     recipe="recipes/hands.yaml",
-    metrics={"AP": 0.5},
+    box_codec="center_box",
+    box_codec_options={"alpha": 0.5},
+    box_scales=(1.0, 0.5),
+    metrics=(
+        Measurement("AP", 0.5, "val.json", "annotated", True, (64, 48)),
+        Measurement("AR", -1, "a", "none", False),
+    ),
     note="a test",
 )
 
@@ -66,6 +72,54 @@ def test_record_survives_metadata(record: Weights) -> None:
     assert isinstance(again.input_size, tuple) and isinstance(again.mean, tuple)
 
 
+def test_records_of_format_1_are_read() -> None:
+    """There the codec and the network's options alone say what is found, and figures have prose keys."""
+    figures = {
+        "AP (val.json, annotated boxes, no flip test)": 0.4,
+        "AR (a/val.json, whole pictures, flip test)": 0.5,
+        "AP (a/val.json, proposing for lpn50, flip test)": 0.25,
+        "PCKh@0.5 (valid.json, annotated boxes)": -1,
+    }
+    new = ("task", "box_codec", "box_codec_options", "box_scales")
+    former = {"format": 1, "metrics": figures, **dict.fromkeys(new, ...)}
+    record = Weights.from_metadata({METADATA_KEY: record_text(**former)}, "x.onnx")
+    assert (record.task, record.box_codec, record.box_scales) == ("top_down", None, (1.0,))
+    assert record.metrics == (
+        Measurement("AP", 0.4, "val.json", "annotated", False, (32, 24)),
+        Measurement("AR", 0.5, "a/val.json", "none", True, (32, 24)),
+        Measurement("AP", 0.25, "a/val.json", "proposing for lpn50", True, (32, 24)),
+        Measurement("PCKh@0.5", -1, "valid.json", "annotated", False, (32, 24)),
+    )
+    assert str(record.metrics[0]) == "AP 40.0 (val.json, annotated boxes, no flip test)"
+    assert str(record.metrics[2]) == "AP 25.0 (a/val.json, proposing for lpn50, flip test)"
+    assert str(record.metrics[3]) == "PCKh@0.5 - (valid.json, annotated boxes, no flip test)"
+    former |= {"codec": "associative_embedding", "model_options": {"person_head": True}}
+    record = Weights.from_metadata({METADATA_KEY: record_text(**former)}, "x.onnx")
+    assert (record.task, record.box_codec, record.box_scales) == ("bottom_up", "center_box", (1.0, 0.5))
+
+
+@pytest.mark.parametrize("name", {**BUNDLED, **FURTHER})
+def test_records_are_read_without_an_engine(name: str) -> None:
+    for suffix in {**FURTHER.get(name, {}), **BUNDLED.get(name, {})}:
+        file = find_weights(name, suffix)
+        record = read_record(file)
+        assert plain(record) == plain(load_engine(file).weights)
+        assert (record.task == "bottom_up") == name.startswith("litepose")
+
+
+@pytest.mark.parametrize("kind", [".onnx", ".safetensors"])
+def test_read_record_refuses_what_is_no_network(kind: str, tmp_path: Path) -> None:
+    whole = find_weights("litepose_xs.coco_256x256", kind).read_bytes()
+    file = tmp_path / f"x{kind}"
+    for content in (b"", b"no network", whole[:100], b"\xff" * 50):
+        file.write_bytes(content)
+        with pytest.raises(WeightsError) as caught:
+            read_record(file)
+        assert "\n" not in str(caught.value) and "x." in str(caught.value)
+    with pytest.raises(WeightsError, match="There is no file"):
+        read_record(tmp_path / "absent.onnx")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -76,6 +130,7 @@ def test_record_survives_metadata(record: Weights) -> None:
         ({"channel_order": "gbr"}, "'rgb' or 'bgr', not 'gbr'"),
         ({"convention": "half"}, "convention must be one of"),
         ({"padding": 0}, "padding must be above 0"),
+        ({"task": "bottomup"}, "task must be one of .*, not 'bottomup'"),
     ],
 )
 def test_record_checks_itself(change: dict[str, Any], message: str) -> None:
@@ -94,8 +149,8 @@ def record_text(**changes: Any) -> str:
     [
         (None, "x.onnx carries no leanpose record; .*leanpose convert"),
         ({}, "x.onnx carries no leanpose record"),
-        ({METADATA_KEY: record_text(format=2)}, "x.onnx was written by a newer leanpose: pip install -U leanpose"),
-        ({METADATA_KEY: record_text(format=2, keypoint_set=...)}, "newer leanpose"),
+        ({METADATA_KEY: record_text(format=3)}, "x.onnx was written by a newer leanpose: pip install -U leanpose"),
+        ({METADATA_KEY: record_text(format=3, keypoint_set=...)}, "newer leanpose"),
         ({METADATA_KEY: record_text(format=...)}, "record of x.onnx is damaged"),
         ({METADATA_KEY: "{"}, "record of x.onnx is damaged"),
         ({METADATA_KEY: "[1, 2]"}, "record of x.onnx is damaged"),
