@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from leanpose.errors import InputError, LeanposeError, MissingPackageError, suggest
 
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Output:
     """Standard output or error; once its reader has left (`| head`), the command goes on, and prints to nowhere."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream or io.StringIO()  # None: closed from the beginning
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

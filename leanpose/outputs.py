@@ -233,16 +233,12 @@ def _write_one(
         write_text(places["json"], json.dumps(to_json(source, picture.shape[:2], poses), indent=1))
     if "picture" in places:
         drawn = cv2.cvtColor(draw_poses(picture, poses, min_score=min_score), cv2.COLOR_RGB2BGR)
-        signature = [np.frombuffer(SOFTWARE, np.uint8)]
+        path, kinds, signature = places["picture"], [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(SOFTWARE, np.uint8)]
         try:
-            encoded = cv2.imencodeWithMetadata(places["picture"].suffix, drawn, [cv2.IMAGE_METADATA_EXIF], signature)[
-                1
-            ].tobytes()
+            encoded = cv2.imencodeWithMetadata(path.suffix, drawn, kinds, signature)[1].tobytes()
         except cv2.error:
-            raise InputError(
-                f"{places['picture']} cannot be written: this kind of file cannot hold the picture."
-            ) from None
-        write_bytes(places["picture"], encoded)
+            raise InputError(f"{path} cannot be written: {path.suffix} cannot hold such a picture.") from None
+        write_bytes(path, encoded)
     return list(places.values())
 
 

@@ -287,6 +287,14 @@ def test_a_reader_that_leaves_loses_nothing(both: bool, bad: Path, tmp_path: Pat
     assert len((tmp_path / "out" / "poses.csv").read_text().splitlines()) == 13
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix")
+def test_output_that_is_closed_from_the_beginning(bad: Path, tmp_path: Path) -> None:
+    words = f"predict {bad}/good.png --boxes picture --format json --out {tmp_path}/out"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    assert subprocess.run(f"{sys.executable} -m leanpose {words} >&- 2>&-", shell=True, env=environment).returncode == 0
+    assert (tmp_path / "out" / "good.json").exists()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
 def test_a_full_disk_behind_the_output(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
