@@ -14,8 +14,8 @@ from leanpose.codecs import create_codec  # noqa: E402
 from leanpose.codecs.associative_embedding import AssociativeEmbedding  # noqa: E402
 from leanpose.codecs.center_box import CenterBox  # noqa: E402
 from leanpose.data.augment import NO_AUGMENTATION, NOISE, Augmentation, augment  # noqa: E402
-from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN  # noqa: E402
 from leanpose.data.loader import DataSource  # noqa: E402
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN  # noqa: E402
 from leanpose.errors import InputError, WeightsError  # noqa: E402
 from leanpose.geometry import CONVENTIONS, Convention, input_to_heatmap  # noqa: E402
 from leanpose.keypoint_sets import COCO  # noqa: E402
