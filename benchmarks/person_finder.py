@@ -14,18 +14,18 @@ scores count as they are, in place of their roots.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from leanpose.find import PersonFinder
 from tqdm import tqdm
 
 from leanpose.codecs.center_box import CenterBox
-from leanpose.data.coco_style import box_from_xywh, read_annotations
-from leanpose.evaluate import score
-from leanpose.find import PersonFinder
+from leanpose.data.annotations import open_annotations, read_annotated
+from leanpose.data.coco_style import CocoSet
+from leanpose.data.entries import Person
+from leanpose.errors import InputError
 from leanpose.geometry import iou
-from leanpose.pictures import read_picture
 from leanpose.predict import FINDER_SCALES, Predictor, confidences
 from leanpose.runtime import load_engine
 
@@ -47,10 +47,12 @@ def main() -> None:
     )
     parser.add_argument("--refine", help="name or file of the network that finds keypoints in the boxes")
     options = parser.parse_args()
-    content, _ = read_annotations(options.data)
+    annotated = open_annotations(options.data, options.images)
+    if not isinstance(annotated, CocoSet):
+        raise InputError(f"{options.data} is no COCO-style file, which names everybody in a picture.")
     finder = PersonFinder(load_engine(options.model), scales=[float(scale) for scale in options.scales.split(",")])
     if options.refine:
-        report_faults(finder, Predictor(options.refine), content, options.data, Path(options.images))
+        report_faults(finder, Predictor(options.refine), annotated)
         return
     finder.person_codec = CenterBox(score_threshold=0.01)  # the whole curve
     for kind in ("person head", "poses"):
@@ -58,28 +60,29 @@ def main() -> None:
         hits: list[np.ndarray] = []  # whether each is right, or on a crowd (then NaN)
         person_sizes: list[np.ndarray] = []
         hit_sizes: list[np.ndarray] = []
-        for image in tqdm(content["images"], kind, disable=None):
-            picture = read_picture(Path(options.images) / image["file_name"])
+        entries = annotated.pictures(None)
+        for entry in tqdm(entries, kind, disable=None):
+            picture = read_annotated(entry.path, entry.picture_size)
             if kind == "poses":
                 poses = finder.poses(picture)
                 boxes, box_scores = poses.boxes_xyxy, poses.person_scores
             else:
                 boxes, box_scores = finder.boxes(picture)
-            truth, crowd, entries = annotated(content, image)
-            sizes = np.sqrt([a["area"] for a in entries])
+            truth, crowd, people = people_in(annotated, entry.image_id)
+            sizes = np.sqrt([person.entry["area"] for person in people])
             right, persons = match(boxes, truth, crowd)
             scores.append(box_scores)
             hits.append(right)
             hit_sizes.append(np.array([sizes[person] if person >= 0 else np.nan for person in persons]))
             person_sizes.append(sizes[~crowd])
-        report(kind, *map(np.concatenate, (scores, hits, hit_sizes, person_sizes)), len(content["images"]))
+        report(kind, *map(np.concatenate, (scores, hits, hit_sizes, person_sizes)), len(entries))
 
 
-def annotated(content: dict[str, Any], image: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """Return a picture's annotated boxes (M, 4) xyxy, which of them are crowds, and their entries."""
-    entries = [a for a in content["annotations"] if a["image_id"] == image["id"]]
-    truth = np.array([box_from_xywh(a["bbox"], image) for a in entries], dtype=np.float32).reshape(-1, 4)
-    return truth, np.array([bool(a["iscrowd"]) for a in entries], dtype=bool), entries
+def people_in(annotated: CocoSet, image_id: int | str) -> tuple[np.ndarray, np.ndarray, list[Person]]:
+    """Return a picture's annotated boxes (M, 4) xyxy, which of them are crowds, and whose they are."""
+    people = [p for p in annotated.persons if p.picture.id == image_id and p.box_xyxy is not None]
+    truth = np.array([person.box_xyxy for person in people], dtype=np.float32).reshape(-1, 4)
+    return truth, np.array([person.crowd for person in people], dtype=bool), people
 
 
 def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,17 +103,17 @@ def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> tuple[np.n
     return right, persons
 
 
-def report_faults(finder: PersonFinder, predictor: Predictor, content: dict[str, Any], data: str, images: Path) -> None:
+def report_faults(finder: PersonFinder, predictor: Predictor, annotated: CocoSet) -> None:
     """Print AP in the boxes found, without one kind of fault, and without all; and with box scores as they are."""
     seen = []
-    for image in tqdm(content["images"], "persons", disable=None):
-        picture = read_picture(images / image["file_name"])
+    for entry in tqdm(annotated.pictures(None), "persons", disable=None):
+        picture = read_annotated(entry.path, entry.picture_size)
         boxes, scores = finder.boxes(picture)
-        truth, crowd, entries = annotated(content, image)
+        truth, crowd, people = people_in(annotated, entry.image_id)
         right, persons = match(boxes, truth, crowd)
-        missed = np.array([not a["iscrowd"] and a["num_keypoints"] > 0 for a in entries], dtype=bool)
+        missed = np.array([not person.crowd and person.labelled > 0 for person in people], dtype=bool)
         missed[persons[right == 1]] = False
-        seen.append((image["id"], picture, boxes, scores, right, truth[persons[right == 1]], truth[missed]))
+        seen.append((entry.image_id, picture, boxes, scores, right, truth[persons[right == 1]], truth[missed]))
     usual = np.median(np.concatenate([scores[right == 1] for _, _, _, scores, right, _, _ in seen]))
     results: dict[str, list[dict[str, Any]]] = {fault: [] for fault in (*FAULTS, UNROOTED)}
     for image_id, picture, boxes, scores, right, exact, missed in tqdm(seen, "poses", disable=None):
@@ -128,7 +131,7 @@ def report_faults(finder: PersonFinder, predictor: Predictor, content: dict[str,
             predicted += poses.to_coco_results(image_id)
     print("taken away          AP  AP50  AP75   APM   APL")
     for fault, predicted in results.items():
-        metrics = score(data, predicted, predictor)
+        metrics = annotated.score(predicted, predictor.weights.keypoint_set)
         cells = "".join(f"{100 * metrics[name]:6.1f}" for name in ("AP", "AP50", "AP75", "APM", "APL"))
         print(f"{fault:<16}{cells}")
 

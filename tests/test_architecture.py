@@ -19,6 +19,7 @@ NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.n
 # All that an application needs; these work without the extra "train".
 WITHOUT_TORCH = (
     "leanpose",
+    "leanpose.boxes",
     "leanpose.cli",
     "leanpose.codecs",
     "leanpose.data.annotations",

@@ -104,8 +104,11 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "JSON list": (["{}/good.png", "--boxes", "{}/list.json"], "{}/list.json must map picture names to lists of boxes"),
     "NaN in JSON": (["{}/good.png", "--boxes", "{}/nan.json"], "has a coordinate that is not a number"),
     "words in JSON": (["{}/good.png", "--boxes", "{}/words.json"], "Boxes must be numbers"),
-    "missing keys": (["{}/good.png", "--boxes", "{}/coco.json"], "{}/coco.json is no COCO-style file"),
-    "box of no image": (["{}/good.png", "--boxes", "{}/stranger.json"], "{}/stranger.json is no COCO-style file"),
+    "missing keys": (["{}/good.png", "--boxes", "{}/coco.json"], "{}/coco.json: image 0 lacks the key 'file_name'"),
+    "box of no image": (
+        ["{}/good.png", "--boxes", "{}/stranger.json"],
+        "{}/stranger.json: annotation 0 belongs to image 2, not in 'images'",
+    ),
     "unknown model": (["{}/good.png", "--model", "lpn5"], "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
     "missing weights": (["{}/good.png", "--model", "{}/none.onnx"], "There is no file {}/none.onnx"),
     "long weights": (["{}/good.png", "--model", "y" * 300 + ".onnx"], "There is no file yyy"),

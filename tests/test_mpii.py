@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError
-from leanpose.evaluate import annotated_boxes, evaluate
+from leanpose.evaluate import evaluate
 from leanpose.keypoint_sets import MPII
-from leanpose.pckh import PCKH_KEYS, pckh_metrics
+from leanpose.pckh import PCKH_KEYS, pckh_metrics, read_truth
 from leanpose.weights import Weights
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -74,7 +75,7 @@ def test_every_person_of_the_list_gets_one_pose(
     of = {r["person"]: r for r in results}
     assert of[0]["keypoints"] == of[3]["keypoints"]  # a duplicate stays
     assert of[0]["score"] == pytest.approx(np.mean(of[0]["keypoints"][2::3]), abs=1e-4)  # and scores stay as they are
-    assert pckh_metrics(tmp_path / "gt_valid.mat", results) == metrics  # the file can be scored again
+    assert pckh_metrics(read_truth(tmp_path / "gt_valid.mat"), results) == metrics  # the file can be scored again
 
 
 def test_errors_of_the_keypoints_cost_pckh(crowd: tuple[str, str], crops: Any, tmp_path: Path) -> None:
@@ -96,7 +97,8 @@ def test_newell_s_files_give_the_same_boxes(crowd: tuple[str, str], tmp_path: Pa
         file["imgname"] = [entry["image"] for entry in entries]  # words of any length
         file["scale"] = [1.25 * entry["scale"] for entry in entries]
         file["center"] = [entry["center"] + np.array([0, 15 * entry["scale"]]) for entry in entries]
-    for one, other in zip(annotated_boxes(data, images), annotated_boxes(tmp_path / "valid.h5", images), strict=True):
+    pictures = [open_annotations(file, images).pictures() for file in (data, tmp_path / "valid.h5")]
+    for one, other in zip(*pictures, strict=True):
         assert (one.path, one.persons) == (other.path, other.persons)
         np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, rtol=1e-5)
 
@@ -175,12 +177,13 @@ def test_the_best_epoch_is_chosen_by_the_first_figure(
 ) -> None:
     data = dict(zip(("annotations", "images"), map(str, mpii_people(count=2)), strict=True))
     recipe = recipe_of(tmp_path, keypoint_set="mpii", train_data=[data], val_data=data, epochs=3)
-    import leanpose.train as training
     from leanpose.checkpoints import read_state
+    from leanpose.data.mpii import MpiiSet
+    from leanpose.train import train
 
     figures = iter([(0.2, 0.15), (0.5, 0.1), (0.4, 0.3)])
-    monkeypatch.setattr(training, "score", lambda *_: dict(zip(PCKH_KEYS, next(figures), strict=False)))
-    record = Weights.from_metadata(read_state(training.train(recipe))[1], "best")
+    monkeypatch.setattr(MpiiSet, "score", lambda *_: dict(zip(PCKH_KEYS, next(figures), strict=False)))
+    record = Weights.from_metadata(read_state(train(recipe))[1], "best")
     assert list(record.metrics.values()) == [0.5, 0.1]
     _, *lines = capfd.readouterr().out.splitlines()
     assert [line.partition("PCKh@0.5 ")[2] for line in lines] == [
@@ -228,4 +231,4 @@ def test_real_pictures(tmp_path: Path) -> None:
     points = content["pos_gt_src"][..., :5].transpose(2, 0, 1) - 1
     for result in results:
         result["keypoints"] = np.column_stack([points[result["person"]], np.ones(16)]).ravel().tolist()
-    assert set(pckh_metrics(tmp_path / "gt_test_mpii.mat", results).values()) == {1.0}
+    assert set(pckh_metrics(read_truth(tmp_path / "gt_test_mpii.mat"), results).values()) == {1.0}

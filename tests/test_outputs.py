@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from leanpose.data.coco_style import read_samples
+from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, LeanposeError, WeightsError
 from leanpose.keypoint_sets import COCO
 from leanpose.outputs import _result_names, predict_files, to_coco, to_csv
@@ -112,7 +112,7 @@ def test_csv_without_persons_has_its_header() -> None:
 
 def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
     predict_files(["one", "two"], out="out", format="coco", boxes="10,10,100,110 30,5,90,115", threads=1)
-    samples = read_samples(folder / "out" / "coco.json", folder)
+    samples = open_annotations(folder / "out" / "coco.json", folder).samples()
     assert [Path(s.image_path) for s in samples] == [folder / "one/her.png"] * 2 + [folder / "two/her.jpg"] * 2
     poses = Predictor("lpn50", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
     for i, sample in enumerate(samples[2:]):
@@ -207,26 +207,21 @@ def annotated(**changes: Any) -> dict[str, Any]:
     [
         ("{", "boxes.json is not valid JSON"),
         (json.dumps([[0, 0, 1, 1]]), "must map picture names to lists of boxes"),
-        (json.dumps({"her.jpg": "all"}), "Boxes must be numbers"),
-        (json.dumps({"her.jpg": [[0, 0, 1]]}), r"shape \(N, 4\)"),
-        ('{"her.jpg": [[0, 0, NaN, 5]]}', "not a number"),
+        (json.dumps({"her.jpg": "all"}), r"boxes\.json: her\.jpg: Boxes must be numbers"),
+        (json.dumps({"her.jpg": None}), r"boxes\.json: her\.jpg: Boxes must be numbers"),
+        (json.dumps({"his.jpg": "all", "her.jpg": [BOX]}), r"boxes\.json: his\.jpg: Boxes must be numbers"),
+        (json.dumps({"her.jpg": [[0, 0, 1]]}), r"boxes\.json: her\.jpg: .*shape \(N, 4\)"),
+        ('{"her.jpg": [[0, 0, NaN, 5]]}', r"boxes\.json: her\.jpg: .*not a number"),
+        ('{"her.jpg": [], "her.jpg": []}', 'boxes.json has the key "her.jpg" twice in one object'),
         (json.dumps({"images": 3, "annotations": []}), "no COCO-style file"),
-        (json.dumps({"images": [3], "annotations": []}), "no COCO-style file"),
-        (json.dumps({"images": [{"id": 1}], "annotations": []}), "no COCO-style file"),
-        (json.dumps({"images": [{"id": [1], "file_name": "a"}], "annotations": []}), "no COCO-style file"),
+        (json.dumps({"images": [3], "annotations": []}), "image 0 must be a mapping of keys to values"),
+        (json.dumps({"images": [{"id": 1}], "annotations": []}), "image 0 lacks the key 'file_name'"),
+        (json.dumps({"images": [{"id": [1], "file_name": "a"}], "annotations": []}), "'id' of image 0 must be"),
+        (json.dumps(annotated(image_id=...)), "annotation 0 lacks the key 'image_id'"),
+        (json.dumps(annotated(image_id=7)), "annotation 0 belongs to image 7, not in 'images'"),
         *(
-            (json.dumps(annotated(**changes)), "no COCO-style file")
-            for changes in (
-                {"bbox": ...},
-                {"image_id": ...},
-                {"image_id": 7},
-                {"bbox": [1, 2, 3]},
-                {"bbox": [1, 2, 3, "4"]},
-                {"bbox": [1, 2, 3, None]},
-                {"bbox": [1, 2, 3, float("nan")]},
-                {"bbox": [1, 2, 3, 10**400]},
-                {"bbox": 5},
-            )
+            (json.dumps(annotated(bbox=box)), "annotation 0: 'bbox' must be 4 numbers")
+            for box in ([1, 2, 3], [1, 2, 3, "wide"], [1, 2, 3, None], [1, 2, 3, float("nan")], [1, 2, 3, 10**400], 5)
         ),
     ],
 )

@@ -111,11 +111,11 @@ def test_layers_stay_in_float_until_accuracy_is_kept(
         kept.append(float_layers)
         write(prepared, small, weights, inputs, float_layers)
 
-    def measured(model: str, **_: Any) -> dict[str, float]:
-        return {"AP": 0.5 if not kept or len(kept[-1]) >= needed else 0.4}
+    def measured(*_: Any) -> tuple[dict[str, float], list[Any]]:
+        return {"AP": 0.5 if not kept or len(kept[-1]) >= needed else 0.4}, []
 
     monkeypatch.setattr(quantize_module, "_write_int8", noted)
-    monkeypatch.setattr(quantize_module, "evaluate", measured)
+    monkeypatch.setattr(quantize_module, "measure", measured)
     report = quantize(MODEL, **photo_set, out=str(tmp_path / "a.onnx"), samples=1)
     assert [len(layers) for layers in kept] == {1: [0, 1], 4: [0, 1, 2, 4]}[needed]
     assert report.float_layers == kept[-1]
@@ -173,7 +173,7 @@ def test_nothing_is_written_where_accuracy_cannot_be_kept(
     photo_set: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = iter([{"AP": 0.5}, *[{"AP": 0.1}] * 100])
-    monkeypatch.setattr(quantize_module, "evaluate", lambda *_, **__: next(figures))
+    monkeypatch.setattr(quantize_module, "measure", lambda *_: (next(figures), []))
     monkeypatch.setattr(quantize_module, "_write_int8", lambda *_: None)
     monkeypatch.setattr(quantize_module, "_most_harmful", lambda *_: [f"layer{i}" for i in range(16)])
     with pytest.raises(WeightsError, match=r"int8 loses too much: 10\.0 instead of 49\.5 with 8 layers in float"):
@@ -186,11 +186,11 @@ def test_a_finder_is_judged_with_the_network_that_refines(
 ) -> None:
     calls: list[dict[str, Any]] = []
 
-    def measured(model: str, **options: Any) -> dict[str, float]:
+    def measured(model: str, annotated: Any, **options: Any) -> tuple[dict[str, float], list[Any]]:
         calls.append({"model": model, **options})
-        return {"AP": 0.5}
+        return {"AP": 0.5}, []
 
-    monkeypatch.setattr(quantize_module, "evaluate", measured)
+    monkeypatch.setattr(quantize_module, "measure", measured)
     quantize("litepose_xs", **photo_set, out=str(tmp_path / "a.onnx"), samples=1, refine="lpn50")
     assert [(call["model"], call["boxes"]) for call in calls] == [("lpn50", "found")] * 2
     assert load_engine(tmp_path / "a.onnx").weights.metrics.keys() == {

@@ -26,10 +26,11 @@ pytest.importorskip("lightning")
 
 from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 
-from leanpose import geometry, run_state  # noqa: E402
+from leanpose import geometry  # noqa: E402
 from leanpose.checkpoints import read_state  # noqa: E402
 from leanpose.cli import main  # noqa: E402
-from leanpose.data.coco_style import read_samples  # noqa: E402
+from leanpose.data.annotations import open_annotations  # noqa: E402
+from leanpose.data.coco_style import CocoSet  # noqa: E402
 from leanpose.data.loader import CropSet  # noqa: E402
 from leanpose.detect import NetworkDetector  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
@@ -125,7 +126,7 @@ def test_it_learns_eight_pictures(
     )
     assert output.err == ""
     assert places == ["cpu"]  # where the network is
-    (sample, *_) = read_samples(make_recipe().val_data.annotations, make_recipe().val_data.images)
+    (sample, *_) = open_annotations(make_recipe().val_data.annotations, make_recipe().val_data.images).samples()
     poses = Predictor(best, threads=1, detector=None)(sample.image_path, sample.box_xyxy)
     assert np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1).mean() < 5  # pixels
 
@@ -190,7 +191,7 @@ def test_bottom_up_it_learns_two_pictures(
     assert "person.center.weight" in state
     detector = NetworkDetector(load_engine(best, threads=1), (1.0,))
     predictor = Predictor(best, threads=1)
-    for sample in read_samples(annotations, images):
+    for sample in open_annotations(annotations, images).samples():
         poses = predictor(sample.image_path)
         distances = np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1)
         assert np.nanmedian(distances) < 5  # pixels
@@ -252,7 +253,7 @@ def test_a_resumed_run_is_an_unbroken_one(
 
 def test_a_resumed_run_knows_its_best_figure(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = iter([0.5, 0.1])
-    monkeypatch.setattr(run_state, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
+    monkeypatch.setattr(CocoSet, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
     best = train(make_recipe("epochs=1")).read_bytes()
     assert train(make_recipe("epochs=2"), resume=True).read_bytes() == best
     assert next(figures, None) is None
@@ -291,7 +292,7 @@ def test_each_stage_starts_from_the_best_of_the_one_before(
         starts.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
         make(self, recipe, network, *others)
 
-    monkeypatch.setattr(run_state, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
+    monkeypatch.setattr(CocoSet, "score", lambda *_: {"AP": next(figures), "AP50": 0.0})
     monkeypatch.setattr(PoseTraining, "__init__", spy)
     best = train(make_recipe("stages=2", "learning_rate=0.01"))
     first, second = (tmp_path / "run" / name / "best.safetensors" for name in ("stage0", "stage1"))
@@ -650,7 +651,7 @@ def test_layer_decay_slows_what_is_near_the_input(make_recipe: MakeRecipe) -> No
 def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("augmentation={flip: 0, scale: 0, rotation: 0}")
     data = recipe.train_data[0]
-    samples = read_samples(data.annotations, data.images)[:2]
+    samples = open_annotations(data.annotations, data.images).samples()[:2]
     batch = CropSet(samples, recipe.input_size, recipe.padding, recipe.convention).__getitems__([(0, 0), (1, 1)])
     module = PoseTraining(recipe, torch.nn.Conv2d(3, 17, 1), 1)
     images, annotations = module.views(batch)

@@ -27,6 +27,9 @@ class CocoSet:
         path: its name.
         images: folder of the pictures; None if nobody looks at them.
 
+    Attributes:
+        persons: all annotated ones, in the file's order, crowds too.
+
     Raises:
         InputError: an entry that cannot be used; the sentence names it.
     """
@@ -42,7 +45,7 @@ class CocoSet:
             raise InputError(f"{path} is no COCO-style file: 'categories' must be a list.")
         self._category = PersonCategory(self._categories, annotations, path)
         self._pictures = read_pictures(content["images"], images, path)
-        self._persons = read_persons(annotations, self._pictures, self._category, path)
+        self.persons = read_persons(annotations, self._pictures, self._category, path)
 
     @property
     def keypoint_set(self) -> KeypointSet:
@@ -52,7 +55,7 @@ class CocoSet:
     def _triples(self, keypoint_set: KeypointSet) -> np.ndarray:
         """Return the keypoints of all persons, (N, K, 3), carried to a set by name."""
         file_set = self.keypoint_set
-        triples = np.array([person.triples for person in self._persons]).reshape(-1, len(file_set), 3)
+        triples = np.array([person.triples for person in self.persons]).reshape(-1, len(file_set), 3)
         points, visibility = convert(triples[..., :2], triples[..., 2], file_set, keypoint_set)
         return np.concatenate([points, visibility[..., None]], axis=2)
 
@@ -75,7 +78,7 @@ class CocoSet:
         """
         wanted = keypoint_set or self.keypoint_set
         samples = []
-        for person, triples in zip(self._persons, self._triples(wanted), strict=True):
+        for person, triples in zip(self.persons, self._triples(wanted), strict=True):
             labelled = triples[:, 2] > 0
             if person.crowd or person.box_xyxy is None or not labelled.any():
                 continue
@@ -116,7 +119,7 @@ class CocoSet:
         """
         self._check_names(keypoint_set, f"not '{keypoint_set.name}'")
         by_picture: dict[Any, list[tuple[Person, np.ndarray]]] = {}
-        for person, triples in zip(self._persons, self._triples(keypoint_set), strict=True):
+        for person, triples in zip(self.persons, self._triples(keypoint_set), strict=True):
             by_picture.setdefault(person.picture.id, []).append((person, triples))
         scenes: list[Scene] = []
         for picture in self._pictures.values():
@@ -147,7 +150,7 @@ class CocoSet:
     def everybody(self) -> list[PictureBoxes]:
         """Return all pictures with the boxes of all their persons, also those without labelled keypoints."""
         boxes: dict[Any, list[np.ndarray]] = {picture_id: [] for picture_id in self._pictures}
-        for person in self._persons:
+        for person in self.persons:
             if person.box_xyxy is not None and not person.crowd:
                 boxes[person.picture.id].append(person.box_xyxy)
         return [
@@ -202,7 +205,7 @@ class CocoSet:
         if not is_crowdpose(truth, keypoint_set):
             wrong = sum(
                 person.entry.get("num_keypoints") not in (None, person.labelled, str(person.labelled))
-                for person in self._persons
+                for person in self.persons
             )
             if wrong:
                 note(
@@ -249,7 +252,7 @@ class CocoSet:
                 "bbox": person.xywh.tolist(),
                 "area": 0.0 if crowdpose else _area(person),
             }
-            for person, triples in zip(self._persons, self._triples(keypoint_set), strict=True)
+            for person, triples in zip(self.persons, self._triples(keypoint_set), strict=True)
         ]
         return truth
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from leanpose import geometry  # noqa: E402
+from leanpose.data.annotations import open_annotations  # noqa: E402
 from leanpose.data.augment import NOISE, Augmentation, draw_views  # noqa: E402
-from leanpose.data.coco_style import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN, Views, known_map, read_samples  # noqa: E402
 from leanpose.data.loader import CropSet, DataSource, MixedSampler, draw_noise, read_sources  # noqa: E402
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN, Views, known_map  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.geometry import CONVENTIONS, Convention  # noqa: E402
 from leanpose.keypoint_sets import COCO, LSP  # noqa: E402
@@ -306,13 +308,22 @@ def test_impossible_shares(shares: list[float]) -> None:
         MixedSampler([3, 3], shares, 10)
 
 
-def test_sources_become_one_keypoint_set(people: MakePeople) -> None:
+def test_a_picture_of_another_size_is_not_cut(samples: list[Sample]) -> None:
+    assert len(CropSet([replace(samples[0], picture_size=(150, 200))], INPUT)) == 1
+    with pytest.raises(InputError, match=r"a\.png has 200 x 150 pixels, but its annotations are for 150 x 200"):
+        CropSet([samples[1], replace(samples[0], picture_size=(200, 150))], INPUT)
+
+
+def test_sources_become_one_keypoint_set(people: MakePeople, capsys: pytest.CaptureFixture[str]) -> None:
     coco, coco_images = people("coco", count=2)
     lsp, lsp_images = people("lsp", count=3, keypoint_set=LSP)
     sets = read_sources([DataSource(str(coco), str(coco_images)), DataSource(str(lsp), str(lsp_images))], COCO)
     assert [len(samples) for samples in sets] == [2, 3]
+    (line,) = capsys.readouterr().err.splitlines()  # of the set that has other keypoints
+    assert "people.json does not annotate nose, left_eye, right_eye, left_ear, right_ear of 'coco'" in line
+    assert "of its own keypoints neck, top_head is left out" in line
     assert all(len(sample.visibility) == 17 for samples in sets for sample in samples)
-    own = read_samples(lsp, lsp_images)[0]
+    own = open_annotations(lsp, lsp_images).samples()[0]
     ankle = COCO.keypoints.index("right_ankle")
     np.testing.assert_array_equal(sets[1][0].keypoints[ankle], own.keypoints[0])
     with pytest.raises(InputError, match="no data"):
@@ -325,7 +336,7 @@ def test_sources_are_read_as_scenes_where_views_are_given(people: MakePeople, vi
     ((first, *others),) = read_sources([DataSource(str(coco), str(images))], COCO, views)
     assert len(others) == 2
     assert isinstance(first, Scene)
-    sample = read_samples(coco, images)[0]
+    sample = open_annotations(coco, images).samples()[0]
     expected = sample.box_xyxy if views == "persons" else [0, 10, 99, 109]  # of 100 x 120 pixels
     np.testing.assert_array_equal(first.box_xyxy, np.asarray(expected, np.float32))
     np.testing.assert_array_equal(first.keypoints[0], sample.keypoints)
