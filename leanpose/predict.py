@@ -20,7 +20,7 @@ from leanpose.preprocess import check_boxes
 from leanpose.runtime import Engine, EngineName, Finite, available_cores, load_engine
 from leanpose.streams import in_order, pairs
 from leanpose.structures import Poses
-from leanpose.top_down import TopDown, confidences
+from leanpose.top_down import TopDown, confidences, rescored
 
 DEFAULT_MODEL = "lpn50"
 DEFAULT_DETECTOR = "litepose_xs"
@@ -218,7 +218,7 @@ class Predictor:
             return [self._confident(people.poses(picture)) for picture in pictures]
         found = people.poses(pictures, [boxes for boxes, _ in located])
         return [
-            poses if scores is None else self._confident(people.rescored(poses, confidences(scores)))
+            poses if scores is None else self._confident(self.rescored(poses, confidences(scores)))
             for poses, (_, scores) in zip(found, located, strict=True)
         ]
 
@@ -226,6 +226,5 @@ class Predictor:
         return poses[poses.person_scores >= self.min_person_score]
 
     def rescored(self, poses: Poses, box_scores: np.ndarray) -> Poses:
-        """Judge persons in boxes by box and keypoints and leave out duplicates; see `TopDown.rescored`."""
-        assert isinstance(self._people, TopDown)
-        return self._people.rescored(poses, box_scores)
+        """Judge persons in boxes by box and keypoints and leave out duplicates; see `leanpose.top_down.rescored`."""
+        return rescored(poses, box_scores, self.weights)

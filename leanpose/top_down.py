@@ -12,6 +12,7 @@ from leanpose.codecs import TopDownCodec, check_outputs, codec_of
 from leanpose.preprocess import box_inputs
 from leanpose.runtime import Engine
 from leanpose.structures import Poses
+from leanpose.weights import Weights
 
 KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
 NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
@@ -80,24 +81,26 @@ class TopDown:
         keypoints = geometry.transform(keypoints, geometry.invert(matrices)) - self.weights.bias
         return keypoints.astype(np.float32), scores
 
-    def rescored(self, poses: Poses, box_scores: np.ndarray) -> Poses:
-        """Judge persons by box and keypoints and leave out duplicates, best first.
 
-        As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above
-        0.2 (0 if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
+def rescored(poses: Poses, box_scores: np.ndarray, weights: Weights) -> Poses:
+    """Judge persons by box and keypoints and leave out duplicates, best first.
 
-        Args:
-            box_scores: (N,) confidence of each person's box.
-        """
-        confident = poses.scores > KEYPOINT_THRESHOLD
-        means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
-        person_scores = (box_scores * means).astype(np.float32)
-        height, width = self.weights.input_size
-        _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, self.weights.padding)
-        kept = geometry.oks_nms(
-            poses.keypoints, person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, NMS_THRESHOLD
-        )
-        return replace(poses, person_scores=person_scores)[kept]
+    As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above 0.2 (0
+    if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
+
+    Args:
+        box_scores: (N,) confidence of each person's box.
+        weights: record of the network that gave the poses.
+    """
+    confident = poses.scores > KEYPOINT_THRESHOLD
+    means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
+    person_scores = (box_scores * means).astype(np.float32)
+    height, width = weights.input_size
+    _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, weights.padding)
+    kept = geometry.oks_nms(
+        poses.keypoints, person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, NMS_THRESHOLD
+    )
+    return replace(poses, person_scores=person_scores)[kept]
 
 
 def confidences(box_scores: np.ndarray) -> np.ndarray:
