@@ -95,8 +95,8 @@ class Predictor:
         self._with_one_thread = cache(
             lambda: Predictor(model, engine, flip_test, 1, batch_size, finder, min_person_score, scales)
         )
-        by_file = all(network is None or isinstance(network, (str, Path)) for network in (model, finder))
-        self._workers = (threads or available_cores()) if by_file and device == "cpu" else 1
+        self._by_file = all(network is None or isinstance(network, (str, Path)) for network in (model, finder))
+        self._workers = (threads or available_cores()) if self._by_file and device == "cpu" else 1
         self.engine = loaded(model)
         self._run = Finite(self.engine)
         self.weights = self.engine.weights
@@ -126,11 +126,8 @@ class Predictor:
 
     def __reduce__(self) -> tuple[type[Predictor], tuple[Any, ...]]:
         """Pickle the arguments; who unpickles loads the networks, so these must be names or files."""
-        for network in (self._arguments[0], self._arguments[5]):
-            if not isinstance(network, (str, Path, type(None))):
-                raise TypeError(
-                    "A Predictor of loaded engines cannot be pickled; make it with names or files of networks."
-                )
+        if not self._by_file:
+            raise TypeError("A Predictor of loaded engines cannot be pickled; make it with names or files of networks.")
         return type(self), self._arguments
 
     def __call__(self, picture: Source, boxes: Any = None) -> Poses:
