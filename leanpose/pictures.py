@@ -179,12 +179,12 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise InputError(f"A picture array must be (H, W, 3) with H and W above 0, not {array.shape}.")
-    array = _eight_bits(array)
+    array = _eight_bits(array[:, :, :3])  # alpha may have more bits
     if array.dtype != np.uint8:
         raise InputError(f"A picture array must be uint8, not {array.dtype}; scale it to 0..255 and convert.")
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
-    return np.ascontiguousarray(array[:, :, :3])
+    return np.ascontiguousarray(array)
 
 
 def _from_pil(source: Any) -> np.ndarray:

@@ -96,6 +96,8 @@ def test_a_camera_may_fill_16_bits_in_part(bits: int) -> None:
         np.testing.assert_array_equal(decode_picture(data, "deep"), expected, err_msg=suffix)
     for array in (deep, deep.astype(">u2")):
         np.testing.assert_array_equal(read_picture(array), expected)
+    opaque = np.dstack([deep, np.full(deep.shape[:2], 2**16 - 1, np.uint16)])
+    np.testing.assert_array_equal(read_picture(opaque), expected)
     np.testing.assert_array_equal(read_picture(Image.fromarray(deep[..., 0]))[..., 0], expected[..., 0])
 
 
