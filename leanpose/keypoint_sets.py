@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -287,13 +288,12 @@ def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> Keyp
         raise InputError(f"{where}: 'skeleton' must hold pairs of keypoint numbers from 1 to {len(names)}.")
     if not isinstance(sigmas, list) or not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in sigmas):
         raise InputError(f"{where}: 'sigmas' must be a list of numbers above 0, one a keypoint.")
-    return KeypointSet(
-        str(category.get("name", "custom")),
-        tuple(names),
-        tuple((names[a - 1], names[b - 1]) for a, b in skeleton),
-        f"categories of {where}",
-        tuple(sigmas),
-    )
+    edges = tuple((names[a - 1], names[b - 1]) for a, b in skeleton)
+    try:
+        name = str(category.get("name", "custom"))
+        return KeypointSet(name, tuple(names), edges, f"categories of {Path(where).name}", tuple(sigmas))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _is_edge(edge: Any, numbers: range) -> bool:

@@ -510,17 +510,17 @@ BAD_ANNOTATIONS = {
     "wrong JSON": ('{"images": [', "is not valid JSON"),
     "empty file": ("", "is not valid JSON"),
     "a list": ("[]", "is no COCO-style file"),
-    "no categories": ('{"images": [], "annotations": []}', "is no COCO-style file"),
+    "no categories": ('{"images": [], "annotations": []}', "exactly one category"),
     "no keypoint names": ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "exactly one category"),
     "nobody": (annotation_file().replace("annotations", "notes", 1), "is no COCO-style file"),
     "no bbox": (annotation_file(bbox=...), "annotation 0 lacks the key 'bbox'"),
     "no image_id": (annotation_file(image_id=...), "annotation 0 lacks the key 'image_id'"),
-    "no keypoints": (annotation_file(keypoints=...), "annotation 0 lacks the key 'keypoints'"),
+    "no keypoints": (annotation_file(keypoints=...), "counts nobody"),
     "of no image": (annotation_file(image_id=2), "annotation 0 belongs to image 2, not in 'images'"),
     "keypoint count": (annotation_file(keypoints=[1, 1, 2] * 14), "annotation 0 has 42 keypoint numbers"),
-    "NaN box": (annotation_file(bbox=[0, 0, float("nan"), 5]), "'bbox' must be a list of 4 numbers"),
-    "words": (annotation_file(keypoints=["a"] * 51), "'keypoints' must be a list of numbers"),
-    "none labelled": (annotation_file(keypoints=[0] * 51), "holds no person with a box and a labelled keypoint"),
+    "NaN box": (annotation_file(bbox=[0, 0, float("nan"), 5]), "'bbox' must be 4 numbers"),
+    "words": (annotation_file(keypoints=["a"] * 51), "'keypoints' must be 51 numbers"),
+    "none labelled": (annotation_file(keypoints=[0] * 51), "counts nobody, so that it gives no figure"),
 }
 
 

@@ -208,6 +208,15 @@ def test_every_built_in_set_shows_all_colours(name: str) -> None:
         assert (picture == colour).all(axis=2).sum() > 20
 
 
+def test_other_spellings_of_the_names_look_alike() -> None:
+    poses = standing()
+    names = {name: name.replace("_", " ").title() for name in COCO.keypoints}
+    edges = tuple((names[a], names[b]) for a, b in COCO.edges)
+    spelt = KeypointSet("spelt", tuple(names.values()), edges, "test")
+    canvas = np.zeros((200, 200, 3), np.uint8)
+    np.testing.assert_array_equal(draw_poses(canvas, replace(poses, keypoint_set=spelt)), draw_poses(canvas, poses))
+
+
 def test_a_custom_set_without_edges_gives_discs() -> None:
     custom = KeypointSet("custom", ("left_tip", "right_tip"), (), "test")
     keypoints = np.array([[[50, 100], [150, 100]]], np.float32)

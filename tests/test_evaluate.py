@@ -504,7 +504,9 @@ def test_a_bottom_up_network_is_measured(
     metrics = evaluate("all", data=data, images=images, boxes=boxes, flip_test=flip_test, scales=scales)
     assert metrics["AP"] == metrics["AR"] == pytest.approx(1)
     short_sides = [shape[2] for shape in made_up["all"].calls]
-    assert short_sides == [side for side in ((256,) if scales is None else (256, 128)) for _ in range(1 + flip_test)] * 3
+    assert (
+        short_sides == [side for side in ((256,) if scales is None else (256, 128)) for _ in range(1 + flip_test)] * 3
+    )
 
 
 def test_results_of_a_bottom_up_network(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leanpose.errors import InputError
-from leanpose.files import check_writable, write_atomically, write_bytes, write_text
+from leanpose.files import write_atomically, write_bytes, write_text
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -46,19 +46,6 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
             write_text(tmp_path / path, "new")
     assert everything_in(tmp_path) == before
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
-
-
-def test_a_check_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"old")
-    before = sorted(tmp_path.rglob("*"))
-    for path in ("a.txt", "new/a.txt", "new/er/a.txt", "x" * 255):
-        check_writable(tmp_path / path, 2)
-    for path in ("file/a.txt", "file/deeper/a.txt", "x" * 300 + "/a.txt"):
-        with pytest.raises(InputError, match=r"a\.txt cannot be written"):
-            check_writable(tmp_path / path, 2)
-    with pytest.raises(InputError, match=r"The disk of .* is full"):
-        check_writable(tmp_path / "a.txt", 2**50)
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["x" * 250 + ".json", "." + "x" * 250, "写" * 83 + ".jpg"])

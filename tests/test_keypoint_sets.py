@@ -20,6 +20,8 @@ from leanpose.keypoint_sets import (
     get_keypoint_set,
     keypoint_set_from_coco,
     mapping,
+    side_and_part,
+    without_partner,
 )
 
 ALL = list(KEYPOINT_SETS.values())
@@ -110,6 +112,67 @@ def test_flip_index_of_coco_as_published() -> None:
 def test_flip_index_of_mpii_as_published() -> None:
     for a, b in [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)]:
         assert (MPII.flip_index[a], MPII.flip_index[b]) == (b, a)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "left_{}",
+        "left {}",
+        "left-{}",
+        "Left_{}",
+        "LEFT_{}",
+        "{}_left",
+        "l_{}",
+        "L_{}",
+        "{}_L",
+        "left{}",
+        "l.{}",
+        "{}.L",
+    ],
+)
+@pytest.mark.parametrize("camel", [False, True])
+def test_sides_in_any_spelling(spelling: str, camel: bool) -> None:
+    part = "Ear" if camel else "ear"
+    other = spelling.translate(str.maketrans({"l": "r", "L": "R"})) if "e" not in spelling.lower() else spelling
+    other = other.replace("left", "right").replace("Left", "Right").replace("LEFT", "RIGHT")
+    names = ("Nose", spelling.format(part), other.format(part), "Upper Neck")
+    cat = keypoint_set_from_coco([{"keypoints": list(names)}], "cats.json")
+    assert cat.flip_index.tolist() == [0, 2, 1, 3]
+    assert cat.oks_sigmas.tolist() == [0.026, 0.035, 0.035, 0.079]
+    assert [side_and_part(name) for name in names[1:3]] == [("left", "ear"), ("right", "ear")]
+    assert mapping(cat, COCO).tolist() == [0, -1, -1, 1, 2] + [-1] * 12
+    assert mapping(cat, LSP)[-2:].tolist() == [3, -1]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lEar", ("left", "ear")),
+        ("LEar", ("left", "ear")),
+        ("earR", ("right", "ear")),
+        ("L1", ("left", "1")),
+        ("front_left_paw", ("left", "front_paw")),
+        ("hand.R.001", ("right", "hand_001")),
+        ("左目", ("", "左目")),
+        ("left_right", ("", "left_right")),
+        ("lip", ("", "lip")),
+        ("?", ("", "?")),
+    ],
+)
+def test_side_and_part(name: str, expected: tuple[str, str]) -> None:
+    assert side_and_part(name) == expected
+
+
+def test_names_that_mean_the_same_are_no_pair() -> None:
+    unclear = KeypointSet("unclear", ("L_1", "left 1", "R_1", "nose"), (), "test")
+    assert unclear.flip_index.tolist() == [0, 1, 2, 3]
+    assert mapping(unclear, KeypointSet("other", ("left_1", "L_1"), (), "test")).tolist() == [-1, 0]
+
+
+def test_what_has_no_partner() -> None:
+    assert without_partner(LSP, COCO) == ["nose", "left_eye", "right_eye", "left_ear", "right_ear"]
+    assert without_partner(COCO, LSP) == ["neck", "top_head"]
 
 
 def test_a_side_without_partner_stays() -> None:
@@ -226,6 +289,7 @@ def test_custom_set_without_skeleton_and_sigmas() -> None:
         ([{"keypoints": ["a", "b"], "sigmas": [0.1]}], "1 sigmas for 2 keypoints"),
         ([{"keypoints": ["a"], "sigmas": ["wide"]}], "list of numbers"),
         ([{"keypoints": ["a"], "sigmas": 3}], "list of numbers"),
+        ([{"keypoints": ["a"], "sigmas": [float("inf")]}], "list of numbers"),
     ],
 )
 def test_unusable_categories(categories: list[Any], message: str) -> None:

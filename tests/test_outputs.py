@@ -396,7 +396,7 @@ def test_the_tables_of_what_is_done_are_written(
 ) -> None:
     def stream(self: Predictor, pictures: list[str], boxes: Any) -> Iterator[Any]:
         for picture in pictures[:2]:
-            yield read_picture(picture), self(picture, next(boxes))
+            yield read_picture(picture), self(picture, boxes[0])
         raise end
 
     monkeypatch.setattr(Predictor, "stream", stream)
@@ -430,13 +430,11 @@ def test_names_of_many_pictures_of_one_name() -> None:
 def test_what_is_missing_is_said_before_the_work(
     missing: str, folder: Path, two_networks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = {"detector": "There is no file", "disk": "The disk of new.out is full", "folder": "cannot be written"}[
-        missing
-    ]
+    messages = {"detector": "There is no file", "disk": "has room for 0 MB: free space", "folder": "cannot be written"}
     if missing == "disk":
         monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(100, 100, 0))
     out = "two.png/out" if missing == "folder" else "new/out"
-    with pytest.raises(LeanposeError, match=message):
+    with pytest.raises(LeanposeError, match=messages[missing]):
         predict_files(["two.png", "none.png"], "crops", out=out, detector="al.onnx" if missing == "detector" else "all")
     assert two_networks["crops"].calls == two_networks["all"].calls == []
     assert not Path("new").exists()

@@ -96,6 +96,12 @@ def test_defaults(recipe_file: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_the_encoding_means_nothing(encoding: str, recipe_file: Path) -> None:
+    recipe_file.write_text(NEEDED + "note: Grüße\n", encoding=encoding)
+    assert read_recipe(recipe_file).note == "Grüße"
+
+
 def test_values_get_their_types(recipe_file: Path) -> None:
     more = "input_size: [128, 96]\nlearning_rate: 1\nsamples_per_epoch: 10\naugmentation: {flip: 0, rotation: 30}\n"
     recipe_file.write_text(NEEDED + more)
@@ -253,7 +259,7 @@ def test_refused_changes(recipe_file: Path, change: str, message: str) -> None:
         (b"- model: lpn50\n", "is no recipe"),
         (b"model: lpn50\nout: [\n", r"is not valid YAML \(.*line 3"),
         (b"model: a: b\n", r"is not valid YAML \(.*line 1"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "is not valid YAML"),
     ],
     ids=["empty", "list", "unclosed", "two_colons", "binary"],
 )

@@ -176,6 +176,9 @@ class CocoSet:
             score = number(entry["score"], f"{what}: 'score'")
             picture_id = known.find(entry["image_id"])
             if picture_id is not None and self._category.is_detected(entry) and w > 0 and h > 0:
+                height, width = self._pictures[picture_id].size or (np.inf, np.inf)
+                if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
+                    raise InputError(f"{what}: its box lies outside the picture of {width} x {height} pixels.")
                 found.setdefault(picture_id, []).append((np.array([x, y, x + w, y + h], np.float32), score))
         if not found:
             raise InputError(
