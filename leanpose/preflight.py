@@ -56,6 +56,6 @@ def _check_place(place: Path, megabytes: float) -> None:
         raise InputError(f"{place} cannot be written ({error.strerror or error}); choose another place.") from None
     if free < megabytes:
         raise InputError(
-            f"{place} needs about {max(1, megabytes):.0f} MB, and {folder} has room for {free:.0f} MB: free space or choose "
-            "another place."
+            f"{place} needs about {max(1, megabytes):.0f} MB, and {folder} has room for {free:.0f} MB: free space or "
+            "choose another place."
         )
