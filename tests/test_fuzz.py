@@ -24,7 +24,7 @@ from leanpose.boxes import read_boxes
 from leanpose.data.annotations import AnnotatedSet, open_annotations
 from leanpose.data.scenes import known_map
 from leanpose.errors import InputError
-from leanpose.keypoint_sets import COCO, MPII
+from leanpose.keypoint_sets import COCO
 
 COUNT = int(os.environ.get("LEANPOSE_FUZZ", 0))
 fuzz = settings(
