@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from leanpose.errors import InputError
 FARTHEST = 1e6  # pixels; no coordinate of a picture is larger
 
 Id = int | str
-Entry = TypeVar("Entry")
 
 
 def read_json(path: str | Path, unique_keys: bool = False) -> Any:

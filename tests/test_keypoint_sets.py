@@ -115,32 +115,28 @@ def test_flip_index_of_mpii_as_published() -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling",
+    ("left", "right"),
     [
-        "left_{}",
-        "left {}",
-        "left-{}",
-        "Left_{}",
-        "LEFT_{}",
-        "{}_left",
-        "l_{}",
-        "L_{}",
-        "{}_L",
-        "left{}",
-        "l.{}",
-        "{}.L",
+        ("left_ear", "right_ear"),
+        ("left ear", "right ear"),
+        ("left-ear", "right-ear"),
+        ("Left_Ear", "Right_Ear"),
+        ("LEFT_EAR", "RIGHT_EAR"),
+        ("ear_left", "ear_right"),
+        ("L_ear", "R_ear"),
+        ("ear_L", "ear_R"),
+        ("leftEar", "rightEar"),
+        ("leftear", "rightear"),
+        ("l.ear", "r.ear"),
+        ("lEar", "rEar"),
+        ("EarL", "EarR"),
     ],
 )
-@pytest.mark.parametrize("camel", [False, True])
-def test_sides_in_any_spelling(spelling: str, camel: bool) -> None:
-    part = "Ear" if camel else "ear"
-    other = spelling.translate(str.maketrans({"l": "r", "L": "R"})) if "e" not in spelling.lower() else spelling
-    other = other.replace("left", "right").replace("Left", "Right").replace("LEFT", "RIGHT")
-    names = ("Nose", spelling.format(part), other.format(part), "Upper Neck")
-    cat = keypoint_set_from_coco([{"keypoints": list(names)}], "cats.json")
+def test_sides_in_any_spelling(left: str, right: str) -> None:
+    cat = keypoint_set_from_coco([{"keypoints": ["Nose", left, right, "Upper Neck"]}], "cats.json")
     assert cat.flip_index.tolist() == [0, 2, 1, 3]
     assert cat.oks_sigmas.tolist() == [0.026, 0.035, 0.035, 0.079]
-    assert [side_and_part(name) for name in names[1:3]] == [("left", "ear"), ("right", "ear")]
+    assert [side_and_part(name) for name in (left, right)] == [("left", "ear"), ("right", "ear")]
     assert mapping(cat, COCO).tolist() == [0, -1, -1, 1, 2] + [-1] * 12
     assert mapping(cat, LSP)[-2:].tolist() == [3, -1]
 
@@ -148,9 +144,6 @@ def test_sides_in_any_spelling(spelling: str, camel: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("lEar", ("left", "ear")),
-        ("LEar", ("left", "ear")),
-        ("earR", ("right", "ear")),
         ("L1", ("left", "1")),
         ("front_left_paw", ("left", "front_paw")),
         ("hand.R.001", ("right", "hand_001")),

@@ -547,6 +547,18 @@ def test_nothing_is_written_when_a_training_picture_is_missing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_validation_set_that_counts_nobody_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    validation = make_recipe().val_data
+    content = json.loads(Path(validation.annotations).read_text())
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = [0] * 51
+    nobody = tmp_path / "nobody.json"
+    nobody.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"nobody\.json counts nobody, so that it gives no figure"):
+        train(make_recipe(f"val_data={{annotations: {nobody}, images: {validation.images}}}"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_batches_must_divide_among_processes(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(InputError, match="batch_size 4 must be a multiple of the 3 processes"):

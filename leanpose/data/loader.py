@@ -244,7 +244,7 @@ def read_sources(
         unused = without_partner(keypoint_set, annotated.keypoint_set)
         if absent or unused:
             note(
-                f"{source.annotations} does not annotate {', '.join(absent) or 'nothing'} of '{keypoint_set.name}'; "
-                f"of its own keypoints {', '.join(unused) or 'none'} is left out."
+                f"{source.annotations}: of '{keypoint_set.name}' it lacks {', '.join(absent) or 'nothing'}; of its own "
+                f"keypoints there is no use for {', '.join(unused) or 'none'}."
             )
     return sets
