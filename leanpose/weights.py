@@ -33,16 +33,16 @@ FURTHER_FOLDER = Path(__file__).parents[1] / "weights"  # of the repository; not
 # name -> SHA-256 of its files, to predict with; the first of a network is its default
 BUNDLED: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192_int8": {
-        ".onnx": "aa36375a791b49005492c3956cc0f3b0f60d108e9d26f35ad32d37df91f412ea",
+        ".onnx": "c77bf223e29ad4fa8d5e35926c70a5a025d922ce2ef12efa2ee15aa008f10a24",
     },
     "lpn50.coco_256x192": {
         ".onnx": "e273cad6e1d4d1b7721e8ffce0dc9662fcb1df7681e61049a1e35af80ee8d3e3",
     },
     "lpn50.coco_192x144_int8": {
-        ".onnx": "a3c1543f2adb658e20710b0e674d78482c4a5b0d797f77b9d5f1d2281f7c3481",
+        ".onnx": "93968a4e88a15c6293320ae17b3763296488b120c93df2abf7280bc5951cfd99",
     },
     "lpn50.coco_128x96_int8": {
-        ".onnx": "de1fb0bcce565407eea0eca5002bc9fb7a8bb331b4db21c88f220ccb81385ae4",
+        ".onnx": "48947b823693f0e59007cdb682258415d0dcbab1ff2f3c1ab818f0a8abecd9f9",
     },
     "litepose_xs.coco_256x256": {
         ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",
@@ -66,7 +66,7 @@ FURTHER: dict[str, dict[str, str]] = {
         ".safetensors": "53b35ef56bb8246e3be111be439f0ee4bd88a7a4547a7611dc9c01a35f789f5f",
     },
     "sfm.coco_128x96_int8": {
-        ".onnx": "60a5bd83dcae5651f73bd0325e67439e54be71be5b082850c6f7e928f6552c09",
+        ".onnx": "c99207831d49d03050e3f41b8924b368187afe264d9b17eade016f0136854d5d",
     },
     "hevitpose_t.coco_128x96": {
         ".onnx": "c9f682926950b4003cc4e944a97412c2699c299609e9313aaba1752763ed1ab9",
