@@ -14,20 +14,22 @@ scores count as they are, in place of their roots.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 import numpy as np
-from leanpose.find import PersonFinder
 from tqdm import tqdm
 
-from leanpose.codecs.center_box import CenterBox
+from leanpose.bottom_up import BottomUp
 from leanpose.data.annotations import open_annotations, read_annotated
 from leanpose.data.coco_style import CocoSet
 from leanpose.data.entries import Person
+from leanpose.detect import NetworkDetector
 from leanpose.errors import InputError
 from leanpose.geometry import iou
-from leanpose.predict import FINDER_SCALES, Predictor, confidences
-from leanpose.runtime import load_engine
+from leanpose.predict import Predictor
+from leanpose.runtime import Engine, load_engine
+from leanpose.top_down import confidences
 
 FALSE_BOXES = (0.3, 1, 3)  # a picture
 FAULTS = ("none", "inexact boxes", "missed persons", "false boxes", "all")
@@ -42,19 +44,19 @@ def main() -> None:
     parser.add_argument("--images", required=True)
     parser.add_argument(
         "--scales",
-        default=",".join(map(str, FINDER_SCALES)),
-        help="factors on the input size, with commas; boxes of all are collected",
+        help="factors on the input size, with commas; boxes of all are collected; by default those of the record",
     )
     parser.add_argument("--refine", help="name or file of the network that finds keypoints in the boxes")
     options = parser.parse_args()
     annotated = open_annotations(options.data, options.images)
     if not isinstance(annotated, CocoSet):
         raise InputError(f"{options.data} is no COCO-style file, which names everybody in a picture.")
-    finder = PersonFinder(load_engine(options.model), scales=[float(scale) for scale in options.scales.split(",")])
+    scales = options.scales and [float(scale) for scale in options.scales.split(",")]
+    engine = load_engine(options.model)
     if options.refine:
-        report_faults(finder, Predictor(options.refine), annotated)
+        report_faults(NetworkDetector(engine, scales), Predictor(options.refine), annotated)
         return
-    finder.person_codec = CenterBox(score_threshold=0.01)  # the whole curve
+    people, detector = BottomUp(engine), NetworkDetector(with_all_scores(engine), scales)
     for kind in ("person head", "poses"):
         scores: list[np.ndarray] = []  # of all boxes
         hits: list[np.ndarray] = []  # whether each is right, or on a crowd (then NaN)
@@ -64,18 +66,25 @@ def main() -> None:
         for entry in tqdm(entries, kind, disable=None):
             picture = read_annotated(entry.path, entry.picture_size)
             if kind == "poses":
-                poses = finder.poses(picture)
+                poses = people.poses(picture)
                 boxes, box_scores = poses.boxes_xyxy, poses.person_scores
             else:
-                boxes, box_scores = finder.boxes(picture)
-            truth, crowd, people = people_in(annotated, entry.image_id)
-            sizes = np.sqrt([person.entry["area"] for person in people])
+                boxes, box_scores = detector(picture)
+            truth, crowd, annotations = people_in(annotated, entry.image_id)
+            sizes = np.sqrt([person.entry["area"] for person in annotations])
             right, persons = match(boxes, truth, crowd)
             scores.append(box_scores)
             hits.append(right)
             hit_sizes.append(np.array([sizes[person] if person >= 0 else np.nan for person in persons]))
             person_sizes.append(sizes[~crowd])
         report(kind, *map(np.concatenate, (scores, hits, hit_sizes, person_sizes)), len(entries))
+
+
+def with_all_scores(engine: Engine) -> Engine:
+    """Let an engine's record ask for boxes of low scores too, for the whole curve."""
+    options = {**engine.weights.box_codec_options, "score_threshold": 0.01}
+    engine.weights = dataclasses.replace(engine.weights, box_codec_options=options)
+    return engine
 
 
 def people_in(annotated: CocoSet, image_id: int | str) -> tuple[np.ndarray, np.ndarray, list[Person]]:
@@ -103,12 +112,12 @@ def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> tuple[np.n
     return right, persons
 
 
-def report_faults(finder: PersonFinder, predictor: Predictor, annotated: CocoSet) -> None:
+def report_faults(detector: NetworkDetector, predictor: Predictor, annotated: CocoSet) -> None:
     """Print AP in the boxes found, without one kind of fault, and without all; and with box scores as they are."""
     seen = []
     for entry in tqdm(annotated.pictures(None), "persons", disable=None):
         picture = read_annotated(entry.path, entry.picture_size)
-        boxes, scores = finder.boxes(picture)
+        boxes, scores = detector(picture)
         truth, crowd, people = people_in(annotated, entry.image_id)
         right, persons = match(boxes, truth, crowd)
         missed = np.array([not person.crowd and person.labelled > 0 for person in people], dtype=bool)

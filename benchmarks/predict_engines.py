@@ -36,7 +36,7 @@ def main() -> None:
     calls = {}
     for engine, kind in KINDS:
         name = options.weights + (INT8 if kind == "int8" else "")
-        predictor = Predictor(name, engine, threads=1, finder=None)
+        predictor = Predictor(name, engine, threads=1, detector=None)
         calls[f"{engine} {kind}"] = partial(predictor, picture, [200, 40, 400, 440])
     medians = medians_in_turns(calls, options.turns)
     print(", ".join(f"{name} {value}" for name, value in machine().items()))

@@ -32,7 +32,7 @@ from leanpose.files import write_text
 from leanpose.models import create_model
 from leanpose.models.counts import count_macs, count_parameters
 from leanpose.runtime import load_engine
-from leanpose.weights import BUNDLED, BUNDLED_FOLDER, FURTHER, FURTHER_FOLDER, INT8, Weights, find_weights
+from leanpose.weights import BUNDLED, BUNDLED_FOLDER, FURTHER, FURTHER_FOLDER, INT8, Weights, find_weights, read_record
 
 YARDSTICK = "lpn50.coco_256x192"
 MOVENET, MOVENET_SHARE, MOVENET_AP = "MoveNet Lightning int8, as given", 4.2 / 24.6, 40.9
@@ -73,7 +73,7 @@ def onnx_files(folder: Path) -> dict[str, Path]:
         else:
             files[name] = folder / f"{name}.onnx"
             export(name, out=str(files[name]))
-    return {name: file for name, file in files.items() if load_engine(file).weights.codec != "associative_embedding"}
+    return {name: file for name, file in files.items() if read_record(file).task == "top_down"}
 
 
 def milliseconds(files: dict[str, Path], runs: int) -> dict[str, float]:

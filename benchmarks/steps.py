@@ -14,9 +14,11 @@ import time
 import cv2
 import numpy as np
 
-from leanpose import Predictor, geometry
+from leanpose import geometry
 from leanpose.benchmark import boxes_in, machine
-from leanpose.runtime import normalised
+from leanpose.preprocess import normalised
+from leanpose.runtime import load_engine
+from leanpose.top_down import TopDown
 
 WARM_UP = 10
 STEPS = ("matrices", "crop", "normalise", "network", "codec", "to the picture")
@@ -24,8 +26,8 @@ STEPS = ("matrices", "crop", "normalise", "network", "codec", "to the picture")
 
 def profile(name: str, persons: int, runs: int) -> np.ndarray:
     """Return the median milliseconds of each step."""
-    predictor = Predictor(name, engine="onnxruntime", threads=1, finder=None)
-    w, codec = predictor.weights, predictor._codec
+    people = TopDown(load_engine(name, "onnxruntime", threads=1))
+    w = people.weights
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     boxes = boxes_in(picture.shape[:2], persons)
     rows = []
@@ -37,11 +39,10 @@ def profile(name: str, persons: int, runs: int) -> np.ndarray:
         times.append(time.perf_counter())
         images = normalised(crops, w)
         times.append(time.perf_counter())
-        heatmaps = predictor.engine(images)["heatmaps"]
+        outputs = people.engine(images)
         times.append(time.perf_counter())
-        keypoints, _ = codec.decode(heatmaps)
+        keypoints, _ = people.codec.decode(outputs, w.input_size)
         times.append(time.perf_counter())
-        keypoints = geometry.heatmap_to_input(keypoints, w.input_size, heatmaps.shape[2:], w.convention)
         geometry.transform(keypoints, geometry.invert(matrices))
         times.append(time.perf_counter())
         rows.append(1000 * np.diff(times))

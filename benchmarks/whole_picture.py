@@ -25,8 +25,8 @@ from leanpose.checkpoints import save_network
 from leanpose.codecs import AssociativeEmbedding
 from leanpose.codecs.associative_embedding import enlarge, merge_scales
 from leanpose.export import export
-from leanpose.find import picture_image
 from leanpose.models import create_model
+from leanpose.preprocess import picture_input
 from leanpose.runtime import load_engine
 from leanpose.weights import Weights
 
@@ -41,18 +41,20 @@ def main() -> None:
     codec = AssociativeEmbedding()
     print(f"{platform.processor() or platform.machine()}, one thread, picture 640x480, {options.people} people")
     for model, side in (("litepose_xs", 256), ("litepose_s", 448)):
-        weights = Weights("benchmark", model, (side, side), convention="classic", codec="associative_embedding")
+        weights = Weights(
+            "benchmark", model, (side, side), task="bottom_up", convention="classic", codec="associative_embedding"
+        )
         with tempfile.TemporaryDirectory() as folder:
             trained, exported = Path(folder) / "network.safetensors", Path(folder) / "network.onnx"
             save_network(trained, create_model(model), weights)
             export(str(trained), out=str(exported))
             engine = load_engine(exported, threads=1)
-        image, _, (height, width) = picture_image(picture, weights)
+        image, _, (height, width) = picture_input(picture, weights)
         outputs = engine(image)
         heatmaps, tags = draw_maps(options.people, height // 2, width // 2, 1)
         large = enlarge(heatmaps, (height, width)), enlarge(tags[..., 0], (height, width))[..., None]
         steps: dict[str, Callable[[], object]] = {
-            "picture to input": lambda: picture_image(picture, weights),  # noqa: B023
+            "picture to input": lambda: picture_input(picture, weights),  # noqa: B023
             "network": lambda: engine(image),  # noqa: B023
             "both scales to one": lambda: merge_scales(outputs),  # noqa: B023
             "grouping": lambda: codec.decode_maps(heatmaps, tags),  # noqa: B023
