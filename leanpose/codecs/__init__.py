@@ -15,8 +15,8 @@ from leanpose.codecs.associative_embedding import AssociativeEmbedding
 from leanpose.codecs.center_box import CenterBox
 from leanpose.codecs.dark import Dark
 from leanpose.codecs.flip import fuse_flip
-from leanpose.codecs.heatmap import Heatmap
-from leanpose.codecs.interface import BottomUpCodec, Codec, DetectionCodec, HeatmapCodec, TopDownCodec
+from leanpose.codecs.heatmap import Heatmap, HeatmapCodec
+from leanpose.codecs.interface import BottomUpCodec, Codec, DetectionCodec, TopDownCodec
 from leanpose.codecs.soft_argmax import BetaSoftArgmax
 from leanpose.codecs.udp import UDP
 from leanpose.errors import InputError, WeightsError, suggest

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from leanpose.codecs.heatmap import check_heatmaps, check_positive, find_peaks, gaussian_targets
-from leanpose.codecs.interface import HeatmapCodec
+from leanpose.codecs.heatmap import HeatmapCodec, check_heatmaps, check_positive, find_peaks, gaussian_targets
 from leanpose.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,22 +1,86 @@
 """Classical heat maps (SimpleBaseline, HRNet): a Gaussian on the nearest pixel, read by argmax and shift.
 
 Source: Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", arXiv 1804.06208, in the exact
-form that LPN (arXiv 1911.10346) was trained and evaluated with. The Gaussian targets and the search for the
-peak are shared by the other codecs of this package.
+form that LPN (arXiv 1911.10346) was trained and evaluated with. `HeatmapCodec`, the Gaussian targets and the
+search for the peak are shared by the other codecs of one person.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from leanpose.codecs.interface import HeatmapCodec
+from leanpose.codecs.flip import fuse_flip
+from leanpose.codecs.interface import Outputs
 from leanpose.errors import InputError
+from leanpose.geometry import Convention, Size, heatmap_to_input, input_to_heatmap
+from leanpose.losses import heatmap_mse
+from leanpose.weights import Task
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatmapCodec(ABC):
+    """One heat map per keypoint of one person: the output "heatmaps", (N, K, h / s, w / s).
+
+    Subclasses say how one map is drawn and read, in heat-map pixels; the centre of the top-left pixel is (0, 0).
+
+    Args:
+        convention: how maps lie over the input, see leanpose.geometry.
+        flip_shift: in the flip test, move the mirrored maps by one pixel, see `fuse_flip`.
+    """
+
+    convention: Convention = "udp"
+    flip_shift: bool = False
+
+    task: ClassVar[Task] = "top_down"
+    output_names: ClassVar[tuple[str, ...]] = ("heatmaps",)
+
+    @abstractmethod
+    def encode_maps(
+        self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: Size
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, K, 2) heat-map pixels, (B, K), above 0 where labelled, (H, W) -> maps (B, K, H, W), labelled (B, K)."""
+
+    @abstractmethod
+    def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, K, H, W) -> keypoints (N, K, 2) in heat-map pixels, scores (N, K), float32."""
+
+    def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
+        keypoints, scores = self.decode_maps(outputs["heatmaps"])
+        height, width = outputs["heatmaps"].shape[2:]
+        return heatmap_to_input(keypoints, input_size, (height, width), self.convention), scores
+
+    def merge_flipped(self, outputs: Outputs, mirrored: Outputs, flip_index: Sequence[int] | np.ndarray) -> Outputs:
+        return {"heatmaps": fuse_flip(outputs["heatmaps"], mirrored["heatmaps"], flip_index, self.flip_shift)}
+
+    def encode(
+        self,
+        keypoints: torch.Tensor,
+        weights: torch.Tensor,
+        outputs: Mapping[str, torch.Tensor],
+        input_size: Size,
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        height, width = outputs["heatmaps"].shape[2:]
+        points = input_to_heatmap(keypoints, input_size, (height, width), self.convention)
+        heatmaps, labelled = self.encode_maps(points, weights, (height, width))
+        return {"heatmaps": heatmaps}, labelled * weights
+
+    def loss(
+        self,
+        outputs: Mapping[str, torch.Tensor],
+        targets: Mapping[str, torch.Tensor],
+        weights: torch.Tensor,
+        foreground_weight: float,
+    ) -> torch.Tensor:
+        """Return `heatmap_mse`; a keypoint's squared error counts by its weight."""
+        return heatmap_mse(outputs["heatmaps"].float(), targets["heatmaps"], weights.sqrt(), foreground_weight)
 
 
 @dataclass(frozen=True)

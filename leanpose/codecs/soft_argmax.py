@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leanpose.codecs.heatmap import Heatmap, check_heatmaps, check_positive, shift_quarter
-from leanpose.codecs.interface import HeatmapCodec
+from leanpose.codecs.heatmap import Heatmap, HeatmapCodec, check_heatmaps, check_positive, shift_quarter
 
 if TYPE_CHECKING:
     import torch

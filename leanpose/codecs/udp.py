@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leanpose.codecs.dark import check_blur, log_around_peaks, newton_step
-from leanpose.codecs.heatmap import check_heatmaps, check_positive, find_peaks, gaussian_targets
-from leanpose.codecs.interface import HeatmapCodec
+from leanpose.codecs.heatmap import HeatmapCodec, check_heatmaps, check_positive, find_peaks, gaussian_targets
 
 if TYPE_CHECKING:
     import torch
