@@ -241,10 +241,6 @@ def test_state_sizes(name: str) -> None:
     assert (len(network.state_dict()), buffer_values) == STATE_SIZES[name]
 
 
-def test_every_model_has_counts() -> None:
-    assert {name for name, *_ in COUNTS} == set(MODELS) == set(STATE_SIZES)
-
-
 def test_counting_leaves_the_network_as_it_is() -> None:
     network = create_model("lpn50").train()
     count_macs(network, (64, 64))
