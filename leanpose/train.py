@@ -82,6 +82,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     validation = recipe.validation()
     annotated = open_annotations(validation.annotations, validation.images)
     annotated.check(get_keypoint_set(recipe.keypoint_set), "the recipe")
+    annotated.samples()  # refuses a set without persons, which would choose no epoch
     pictures = annotated.pictures(None if recipe.views else "gt")
     samples = [sample for samples in sets for sample in samples]
     check_needs(

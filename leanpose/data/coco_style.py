@@ -200,7 +200,9 @@ class CocoSet:
         require("faster_coco_eval", "train")
         self._check_names(keypoint_set, f"but {model} predicts '{keypoint_set.name}'")
         truth = self._truth(keypoint_set)
-        if not any(person["num_keypoints"] and not person["iscrowd"] for person in truth["annotations"]):
+        if not self.persons:
+            note(f"{self.path} annotates nobody, so there is no figure.")
+        elif not any(person["num_keypoints"] and not person["iscrowd"] for person in truth["annotations"]):
             raise InputError(
                 f"{self.path} counts nobody, so that it gives no figure: it needs persons with labelled keypoints "
                 "(visibility above 0) who are no crowd."
