@@ -275,7 +275,7 @@ def test_unknown_model_is_refused() -> None:
     ("options", "message"),
     [
         ({"atention": "se"}, "no option 'atention'. Did you mean 'attention'?"),
-        ({"attention": None}, "Unknown attention 'None'. Known: gc, none, se."),
+        ({"attention": None}, "Unknown attention 'None'. Did you mean 'none'?"),
         ({"attention": "cbam"}, "Unknown attention 'cbam'. Known: gc, none, se."),
         ({"init": "publish"}, "Unknown init 'publish'. Did you mean 'published'?"),
     ],
