@@ -165,7 +165,8 @@ def test_training_on_mpii(mpii_people: MakePeople, tmp_path: Path, capfd: pytest
 
     best = train(recipe)
     record = Weights.from_metadata(read_state(best)[1], "best")
-    figures = {key: record.metrics[f"{key} (valid.json, annotated boxes)"] for key in PCKH_KEYS}
+    figures = {figure.metric: figure.value for figure in record.metrics if figure.data == "valid.json"}
+    assert tuple(figures) == PCKH_KEYS
     assert 0 < figures["PCKh@0.5"] < 1
     assert evaluate(str(best), data=str(file), images=str(images), threads=1) == pytest.approx(figures)
     *_, line = capfd.readouterr().out.splitlines()
@@ -184,7 +185,7 @@ def test_the_best_epoch_is_chosen_by_the_first_figure(
     figures = iter([(0.2, 0.15), (0.5, 0.1), (0.4, 0.3)])
     monkeypatch.setattr(MpiiSet, "score", lambda *_: dict(zip(PCKH_KEYS, next(figures), strict=False)))
     record = Weights.from_metadata(read_state(train(recipe))[1], "best")
-    assert list(record.metrics.values()) == [0.5, 0.1]
+    assert [figure.value for figure in record.metrics] == [0.5, 0.1]
     _, *lines = capfd.readouterr().out.splitlines()
     assert [line.partition("PCKh@0.5 ")[2] for line in lines] == [
         "20.0  PCKh@0.1 15.0  best",

@@ -12,13 +12,14 @@ torch = pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 
 import leanpose.recipe as recipes  # noqa: E402
-from leanpose.codecs import create_codec  # noqa: E402
+from leanpose.codecs import check_outputs, codec_of  # noqa: E402
 from leanpose.data.augment import Augmentation  # noqa: E402
 from leanpose.data.loader import DataSource  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.objectives import create_objective  # noqa: E402
 from leanpose.recipe import Recipe, find_recipe, read_recipe  # noqa: E402
+from leanpose.weights import Measurement  # noqa: E402
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 NEEDED = """\
@@ -46,11 +47,11 @@ def test_there_are_recipes_and_a_list_of_them() -> None:
 def test_shipped_recipes_load(file: Path) -> None:
     recipe = read_recipe(file)
     assert recipe.weights().input_size == recipe.input_size
-    create_codec(recipe.codec, **recipe.codec_options)
     with torch.inference_mode(), torch.device("meta"):
         network = create_model(recipe.model, len(recipe.weights().keypoint_set), **recipe.model_options)
         outputs = network.eval()(torch.zeros(1, 3, *recipe.training_size))
-    create_objective(recipe, network).check(outputs)
+    check_outputs(codec_of(recipe.weights()), outputs, recipe.model)
+    create_objective(recipe, getattr(network, "auxiliary", {}))
     text = file.read_text(encoding="utf-8")
     assert f"#   leanpose train {file.stem} data_root=" in text  # its head says how it is run
     assert recipe.out == f"runs/{file.stem}"
@@ -285,12 +286,11 @@ def test_data_root_is_joined(recipe_file: Path, tmp_path: Path) -> None:
 
 def test_the_record(recipe_file: Path) -> None:
     changes = ["input_size=[64,48]", "codec=dark", "codec_options={sigma: 1.5}", "keypoint_set=lsp", "padding=1.1"]
-    record = read_recipe(recipe_file, [*changes, "convention=classic", "licence=CC0", "note=a test"]).weights(
-        {"AP": 0.5}
-    )
+    measured = (Measurement("AP", 0.5, "val.json", "annotated", False),)
+    record = read_recipe(recipe_file, [*changes, "convention=classic", "licence=CC0", "note=a test"]).weights(measured)
     assert record.name == "lpn50.lsp_64x48"
     assert (record.model, record.input_size, record.keypoint_set.name) == ("lpn50", (64, 48), "lsp")
     assert (record.codec, record.codec_options) == ("dark", {"sigma": 1.5})
     assert (record.padding, record.convention, record.flip_shift) == (1.1, "classic", True)
     assert not read_recipe(recipe_file, ["convention=udp"]).weights().flip_shift
-    assert (record.licence, record.note, record.metrics) == ("CC0", "a test", {"AP": 0.5})
+    assert (record.licence, record.note, record.metrics) == ("CC0", "a test", measured)
