@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -50,6 +50,24 @@ QUIET = (  # warnings of Lightning, as regular expressions, that say nothing abo
 )
 
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "arm_bf16")  # of processors, as torch names them
+
+
+class _Part(NamedTuple):
+    """What is trained in one go: a stage, or the decay of a run without an end."""
+
+    recipe: Recipe
+    folder: Path
+    state: Path  # what it goes on from, if that is there
+    seed: int
+
+
+class _Data(NamedTuple):
+    """Crops of the training sets with their lengths, and the validation set with what is predicted in it."""
+
+    crops: CropSet
+    lengths: list[int]
+    annotated: AnnotatedSet
+    pictures: list[PictureBoxes]
 
 
 def train(recipe: Recipe, resume: bool = False) -> Path:
@@ -96,25 +114,25 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     )
     best = _start(recipe)
     teacher = _teacher(recipe)
-    for stage, (part, folder, state) in enumerate(parts):
+    data = _Data(crops, [len(samples) for samples in sets], annotated, pictures)
+    for part in parts:
         with _quiet():
-            _run_stage(part, stage, folder, state, best, teacher, crops, [len(s) for s in sets], annotated, pictures)
-        best = folder / "best.safetensors"
+            _run_part(part, best, teacher, data)
+        best = part.folder / "best.safetensors"
         if not best.is_file():
-            raise InputError(f"{folder} ended before its first validation: give it more max_minutes.")
+            raise InputError(f"{part.folder} ended before its first validation: give it more max_minutes.")
     assert best is not None
     if int(os.environ.get("RANK", 0)) == 0:
         write_bytes(out / "best.safetensors", best.read_bytes())
     return out / "best.safetensors"
 
 
-def _parts(recipe: Recipe, out: Path) -> list[tuple[Recipe, Path, Path]]:
-    """Return what is trained one after another: its recipe, its folder, and the state that it goes on from, if it is
-    there: the stages, or the decay of a run without an end."""
-    stages = [out / f"stage{stage}" for stage in range(recipe.stages)]
+def _parts(recipe: Recipe, out: Path) -> list[_Part]:
+    """Return what is trained one after another."""
     if recipe.epochs is not None or not recipe.decay_epochs:
-        return [(recipe, folder, folder / "last.ckpt") for folder in stages]
-    state = stages[0] / "last.ckpt"
+        folders = [out / f"stage{stage}" for stage in range(recipe.stages)]
+        return [_Part(recipe, folder, folder / "last.ckpt", recipe.seed + i) for i, folder in enumerate(folders)]
+    state = out / "stage0" / "last.ckpt"
     if not state.is_file():
         raise InputError(f"{out} has no state to decay from: leave decay_epochs out until one epoch is done.")
     done = epochs_done(state)
@@ -122,7 +140,7 @@ def _parts(recipe: Recipe, out: Path) -> list[tuple[Recipe, Path, Path]]:
     own = folder / "last.ckpt"
     end = done + recipe.decay_epochs
     part = dataclasses.replace(recipe, epochs=end, validate_every=min(recipe.validate_every, recipe.decay_epochs))
-    return [(part, folder, own if own.is_file() else state)]
+    return [_Part(part, folder, own if own.is_file() else state, recipe.seed)]
 
 
 def _check(recipe: Recipe) -> None:
@@ -201,29 +219,18 @@ train_recipe.__doc__ = f"{train_recipe.__doc__}".replace(
 )  # so that `leanpose train --help` lists them
 
 
-def _run_stage(
-    recipe: Recipe,
-    stage: int,
-    folder: Path,
-    state: Path,
-    start: Path | None,
-    teacher: torch.nn.Module | None,
-    crops: CropSet,
-    lengths: list[int],
-    annotated: AnnotatedSet,
-    pictures: list[PictureBoxes],
-) -> None:
+def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, data: _Data) -> None:
+    recipe, folder, crops, pictures = part.recipe, part.folder, data.crops, data.pictures
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    seed = recipe.seed + stage
-    seed_everything(seed, verbose=False)
-    crops.seed = seed
-    wanted = recipe.samples_per_epoch or sum(lengths)
+    seed_everything(part.seed, verbose=False)
+    crops.seed = part.seed
+    wanted = recipe.samples_per_epoch or sum(data.lengths)
     steps_per_epoch = max(1, wanted // recipe.batch_size)
     sampler = MixedSampler(
-        lengths,
+        data.lengths,
         [source.share for source in recipe.train_data],
         steps_per_epoch * recipe.batch_size,
-        seed,
+        part.seed,
         rank,
         processes,
     )
@@ -233,11 +240,11 @@ def _run_stage(
     module = PoseTraining(recipe, _network(recipe, start), total_steps, pictures, teacher)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer = _trainer(recipe, folder, steps_per_epoch, annotated)
+        trainer = _trainer(recipe, folder, steps_per_epoch, data.annotated)
         crops.to(trainer.strategy.root_device)
         if teacher is not None:
             teacher.to(trainer.strategy.root_device)
-        trainer.fit(module, loader, validation, ckpt_path=str(state) if state.is_file() else None)
+        trainer.fit(module, loader, validation, ckpt_path=str(part.state) if part.state.is_file() else None)
     except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise

@@ -9,15 +9,17 @@ package munkres.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
 
+from leanpose.codecs.flip import flip_back
 from leanpose.codecs.heatmap import check_positive
 from leanpose.codecs.interface import Outputs
+from leanpose.codecs.scales import enlarge, merge_scales
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size, heatmap_to_input
 from leanpose.weights import Task
@@ -322,50 +324,6 @@ def find_candidates(
     first = np.searchsorted(k[order], k[order])  # where the keypoint of each begins
     order = order[np.arange(len(order)) - first < count]
     return k[order], y[order], x[order]
-
-
-def merge_scales(outputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Bring the outputs of a bottom-up network to one size.
-
-    Args:
-        outputs: float32, heatmaps_4 and tags (B, K, h, w), heatmaps_2 (B, K, 2h, 2w).
-
-    Returns:
-        heatmaps (B, K, 2h, 2w) float32, the mean of both, and tags (B, K, 2h, 2w) float32, enlarged.
-    """
-    size = outputs["heatmaps_2"].shape[2:]
-    heatmaps = enlarge(outputs["heatmaps_4"], size)
-    heatmaps += outputs["heatmaps_2"]
-    heatmaps *= 0.5
-    return heatmaps, enlarge(outputs["tags"], size)
-
-
-def enlarge(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Enlarge maps (..., h, w) float32 to (..., *size), a new array, bilinearly, outer edges on outer edges."""
-    height, width = size
-    result = np.empty((*maps.shape[:-2], height, width), dtype=np.float32)
-    flat = np.ascontiguousarray(maps, dtype=np.float32).reshape(-1, *maps.shape[-2:])
-    for single, enlarged in zip(flat, result.reshape(-1, height, width), strict=True):
-        cv2.resize(single, (width, height), dst=enlarged, interpolation=cv2.INTER_LINEAR)
-    return result
-
-
-def flip_back(maps: np.ndarray, flip_index: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Turn the maps of a mirrored picture into those of the picture.
-
-    Args:
-        maps: (..., K, H, W), of the picture mirrored left to right, as the network gave them.
-        flip_index: K integers, a permutation: for each keypoint the one it becomes in a mirror.
-
-    Returns:
-        (..., K, H, W), a new array.
-
-    Raises:
-        InputError: flip_index is not a permutation of the K keypoints.
-    """
-    if sorted(flip_index) != list(range(maps.shape[-3])):
-        raise InputError(f"flip_index must hold each of the {maps.shape[-3]} keypoints once, not {list(flip_index)}.")
-    return maps[..., list(flip_index), :, ::-1]
 
 
 def _fill_in(people: np.ndarray, lacking: np.ndarray, heatmaps: np.ndarray, tags: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Flip test: the mean of the heat maps of a picture and of its mirror image."""
+"""Flip test: the heat maps of a picture and of its mirror image."""
 
 from __future__ import annotations
 
@@ -34,13 +34,27 @@ def fuse_flip(
             "fuse_flip needs two arrays of the same shape (N, K, H, W), "
             f"not {heatmaps.shape} and {heatmaps_of_mirrored.shape}."
         )
-    if sorted(flip_index) != list(range(heatmaps.shape[1])):
-        raise InputError(
-            f"flip_index must hold each of the {heatmaps.shape[1]} keypoints once, not {list(flip_index)}."
-        )
-    fused = heatmaps_of_mirrored[:, list(flip_index), :, ::-1]  # mirrored back, a new array
+    fused = flip_back(heatmaps_of_mirrored, flip_index)
     if shift:
         fused[..., 1:] = fused[..., :-1].copy()
     fused += heatmaps
     fused *= 0.5
     return fused
+
+
+def flip_back(maps: np.ndarray, flip_index: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Turn the maps of a mirrored picture into those of the picture.
+
+    Args:
+        maps: (..., K, H, W), of the picture mirrored left to right, as the network gave them.
+        flip_index: K integers, a permutation: for each keypoint the one it becomes in a mirror.
+
+    Returns:
+        (..., K, H, W), a new array.
+
+    Raises:
+        InputError: flip_index is not a permutation of the K keypoints.
+    """
+    if sorted(flip_index) != list(range(maps.shape[-3])):
+        raise InputError(f"flip_index must hold each of the {maps.shape[-3]} keypoints once, not {list(flip_index)}.")
+    return maps[..., list(flip_index), :, ::-1]
