@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
-from leanpose.errors import InputError
+from leanpose.errors import InputError, WeightsError
 from leanpose.evaluate import predict_picture
 from leanpose.objectives import Batch, create_objective
 from leanpose.predict import Predictor
@@ -87,10 +87,13 @@ class PoseTraining(LightningModule):
         if batch_index % CHECK_LOSS_EVERY and not self.trainer.is_last_batch:
             return  # looking at a loss makes a GPU wait
         if not torch.stack(self._losses[-CHECK_LOSS_EVERY:]).isfinite().all():
-            raise InputError(
-                f"The loss is no finite number any more in epoch {self.current_epoch + 1}: lower learning_rate, now "
-                f"{self.recipe.learning_rate:g}, or set gradient_clip."
-            )
+            raise self._diverged("The loss is no finite number any more")
+
+    def _diverged(self, what: str) -> InputError:
+        return InputError(
+            f"{what} in epoch {self.current_epoch + 1}: lower learning_rate, now {self.recipe.learning_rate:g}, or set "
+            "gradient_clip."
+        )
 
     def mean_loss(self) -> float:
         """Return the mean loss since the last call."""
@@ -104,7 +107,10 @@ class PoseTraining(LightningModule):
         self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
 
     def validation_step(self, picture: int, batch_index: int) -> None:
-        self.results += predict_picture(self._predictor, self.pictures[picture])
+        try:
+            self.results += predict_picture(self._predictor, self.pictures[picture])
+        except WeightsError:  # NaN from a network that trains
+            raise self._diverged("The network gives no finite numbers any more: training diverged") from None
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe

@@ -470,6 +470,13 @@ def test_a_run_without_a_state_cannot_decay(make_recipe: MakeRecipe, tmp_path: P
         train(recipe, resume=True)
 
 
+def test_a_network_that_diverged_after_its_last_step_is_named(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe("learning_rate=1e30", "optimizer=sgd", "epochs=1", "samples_per_epoch=4", "ema_decay=0")
+    with pytest.raises(InputError, match="training diverged in epoch 1: lower learning_rate, now 1e"):
+        train(recipe)
+    assert not list((tmp_path / "run").glob("stage0/*.safetensors"))
+
+
 def test_a_loss_that_is_no_number_is_named_at_once(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no finite number any more in epoch 1: lower learning_rate, now 1e"):
         train(make_recipe("learning_rate=1e30", "optimizer=sgd", "epochs=2"))
