@@ -359,6 +359,30 @@ def test_ctrl_c_keeps_the_last_whole_epoch(recipe_file: Path, tmp_path: Path) ->
     assert checkpoint(tmp_path / "run" / "stage0")["epoch"] + 1 == 12
 
 
+def test_a_killed_run_goes_on_with_the_same_losses(recipe_file: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """kill -9 in the middle of an epoch; the losses of the whole run are those of an unbroken one."""
+    changes = ("schedule=wsd", "epochs=5", "decay_epochs=2", "validate_every=1", "samples_per_epoch=32")
+    train(make_recipe(*changes, f"out={tmp_path / 'whole'}"))
+    process = run_command("-m", "leanpose", "train", str(recipe_file), *changes, f"out={tmp_path / 'killed'}")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/5"):
+            process.kill()
+            break
+    process.communicate(timeout=60)
+    train(make_recipe(*changes, f"out={tmp_path / 'killed'}"), resume=True)
+
+    def losses(name: str) -> dict[str, str]:
+        logs = sorted((tmp_path / name / "stage0" / "csv").glob("*/metrics.csv"))
+        rows = [row for log in logs for row in csv.DictReader(log.open())]
+        return {row["step"]: row["loss"] for row in rows if row.get("loss")}
+
+    assert len(losses("whole")) == 5
+    assert losses("killed") == losses("whole")
+    one, other = (checkpoint(tmp_path / name / "stage0")["state_dict"] for name in ("whole", "killed"))
+    assert_equal_states(one, other)
+
+
 def test_the_command_takes_the_name_of_a_shipped_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "lpn50_coco", f"data_root={tmp_path}", f"out={tmp_path / 'run'}"]) == 2
     assert str(tmp_path / "annotations" / "person_keypoints_train2017.json") in capsys.readouterr().err
