@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from leanpose import COCO, InputError, Predictor
+from leanpose.cli import main
 from leanpose.codecs import CODECS
 from leanpose.geometry import Size
 from leanpose.structures import Poses
@@ -60,6 +63,27 @@ def test_a_function_that_gives_something_else(given: Any, message: str, rectangl
 def test_finder_is_the_former_name_of_detector(rectangle_people: Rectangles) -> None:
     with pytest.warns(DeprecationWarning, match="finder is now called detector"):
         assert Predictor(rectangle_people(CROPS), finder=None)._detector is None
+
+
+@pytest.mark.parametrize(
+    "verb", [["predict", "photo.jpg"], ["evaluate", "lpn50", "--boxes", "found"]], ids=lambda v: v[0]
+)
+def test_the_option_finder_still_works(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((60, 40, 3), np.uint8)).save("photo.jpg")
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 30, 50], "area": 900, "keypoints": [9, 9, 2] * 17}
+    category = {"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}
+    images = [{"id": 1, "file_name": "photo.jpg"}]
+    Path("a.json").write_text(json.dumps({"images": images, "annotations": [entry], "categories": [category]}))
+    words = [*verb, "--data", "a.json", "--images", "."] if verb[0] == "evaluate" else verb
+    assert main([*words, "--finder", "absent.onnx"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "leanpose: --finder is now called --detector; the old name goes with the next release.",
+        "leanpose: There is no file absent.onnx; check the path.",
+    ]
 
 
 @dataclass(frozen=True)
