@@ -17,12 +17,12 @@ if [ "${1:-}" = save ]; then
     state=${2:-$HOME/leanpose-training}
     mkdir -p "$repository/weights/training"
     for recipe in $RECIPES; do
-        last=$state/$recipe/stage0/last.safetensors
-        [ ! -f "$last" ] || "$state/leanpose/.venv/bin/python" -c '
+        [ ! -f "$state/$recipe/stage0/last.ckpt" ] || PYTHONPATH=$repository "$state/leanpose/.venv/bin/python" -c '
 import sys
-from leanpose.checkpoints import load_network, save_network
-save_network(sys.argv[2], *load_network(sys.argv[1]), half=True)
-' "$last" "$repository/weights/training/$recipe.safetensors"
+from pathlib import Path
+from leanpose.run_state import save_average
+save_average(*map(Path, sys.argv[1:]))
+' "$state/$recipe" "$repository/weights/training/$recipe.safetensors"
     done
     exit
 fi

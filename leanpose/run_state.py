@@ -14,10 +14,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from leanpose.checkpoints import save_network
+from leanpose.checkpoints import load_state, save_network
 from leanpose.data.annotations import AnnotatedSet
 from leanpose.errors import InputError
 from leanpose.files import write_atomically
+from leanpose.keypoint_sets import get_keypoint_set
+from leanpose.models import create_model
 from leanpose.pose_training import PoseTraining
 from leanpose.recipe import Recipe, read_recipe
 from leanpose.weights import Measurement
@@ -129,10 +131,28 @@ def epochs_done(checkpoint: Path) -> int:
     Raises:
         InputError: the file is damaged.
     """
+    return int(_read(checkpoint)["epoch"]) + 1
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return int(state["epoch"]) + 1
+        return {key: state[key] for key in ("epoch", "state_dict")}
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
         raise InputError(
             f"{checkpoint} is damaged; put a copy in its place, or delete it to begin this part of the run anew."
         ) from None
+
+
+def save_average(run: Path, path: Path) -> None:
+    """Write the moving average in the last state of a run's first stage as .safetensors, kernels as float16: a place to
+    go on from (recipe key `start`).
+
+    Raises:
+        InputError: there is no such run, or its state is absent or damaged.
+    """
+    recipe = read_recipe(run / "recipe.yaml")
+    network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
+    averaged = _read(run / "stage0" / "last.ckpt")["state_dict"]
+    load_state(network, {name.removeprefix("network."): tensor for name, tensor in averaged.items()}, str(run))
+    save_network(path, network, recipe.weights(), half=True)

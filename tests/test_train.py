@@ -41,6 +41,7 @@ from leanpose.pose_training import PoseTraining  # noqa: E402
 from leanpose.predict import Predictor  # noqa: E402
 from leanpose.preprocess import box_inputs  # noqa: E402
 from leanpose.recipe import Recipe, read_recipe  # noqa: E402
+from leanpose.run_state import save_average  # noqa: E402
 from leanpose.runtime import load_engine  # noqa: E402
 from leanpose.train import _moving_average, _precision, train, train_recipe  # noqa: E402
 from leanpose.weights import Measurement, Weights  # noqa: E402
@@ -484,6 +485,25 @@ def test_a_damaged_state_is_named(make_recipe: MakeRecipe, tmp_path: Path) -> No
         with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
             train(make_recipe("epochs=2"), resume=True)
     assert (tmp_path / "run" / "recipe.yaml").read_bytes() == recipe
+
+
+def test_the_average_of_a_run_is_a_place_to_go_on_from(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe("ema_decay=0.8", "learning_rate=0.01"))
+    file = tmp_path / "average.safetensors"
+    save_average(tmp_path / "run", file)
+    state, metadata = read_state(file)
+    averaged = checkpoint(tmp_path / "run" / "stage0")
+    assert not torch.equal(
+        averaged["state_dict"]["network.conv1.weight"], averaged["current_model_state"]["network.conv1.weight"]
+    )
+    for name, tensor in averaged["state_dict"].items():
+        expected = tensor.half() if tensor.ndim > 1 else tensor
+        assert torch.equal(state[name.removeprefix("network.")], expected)
+    assert Weights.from_metadata(metadata, "average").model == "lpn50"
+    train(make_recipe(f"start={file}", f"out={tmp_path / 'on'}", "epochs=1"))
+    with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
+        (tmp_path / "run" / "stage0" / "last.ckpt").write_bytes(b"")
+        save_average(tmp_path / "run", file)
 
 
 def test_a_run_without_a_state_cannot_decay(make_recipe: MakeRecipe, tmp_path: Path) -> None:
