@@ -192,7 +192,8 @@ def test_further_weights_are_whole_and_named_as_they_are_called() -> None:
     from leanpose.checkpoints import load_network
 
     shipped = {f"{name}{kind}" for name, kinds in FURTHER.items() for kind in kinds}
-    assert {file.name for file in weights_module.FURTHER_FOLDER.iterdir() if file.suffix != ".md"} == shipped
+    files = (path for path in weights_module.FURTHER_FOLDER.iterdir() if path.is_file() and path.suffix != ".md")
+    assert {file.name for file in files} == shipped
     for name, kinds in FURTHER.items():
         for kind in kinds:
             path = find_weights(name, kind)
