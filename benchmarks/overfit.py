@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from leanpose.checkpoints import load_network
-from leanpose.data.augment import NO_AUGMENTATION
-from leanpose.data.loader import DataSource
-from leanpose.recipe import Recipe
-from leanpose.train import train
-from leanpose.weights import Weights
+from leanpose.models.checkpoints import load_network
+from leanpose.training.augment import NO_AUGMENTATION
+from leanpose.training.crops import DataSource
+from leanpose.training.loop import train
+from leanpose.training.recipe import Recipe
+from leanpose.weights.record import Weights
 
 SYSTEMS = ("sfm", "lpn50", "hevitpose_t", "litepose_xs", "simple_baseline_50_rmpg", "rmpg_hierarchical")
 WANTED = 0.95

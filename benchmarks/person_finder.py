@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from leanpose.bottom_up import BottomUp
 from leanpose.data.annotations import open_annotations, read_annotated
-from leanpose.data.coco_style import CocoSet
+from leanpose.data.coco import CocoSet
 from leanpose.data.entries import Person
-from leanpose.detect import NetworkDetector
 from leanpose.errors import InputError
 from leanpose.geometry import iou
-from leanpose.predict import Predictor
-from leanpose.runtime import Engine, load_engine
-from leanpose.top_down import confidences
+from leanpose.inference.bottom_up import BottomUp
+from leanpose.inference.detect import NetworkDetector
+from leanpose.inference.engines import Engine, load_engine
+from leanpose.inference.predictor import Predictor
+from leanpose.inference.top_down import confidences
 
 FALSE_BOXES = (0.3, 1, 3)  # a picture
 FAULTS = ("none", "inexact boxes", "missed persons", "false boxes", "all")

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from leanpose import Predictor
-from leanpose.benchmark import machine, medians_in_turns
-from leanpose.weights import INT8
+from leanpose.evaluation.timing import machine, medians_in_turns
+from leanpose.weights.catalogue import INT8
 
 KINDS = (
     ("torch", "float32"), ("onnxruntime", "float32"), ("openvino", "float32"), ("onnxruntime", "int8"),

@@ -25,14 +25,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from leanpose.benchmark import machine, medians_in_turns
-from leanpose.evaluate import evaluate
-from leanpose.export import export
-from leanpose.files import write_text
+from leanpose.deploy.export import export
+from leanpose.evaluation.evaluate import evaluate
+from leanpose.evaluation.timing import machine, medians_in_turns
+from leanpose.inference.engines import load_engine
+from leanpose.io.files import write_text
 from leanpose.models import create_model
 from leanpose.models.counts import count_macs, count_parameters
-from leanpose.runtime import load_engine
-from leanpose.weights import BUNDLED, BUNDLED_FOLDER, FURTHER, FURTHER_FOLDER, INT8, Weights, find_weights, read_record
+from leanpose.weights.catalogue import BUNDLED, BUNDLED_FOLDER, FURTHER, FURTHER_FOLDER, INT8, find_weights
+from leanpose.weights.record import Weights, read_record
 
 YARDSTICK = "lpn50.coco_256x192"
 MOVENET, MOVENET_SHARE, MOVENET_AP = "MoveNet Lightning int8, as given", 4.2 / 24.6, 40.9

@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 
 from leanpose import geometry
-from leanpose.benchmark import boxes_in, machine
-from leanpose.preprocess import normalised
-from leanpose.runtime import load_engine
-from leanpose.top_down import TopDown
+from leanpose.commands.benchmark import boxes_in
+from leanpose.evaluation.timing import machine
+from leanpose.inference.engines import load_engine
+from leanpose.inference.preprocess import normalised
+from leanpose.inference.top_down import TopDown
 
 WARM_UP = 10
 STEPS = ("matrices", "crop", "normalise", "network", "codec", "to the picture")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leanpose import Predictor
-from leanpose.benchmark import machine
+from leanpose.evaluation.timing import machine
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ if [ "${1:-}" = save ]; then
         [ ! -f "$state/$recipe/stage0/last.ckpt" ] || PYTHONPATH=$repository "$state/leanpose/.venv/bin/python" -c '
 import sys
 from pathlib import Path
-from leanpose.run_state import save_average
+from leanpose.training.run_state import save_average
 save_average(*map(Path, sys.argv[1:]))
 ' "$state/$recipe" "$repository/weights/training/$recipe.safetensors"
     done

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from leanpose.benchmark import machine
-from leanpose.data.augment import Augmentation
-from leanpose.data.loader import CropSet, DataSource, MixedSampler
+from leanpose.evaluation.timing import machine
 from leanpose.geometry import input_to_heatmap
 from leanpose.models import create_model
-from leanpose.pose_training import PoseTraining
-from leanpose.recipe import Recipe
 from leanpose.structures import Sample
+from leanpose.training.augment import Augmentation
+from leanpose.training.crops import CropSet, DataSource, MixedSampler
+from leanpose.training.module import PoseTraining
+from leanpose.training.recipe import Recipe
 
 AUGMENTATION = Augmentation(half_body=0.3, shift=0.02, brightness=0.2, contrast=0.2, saturation=0.2)
 WARM_UP = 3

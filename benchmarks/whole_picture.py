@@ -21,14 +21,14 @@ import cv2
 import numpy as np
 from grouping import draw_maps
 
-from leanpose.checkpoints import save_network
 from leanpose.codecs import AssociativeEmbedding
 from leanpose.codecs.associative_embedding import enlarge, merge_scales
-from leanpose.export import export
+from leanpose.deploy.export import export
+from leanpose.inference.engines import load_engine
+from leanpose.inference.preprocess import picture_input
 from leanpose.models import create_model
-from leanpose.preprocess import picture_input
-from leanpose.runtime import load_engine
-from leanpose.weights import Weights
+from leanpose.models.checkpoints import save_network
+from leanpose.weights.record import Weights
 
 
 def main() -> None:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leanpose.codecs import create_codec
-    from leanpose.draw import draw_poses
     from leanpose.errors import InputError, LeanposeError, MissingPackageError, WeightsError
+    from leanpose.inference.engines import load_engine
+    from leanpose.inference.predictor import Predictor
+    from leanpose.io.draw import draw_poses
+    from leanpose.io.images import read_picture
     from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, MPII, KeypointSet, get_keypoint_set
     from leanpose.models import create_model, list_models
-    from leanpose.pictures import read_picture
-    from leanpose.predict import Predictor
-    from leanpose.runtime import load_engine
     from leanpose.structures import Poses, Sample
-    from leanpose.weights import Weights
+    from leanpose.weights.record import Weights
 
 # ONNX Runtime otherwise writes files of its telemetry into ~/.cache when it is imported; "0" lets it.
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
@@ -37,17 +37,17 @@ _HOME = {
     "LeanposeError": "errors",
     "MissingPackageError": "errors",
     "Poses": "structures",
-    "Predictor": "predict",
+    "Predictor": "inference.predictor",
     "Sample": "structures",
-    "Weights": "weights",
+    "Weights": "weights.record",
     "WeightsError": "errors",
     "create_codec": "codecs",
     "create_model": "models",
-    "draw_poses": "draw",
+    "draw_poses": "io.draw",
     "get_keypoint_set": "keypoint_sets",
     "list_models": "models",
-    "load_engine": "runtime",
-    "read_picture": "pictures",
+    "load_engine": "inference.engines",
+    "read_picture": "io.images",
 }
 
 __all__ = list(_HOME)

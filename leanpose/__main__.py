@@ -2,6 +2,6 @@
 
 import sys
 
-from leanpose.cli import main
+from leanpose.commands.cli import main
 
 sys.exit(main())

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-import leanpose.predict as prediction
+import leanpose.inference.predictor as prediction
 from leanpose.geometry import input_to_heatmap
+from leanpose.inference.engines import Engine
 from leanpose.keypoint_sets import COCO, MPII, KeypointSet
-from leanpose.pckh import SHORT_NAMES
-from leanpose.runtime import Engine
-from leanpose.weights import Weights
+from leanpose.metrics.pckh import SHORT_NAMES
+from leanpose.weights.record import Weights
 
 # A standing person by keypoint name without its side: x away from the middle, y from the top, of a box of height 1.
 BODY = {

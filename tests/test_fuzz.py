@@ -20,7 +20,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leanpose.boxes import read_boxes
+from leanpose.commands.boxes import read_boxes
 from leanpose.data.annotations import AnnotatedSet, open_annotations
 from leanpose.data.scenes import known_map
 from leanpose.errors import InputError

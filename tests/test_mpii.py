@@ -15,10 +15,10 @@ from scipy.io import loadmat, savemat
 
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError
-from leanpose.evaluate import evaluate
+from leanpose.evaluation.evaluate import evaluate
 from leanpose.keypoint_sets import MPII
-from leanpose.pckh import PCKH_KEYS, pckh_metrics, read_truth
-from leanpose.weights import Weights
+from leanpose.metrics.pckh import PCKH_KEYS, pckh_metrics, read_truth
+from leanpose.weights.record import Weights
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FIXTURES = SHARED / "fixtures" / "mpii"
@@ -135,7 +135,7 @@ def test_a_set_that_cannot_be_measured(crowd: tuple[str, str], crops: Any, netwo
 
 def recipe_of(folder: Path, **values: Any) -> Any:
     pytest.importorskip("lightning")
-    from leanpose.recipe import read_recipe
+    from leanpose.training.recipe import read_recipe
 
     common = {
         "model": "lpn50",
@@ -160,8 +160,8 @@ def test_training_on_mpii(mpii_people: MakePeople, tmp_path: Path, capfd: pytest
     savemat(file.with_name("gt_valid.mat"), content)
     data = {"annotations": str(file), "images": str(images)}
     recipe = recipe_of(tmp_path, keypoint_set="mpii", train_data=[data], val_data=data)
-    from leanpose.checkpoints import read_state
-    from leanpose.train import train
+    from leanpose.models.checkpoints import read_state
+    from leanpose.training.loop import train
 
     best = train(recipe)
     record = Weights.from_metadata(read_state(best)[1], "best")
@@ -178,9 +178,9 @@ def test_the_best_epoch_is_chosen_by_the_first_figure(
 ) -> None:
     data = dict(zip(("annotations", "images"), map(str, mpii_people(count=2)), strict=True))
     recipe = recipe_of(tmp_path, keypoint_set="mpii", train_data=[data], val_data=data, epochs=3)
-    from leanpose.checkpoints import read_state
     from leanpose.data.mpii import MpiiSet
-    from leanpose.train import train
+    from leanpose.models.checkpoints import read_state
+    from leanpose.training.loop import train
 
     figures = iter([(0.2, 0.15), (0.5, 0.1), (0.4, 0.3)])
     monkeypatch.setattr(MpiiSet, "score", lambda *_: dict(zip(PCKH_KEYS, next(figures), strict=False)))
@@ -199,9 +199,9 @@ def test_a_coco_network_learns_from_mpii_by_name(people: MakePeople, mpii_people
         dict(zip(("annotations", "images"), map(str, make(count=2)), strict=True)) for make in (people, mpii_people)
     )
     recipe = recipe_of(tmp_path, train_data=[coco, mpii], val_data=coco)
-    from leanpose.data.loader import read_sources
     from leanpose.keypoint_sets import get_keypoint_set
-    from leanpose.train import train
+    from leanpose.training.crops import read_sources
+    from leanpose.training.loop import train
 
     _, carried = read_sources(recipe.sources(), get_keypoint_set("coco"))
     assert [int((sample.visibility > 0).sum()) for sample in carried] == [12, 12]
@@ -212,8 +212,8 @@ def test_a_coco_network_learns_from_mpii_by_name(people: MakePeople, mpii_people
 def test_real_pictures(tmp_path: Path) -> None:
     """The official persons, boxes of heads and pictures; a network that has learned nothing hits little."""
     pytest.importorskip("torch")
-    from leanpose.checkpoints import save_network
     from leanpose.models import create_model
+    from leanpose.models.checkpoints import save_network
 
     content = loadmat(TRUTH)
     keys = ("pos_gt_src", "headboxes_src", "jnt_missing")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import leanpose
-from leanpose.cli import main
+from leanpose.commands.cli import main
 
 ROOT = Path(leanpose.__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,10 +18,10 @@ pytest.importorskip("lightning")
 
 from lightning.pytorch import Trainer  # noqa: E402
 
-from leanpose.checkpoints import load_network  # noqa: E402
 from leanpose.keypoint_sets import LSP, get_keypoint_set  # noqa: E402
-from leanpose.recipe import Recipe, read_recipe  # noqa: E402
-from leanpose.train import train  # noqa: E402
+from leanpose.models.checkpoints import load_network  # noqa: E402
+from leanpose.training.loop import train  # noqa: E402
+from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from leanpose import COCO, InputError, Predictor
-from leanpose.cli import main
 from leanpose.codecs import CODECS
+from leanpose.commands.cli import main
 from leanpose.geometry import Size
 from leanpose.structures import Poses
-from leanpose.weights import Task, Weights
+from leanpose.weights.record import Task, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -159,9 +159,9 @@ def test_a_codec_of_two_vectors_predicts(flip_test: bool, vectors: None) -> None
 
 def test_a_codec_of_two_vectors_trains(vectors: None, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from leanpose.data.loader import DataSource
-    from leanpose.objectives import create_objective
-    from leanpose.recipe import Recipe
+    from leanpose.training.crops import DataSource
+    from leanpose.training.objectives import create_objective
+    from leanpose.training.recipe import Recipe
 
     nowhere = DataSource("", "")
     recipe = Recipe("vectors", "", [nowhere], nowhere, input_size=(128, 96), codec="vectors")

@@ -20,7 +20,7 @@ from leanpose.codecs.interface import BottomUpCodec, Codec, DetectionCodec, TopD
 from leanpose.codecs.soft_argmax import BetaSoftArgmax
 from leanpose.codecs.udp import UDP
 from leanpose.errors import InputError, WeightsError, suggest
-from leanpose.weights import Weights
+from leanpose.weights.record import Weights
 
 __all__ = [
     "CODECS",

@@ -22,7 +22,7 @@ from leanpose.codecs.interface import Outputs
 from leanpose.codecs.scales import enlarge, merge_scales
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size, heatmap_to_input
-from leanpose.weights import Task
+from leanpose.weights.record import Task
 
 if TYPE_CHECKING:
     import torch

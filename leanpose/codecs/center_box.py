@@ -22,7 +22,7 @@ from leanpose.codecs.heatmap import check_positive
 from leanpose.codecs.interface import Outputs
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size, box_nms, heatmap_to_input
-from leanpose.weights import Task
+from leanpose.weights.record import Task
 
 if TYPE_CHECKING:
     import torch

@@ -16,10 +16,10 @@ import numpy as np
 
 from leanpose.codecs.flip import fuse_flip
 from leanpose.codecs.interface import Outputs
+from leanpose.codecs.losses import heatmap_mse
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size, heatmap_to_input, input_to_heatmap
-from leanpose.losses import heatmap_mse
-from leanpose.weights import Task
+from leanpose.weights.record import Task
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from leanpose.geometry import Size
-from leanpose.weights import Task
+from leanpose.weights.record import Task
 
 if TYPE_CHECKING:
     import torch

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from leanpose.data.coco_style import CocoSet
+from leanpose.data.coco import CocoSet
 from leanpose.data.mpii import MpiiSet, hdf5_entries, json_entries
 from leanpose.data.scenes import Views
 from leanpose.errors import InputError
 from leanpose.geometry import Size
+from leanpose.io.images import read_picture
+from leanpose.io.values import read_json
 from leanpose.keypoint_sets import KeypointSet
-from leanpose.pictures import read_picture
 from leanpose.structures import PictureBoxes, Sample, Scene
-from leanpose.values import read_json
 
 HDF5 = (".h5", ".hdf5")
 

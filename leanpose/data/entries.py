@@ -15,8 +15,8 @@ import numpy as np
 
 from leanpose.errors import InputError
 from leanpose.geometry import Size
+from leanpose.io.values import Id, Known, entries, identity, number, numbers, repeated, shown, text
 from leanpose.keypoint_sets import KeypointSet, keypoint_set_from_coco
-from leanpose.values import Id, Known, entries, identity, number, numbers, repeated, shown, text
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import numpy as np
 from leanpose.data.entries import locate
 from leanpose.data.scenes import Views
 from leanpose.errors import InputError, require
+from leanpose.io.values import entries, number, numbers, text
 from leanpose.keypoint_sets import MPII, KeypointSet, convert, without_partner
-from leanpose.pckh import PckhTruth, pckh_metrics, read_truth, truth_file
+from leanpose.metrics.pckh import PckhTruth, pckh_metrics, read_truth, truth_file
 from leanpose.structures import PictureBoxes, Sample, Scene
-from leanpose.values import entries, number, numbers, text
 
 K = len(MPII)
 

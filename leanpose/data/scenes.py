@@ -11,8 +11,8 @@ import numpy as np
 from leanpose.data.entries import Person, Picture
 from leanpose.errors import InputError
 from leanpose.geometry import Size
+from leanpose.io.values import FARTHEST
 from leanpose.structures import Scene
-from leanpose.values import FARTHEST
 
 Views = Literal["pictures", "persons"]
 

@@ -15,7 +15,7 @@ from leanpose.codecs import CODECS, UDP, BetaSoftArgmax, Dark, Heatmap, HeatmapC
 from leanpose.codecs.dark import log_around_peaks, newton_step
 from leanpose.errors import InputError, WeightsError
 from leanpose.geometry import CONVENTIONS, Convention, heatmap_to_input
-from leanpose.weights import Weights
+from leanpose.weights.record import Weights
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from leanpose.data.annotations import open_annotations
 from leanpose.data.mpii import MpiiSet
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, MPII, KeypointSet
-from leanpose.pckh import read_truth
+from leanpose.metrics.pckh import read_truth
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 FIXTURE = SHARED / "fixtures" / "mpii" / "test_mpii.json"

@@ -16,7 +16,7 @@ from leanpose.models import create_model
 from leanpose.models.batch_norm import calibrate_batch_norm, fold_batch_norm
 from leanpose.models.counts import count_macs, count_parameters
 from leanpose.models.hevitpose import CascadedGroupAttention, HEViTPose, Residual
-from leanpose.weights import Weights
+from leanpose.weights.record import Weights
 
 SIZES = ("t", "s", "b")
 PARAMETERS = {"t": 3_186_768, "s": 5_924_096, "b": 10_528_848}  # 16 keypoints
@@ -342,7 +342,7 @@ def test_batch_norms_fold(options: dict[str, Any]) -> None:
 
 def test_export() -> None:
     pytest.importorskip("onnxscript")
-    exporting = pytest.importorskip("leanpose.export")
+    exporting = pytest.importorskip("leanpose.deploy.export")
     runtime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     options = json.loads(json.dumps(SMALL))  # as they come back from a record

@@ -19,7 +19,7 @@ from leanpose.models.hrnet import HRNet, HRNetBackbone
 from leanpose.models.layers import Auxiliary
 from leanpose.models.simple_baseline import SimpleBaseline
 from leanpose.models.vitpose import Block, DropPath, ViTPose, vitpose_s
-from leanpose.weights import Weights
+from leanpose.weights.record import Weights
 
 # From the code and the configurations of the official repositories: names of tensors and their shapes.
 STATE_SHAPES = {
@@ -306,7 +306,7 @@ def test_depths_of_vitpose() -> None:
 def test_norms_fold_and_onnx_computes_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
-    from leanpose.export import to_onnx
+    from leanpose.deploy.export import to_onnx
 
     monkeypatch.setattr(hourglass, "WIDTHS", (8, 8, 16, 16, 16, 24))  # the same networks, but less of everything
     monkeypatch.setattr(hourglass, "BLOCKS", (1,) * 6)

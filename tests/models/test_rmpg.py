@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from leanpose.deploy.export import to_onnx
 from leanpose.errors import InputError
-from leanpose.export import to_onnx
 from leanpose.keypoint_sets import COCO, CROWDPOSE, MPII, KeypointSet
 from leanpose.models import create_model, rmpg
 from leanpose.models.batch_norm import fold_batch_norm
@@ -21,7 +21,7 @@ from leanpose.models.counts import count_parameters
 from leanpose.models.layers import Auxiliary, ChannelNorm
 from leanpose.models.rmpg import RMPG
 from leanpose.models.rmpg_hierarchical import GROUPS, HierarchicalRMPG, rmpg_hierarchical
-from leanpose.weights import Weights
+from leanpose.weights.record import Weights
 
 RELATIONS = ["token", "position", "node", "none"]
 CONTEXTS = ["bottom_up", "top_down"]

@@ -408,9 +408,9 @@ def test_all_norms_can_be_folded(options: dict[str, Any]) -> None:
 def test_onnx_computes_the_same() -> None:
     pytest.importorskip("onnxscript")
     ort = pytest.importorskip("onnxruntime")
-    from leanpose.export import to_onnx
+    from leanpose.deploy.export import to_onnx
     from leanpose.keypoint_sets import LSP
-    from leanpose.weights import Weights
+    from leanpose.weights.record import Weights
 
     torch.manual_seed(0)
     options = {"width": 16, "levels": 4, "hsa_max_keys": 40}  # level 1 with 9x5 pixels is pooled

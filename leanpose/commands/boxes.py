@@ -1,0 +1,150 @@
+"""The boxes that `predict --boxes` is given: words, or a file whose names are matched with those of the pictures."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+
+from leanpose.data.annotations import HDF5, AnnotatedSet, check_size, open_annotations, open_json
+from leanpose.errors import InputError, note
+from leanpose.geometry import Size
+from leanpose.inference.preprocess import check_boxes
+from leanpose.io.values import FARTHEST, read_json, shown
+from leanpose.structures import Poses
+
+MOST_NAMED = 5  # names in one sentence
+
+Parts = tuple[str, ...]  # of a path; ".." that lead it are left out
+
+
+@dataclass(frozen=True, eq=False)
+class GivenBoxes:
+    """What is known of one picture.
+
+    Attributes:
+        boxes: (N, 4) xyxy in pixels; None: the whole picture is one person, or persons are searched for.
+        size: (height, width) that an annotation file states; None: it is not known.
+    """
+
+    boxes: Any = None
+    size: Size | None = None
+
+
+def read_boxes(text: str | None, pictures: Sequence[str]) -> list[GivenBoxes]:
+    """Return the boxes for each picture.
+
+    Args:
+        text: "x1,y1,x2,y2" in pixels, several with spaces between; a JSON file: picture name -> list of boxes, or
+            annotations; "picture" or None: there are no boxes.
+        pictures: paths and URLs. Names of a file match where all their parts are the last ones of the picture's path;
+            of several names the longest counts.
+
+    Raises:
+        InputError: the boxes cannot be used, name none of the pictures, or a name fits several of them.
+    """
+    if text is None or text == "picture":
+        return [GivenBoxes()] * len(pictures)
+    if not text.lower().endswith((".json", *HDF5)):
+        return [GivenBoxes(_spelled_out(text))] * len(pictures)
+    names, known = _read_file(text)
+    matches = _matched(names, pictures, text)
+    missing = [picture for picture, match in zip(pictures, matches, strict=True) if match is None]
+    if missing and len(missing) < len(pictures):
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        note(f"{text} has no entry for {', '.join(missing[:MOST_NAMED])}{more}: taken as pictures of nobody.")
+    if len(missing) == len(pictures):
+        raise InputError(f"{text} names none of the pictures; its names must be theirs, such as photo.jpg.")
+    return [GivenBoxes(np.zeros((0, 4), np.float32)) if match is None else known[match] for match in matches]
+
+
+def _spelled_out(text: str) -> list[list[float]]:
+    boxes = text.split()
+    try:
+        if boxes and all(box.count(",") == 3 for box in boxes):
+            return [[float(v) for v in box.split(",")] for box in boxes]
+    except ValueError:
+        pass
+    raise InputError(f"Boxes must be x1,y1,x2,y2 in pixels, a .json file or 'picture', not '{text}'.")
+
+
+def _read_file(path: str) -> tuple[list[str], list[GivenBoxes]]:
+    """Return the names of a boxes file, and what it says of each."""
+    if path.lower().endswith(HDF5):
+        return _annotated(open_annotations(path, None))
+    content = read_json(path, unique_keys=True)
+    if isinstance(content, dict) and not {"images", "annotations"} <= content.keys():
+        return [*content], [GivenBoxes(_checked(boxes, f"{path}: {name}")) for name, boxes in content.items()]
+    if isinstance(content, list) and not (content and isinstance(content[0], dict) and "image" in content[0]):
+        raise InputError(f"{path} must map picture names to lists of boxes, or be a COCO-style annotation file.")
+    return _annotated(open_json(content, path, None))
+
+
+def _annotated(annotated: AnnotatedSet) -> tuple[list[str], list[GivenBoxes]]:
+    pictures = annotated.everybody()
+    boxes = [GivenBoxes(picture.boxes_xyxy, picture.picture_size) for picture in pictures]
+    return [picture.path for picture in pictures], boxes
+
+
+def _checked(boxes: Any, what: str) -> np.ndarray:
+    """Return boxes (N, 4) of one picture, whose size is not known yet."""
+    if not isinstance(boxes, list):
+        raise InputError(f"{what}: Boxes must be numbers: a list of x1, y1, x2, y2 in pixels, not {shown(boxes)}.")
+    try:
+        return check_boxes(boxes, (int(FARTHEST), int(FARTHEST)))
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+
+
+def _matched(names: Sequence[str], pictures: Sequence[str], path: str) -> list[int | None]:
+    """Return for each picture the position of the name that fits it best; None: no name fits."""
+    by_parts: dict[Parts, list[int]] = {}
+    for i, name in enumerate(names):
+        by_parts.setdefault(_parts(name), []).append(i)
+    matches: list[int | None] = []
+    taken: dict[int, str] = {}
+    for picture in pictures:
+        fitting = next((by_parts[tail] for tail in _tails(picture) if tail in by_parts), [])
+        if len(fitting) > 1:
+            raise InputError(
+                f"{path} has {len(fitting)} entries that fit {picture}: {', '.join(names[i] for i in fitting)}; give "
+                "each its own name, with its folder."
+            )
+        match = fitting[0] if fitting else None
+        if match in taken:
+            raise InputError(
+                f"{path}: the name {names[match]} fits both {taken[match]} and {picture}; put the folder before it."
+            )
+        if match is not None:
+            taken[match] = picture
+        matches.append(match)
+    return matches
+
+
+def _parts(name: str) -> Parts:
+    path = posixpath.normpath(os.path.normcase(name).replace("\\", "/"))
+    return tuple(part for part in path.split("/") if part not in ("", ".", ".."))
+
+
+def _tails(picture: str) -> list[Parts]:
+    """Return all ends of a picture's whole path, the longest first; of a URL also those of its path alone."""
+    wholes = [picture, urlparse(picture).path] if "://" in picture else [os.path.abspath(picture)]
+    return [whole[i:] for whole in map(_parts, wholes) for i in range(len(whole))]
+
+
+def of_annotated_sizes(
+    pictures: Iterable[str], given: Iterable[GivenBoxes], found: Iterable[tuple[np.ndarray, Poses] | InputError]
+) -> Iterator[tuple[np.ndarray, Poses] | InputError]:
+    """Pass on what was found in pictures; an InputError for those of another size than their annotations are for."""
+    for name, its, result in zip(pictures, given, found, strict=True):
+        if not isinstance(result, InputError):
+            try:
+                check_size(result[0], name, its.size)
+            except InputError as error:
+                result = error
+        yield result

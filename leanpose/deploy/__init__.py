@@ -1,0 +1,1 @@
+"""Trained weights to files for other engines. Needs torch."""

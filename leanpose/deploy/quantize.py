@@ -1,0 +1,327 @@
+"""int8: quantise a network for ONNX Runtime and OpenVINO, with layers left in float until accuracy is kept.
+
+One ONNX file serves both engines and all processors: activations are unsigned bytes (QUInt8), weights 7 bits in signed
+bytes with one scale a channel, each tensor between a QuantizeLinear and a DequantizeLinear. (Signed activations leave
+ONNX Runtime's fast path on x86.) Both engines add the products of two neighbouring bytes in 16 bits on x86 without
+VNNI, where 2 x 255 x 127 does not fit and 2 x 255 x 64 does. What weighs positions, as attention does, always stays in
+float.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    qdq_loss_debug,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from leanpose.data.annotations import open_annotations
+from leanpose.deploy.export import real_inputs, to_onnx
+from leanpose.errors import InputError, MissingPackageError, WeightsError
+from leanpose.evaluation.evaluate import measure
+from leanpose.evaluation.timing import medians_in_turns
+from leanpose.inference.engines import EngineName, load_engine
+from leanpose.io.files import write_atomically
+from leanpose.io.preflight import check_needs
+from leanpose.models.checkpoints import load_network
+from leanpose.weights.catalogue import INT8, find_weights
+from leanpose.weights.record import Measurement, Weights
+
+REPORT_KEY = "leanpose.quantization"  # in the file's metadata
+ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
+LARGEST_WEIGHT = 64
+RANKING_INPUTS, MEAN_INPUTS = 16, 64
+TIMED_RUNS = 30
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What a network costs and is worth before and after.
+
+    Attributes:
+        file: the int8 file.
+        megabytes: (before, after) of the files.
+        figure: name of the metric that was kept, "AP" or "PCKh@0.5".
+        values: (before, after), 0 to 1.
+        milliseconds: engine -> (before, after), median of one network input on one thread.
+        float_layers: nodes that were left in float besides those of attention.
+    """
+
+    file: str
+    megabytes: tuple[float, float]
+    figure: str
+    values: tuple[float, float]
+    milliseconds: dict[str, tuple[float, float]]
+    float_layers: list[str]
+
+    def __str__(self) -> str:
+        before, after = (100 * value for value in self.values)
+        lines = [
+            f"{self.file}: {self.megabytes[1]:.1f} MB (float32 {self.megabytes[0]:.1f} MB), {len(self.float_layers)} "
+            "layers in float",
+            f"{self.figure} {after:.1f} (float32 {before:.1f})",
+        ]
+        lines += [
+            f"{engine}, one thread: {after:.2f} ms (float32 {before:.2f} ms, ratio {before / after:.2f})"
+            for engine, (before, after) in self.milliseconds.items()
+        ]
+        return "\n".join(lines)
+
+
+def quantize(
+    model: str,
+    *,
+    data: str,
+    images: str,
+    out: str,
+    calibration: str | None = None,
+    samples: int = 256,
+    max_drop: float = 0.5,
+    refine: str | None = None,
+) -> QuantizeReport:
+    """Turn a network into int8, and keep layers in float until accuracy is nearly that of float32.
+
+    Args:
+        model: name or .safetensors file.
+        data: annotation file to measure accuracy on.
+        images: folder of its pictures.
+        out: .onnx file to write.
+        calibration: annotation file whose persons set the ranges of activations, with pictures in the same folder;
+            without it `data`.
+        samples: how many of them.
+        max_drop: largest loss of AP (or PCKh@0.5), in points of 100.
+        refine: for a network that proposes persons: the network that finds their keypoints; AP is then that of both.
+
+    Raises:
+        InputError: an argument or file cannot be used.
+        WeightsError: accuracy is not kept even with most layers in float; nothing is written then.
+    """
+    if Path(out).suffix != ".onnx":
+        raise InputError(f"The output must end in .onnx, not {Path(out).name}.")
+    for name, value in (("samples", samples), ("max_drop", max_drop)):
+        if not value > 0:
+            raise InputError(f"{name} must be above 0, not {value}.")
+    path = find_weights(model, ".safetensors")
+    if refine:
+        find_weights(refine)
+    megabytes = path.stat().st_size / 1e6
+    check_needs(
+        packages=("onnxscript", "faster_coco_eval"),
+        files=(data, calibration or data),
+        folders=(images,),
+        places=(out,),
+        megabytes=megabytes,
+    )
+    check_needs(places=(tempfile.gettempdir(),), megabytes=10 * megabytes)  # two float files, and some on the way
+    network, weights = load_network(path)
+    annotated = open_annotations(data, images)
+    inputs = real_inputs(weights, open_annotations(calibration, images) if calibration else annotated, samples)
+
+    def figure_of(file: Path) -> tuple[str, float]:
+        if refine:
+            figures, _ = measure(refine, annotated, boxes="found", detector=str(file))
+        else:
+            figures, _ = measure(str(file), annotated)
+        return next(iter(figures.items()))
+
+    report: list[QuantizeReport] = []
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        exported, prepared, small = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
+        onnx.save(to_onnx(network, weights), exported)
+        quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
+        figure, before = figure_of(exported)
+        after, float_layers = _keep_accuracy(prepared, small, weights, inputs, before - max_drop / 100, figure_of)
+        milliseconds = _milliseconds(exported, small, inputs[0])
+        sizes = exported.stat().st_size / 1e6, small.stat().st_size / 1e6
+        report.append(QuantizeReport(out, sizes, figure, (before, after), milliseconds, float_layers))
+        alone = "none" if weights.task == "bottom_up" else "annotated"
+        boxes = f"proposing for {refine}" if refine else alone
+        measured = Measurement(figure, after, Path(data).name, boxes, False, weights.input_size)
+        record = dataclasses.replace(weights, name=f"{weights.name}{INT8}", metrics=(measured,))
+        write_atomically(out, lambda temporary: _save(small, temporary, record, report[0]))
+    return report[0]
+
+
+class _Feeds(CalibrationDataReader):
+    """Network inputs one after another, in the form that ONNX Runtime's tools ask for."""
+
+    def __init__(self, inputs: Sequence[np.ndarray]) -> None:
+        self._inputs = iter(inputs)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(({"images": images} for images in self._inputs), None)
+
+
+def _keep_accuracy(
+    prepared: Path,
+    small: Path,
+    weights: Weights,
+    inputs: Sequence[np.ndarray],
+    lowest: float,
+    measure: Callable[[Path], tuple[str, float]],
+) -> tuple[float, list[str]]:
+    """Write the int8 file with as few float layers, the most harmful first, as its figure needs to be `lowest`.
+
+    Returns:
+        The figure and the names of the layers in float.
+    """
+    ranking: list[str] = []
+    count, best = 0, 0.0
+    while True:
+        _write_int8(prepared, small, weights, inputs, ranking[:count])
+        value = measure(small)[1]
+        if value >= lowest:
+            return value, ranking[:count]
+        best = max(best, value)
+        if not ranking:
+            ranking = _most_harmful(prepared, small, inputs[:RANKING_INPUTS])
+        if count >= len(ranking) // 2:
+            raise WeightsError(
+                f"int8 loses too much: {100 * best:.1f} instead of {100 * lowest:.1f} with {count} layers in float; "
+                "calibrate on more samples, or allow a larger max_drop."
+            )
+        count = 2 * count or 1
+
+
+def _write_int8(
+    prepared: Path, small: Path, weights: Weights, inputs: Sequence[np.ndarray], float_layers: list[str]
+) -> None:
+    corrected = prepared.with_name("corrected.onnx")
+    onnx.save(_with_corrected_biases(prepared, inputs, float_layers), corrected)
+    quantize_static(
+        str(corrected),
+        str(small),
+        _Feeds(inputs),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,  # weights up to LARGEST_WEIGHT
+        nodes_to_exclude=float_layers + _attention(prepared),
+    )
+    model = onnx.load(small)
+    onnx.helper.set_model_props(model, weights.to_metadata())
+    onnx.save(model, small)
+
+
+def _with_corrected_biases(prepared: Path, inputs: Sequence[np.ndarray], float_layers: list[str]) -> onnx.ModelProto:
+    """Return a network whose convolutions have their means back, which rounded kernels move, in their biases.
+
+    What a rounded kernel adds to its output on average is what rounding adds to the kernel times the mean input.
+    """
+    model = onnx.load(prepared)
+    learned = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    convolutions = [
+        node
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in learned and node.name not in float_layers
+    ]
+    means = _channel_means(model, {node.input[0] for node in convolutions}, inputs[:: len(inputs) // MEAN_INPUTS or 1])
+    for node in convolutions:
+        kernel = learned[node.input[1]].astype(np.float64)  # (outputs, inputs of a group, h, w)
+        scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / LARGEST_WEIGHT
+        scale[scale == 0] = 1
+        added = (np.round(kernel / scale) * scale - kernel).sum(axis=(2, 3))
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        of_group = means[node.input[0]].reshape(groups, 1, -1)
+        shift = (added.reshape(groups, -1, added.shape[1]) * of_group).sum(axis=2).ravel()
+        bias = learned[node.input[2]] if len(node.input) > 2 else np.zeros(len(kernel))
+        name = f"{node.name}_corrected_bias"
+        model.graph.initializer.append(onnx.numpy_helper.from_array((bias - shift).astype(np.float32), name))
+        node.input[2:] = [name]
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
+    return model
+
+
+def _channel_means(model: onnx.ModelProto, names: set[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the mean (C,) of each channel of some tensors (1, C, h, w) over network inputs."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    inner = names - {"images"} - {output.name for output in model.graph.output}
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inner)
+    session = onnxruntime.InferenceSession(watched.SerializeToString())
+    outputs = [output.name for output in session.get_outputs()]
+    means: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for images in inputs:
+        tensors = {"images": images} | dict(zip(outputs, session.run(None, {"images": images}), strict=True))
+        for name, of_inputs in means.items():
+            of_inputs.append(tensors[name].mean(axis=(0, 2, 3)))
+    return {name: np.mean(of_inputs, axis=0) for name, of_inputs in means.items()}
+
+
+def _attention(prepared: Path) -> list[str]:
+    """Return the nodes that weigh positions: softmax, and products of two activations. Each weight is about one in the
+    number of positions, which bytes cannot tell from 0, and they cost little."""
+    graph = onnx.load(prepared).graph
+    learned = {tensor.name for tensor in graph.initializer}
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "Softmax" or (node.op_type == "MatMul" and not learned & {*node.input})
+    ]
+
+
+def _most_harmful(prepared: Path, small: Path, inputs: Sequence[np.ndarray]) -> list[str]:
+    """Rank layers by what rounding their outputs to bytes destroys: signal to noise, lowest first."""
+    activations = []
+    for file in (small, prepared):
+        watched = file.with_name(f"watched_{file.name}")
+        qdq_loss_debug.modify_model_output_intermediate_tensors(str(file), str(watched))
+        activations.append(qdq_loss_debug.collect_activations(str(watched), _Feeds(inputs)))
+    matched = qdq_loss_debug.create_activation_matching(*activations)
+    errors = qdq_loss_debug.compute_activation_error(matched)
+    producer = {output: node.name for node in onnx.load(prepared).graph.node for output in node.output}
+    tensors = sorted((tensor for tensor in errors if tensor in producer), key=lambda t: errors[t]["qdq_err"])
+    return [producer[tensor] for tensor in tensors]
+
+
+def _milliseconds(exported: Path, small: Path, images: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Time both files on one thread, turn by turn, on each engine that is installed."""
+    times: dict[str, tuple[float, float]] = {}
+    for name in ENGINES:
+        try:
+            engines = [load_engine(file, name, threads=1) for file in (exported, small)]
+        except MissingPackageError:
+            continue
+        before, after = (partial(engine, images) for engine in engines)
+        medians = medians_in_turns({"before": before, "after": after}, TIMED_RUNS)
+        times[name] = medians["before"], medians["after"]
+    return times
+
+
+def _save(small: Path, path: Path, record: Weights, report: QuantizeReport) -> None:
+    """Write the int8 file with its own record and the report in its metadata."""
+    model = onnx.load(small)
+    onnx.helper.set_model_props(model, record.to_metadata() | {REPORT_KEY: json.dumps(dataclasses.asdict(report))})
+    onnx.save(model, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the hints of ONNX Runtime's quantiser off the terminal: what it advises is done."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,1 @@
+"""What a model is worth: accuracy on an annotated set, and time."""

@@ -1,0 +1,162 @@
+"""Evaluate a model on an annotated set: one loop writes predictions, another scores the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated
+from leanpose.errors import InputError, renamed
+from leanpose.inference.detect import Detector
+from leanpose.inference.engines import EngineName
+from leanpose.inference.predictor import DEFAULT_DETECTOR, Predictor
+from leanpose.io.files import write_text
+from leanpose.io.preflight import check_needs
+from leanpose.structures import PictureBoxes, Poses
+
+
+def predict_pictures(predictor: Predictor, pictures: Sequence[PictureBoxes]) -> Generator[list[dict[str, Any]]]:
+    """Yield each picture's persons in the COCO results form.
+
+    Persons in boxes are rescored, and duplicates left out. Those of MPII stay as they are, and each has one key more:
+    `person`, the place in the list of persons, from 0.
+
+    Raises:
+        InputError: a picture cannot be read, or has another size than its annotations are for.
+    """
+    paths, boxes = [picture.path for picture in pictures], [picture.boxes_xyxy for picture in pictures]
+    with closing(predictor.stream(paths, boxes)) as found:
+        for picture, result in zip(pictures, found, strict=True):
+            if isinstance(result, InputError):
+                raise result
+            array, poses = result
+            check_size(array, picture.path, picture.picture_size)
+            yield _results(predictor, picture, poses)
+
+
+def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
+    """Return what `predict_pictures` yields for one picture."""
+    poses = predictor(read_annotated(picture.path, picture.picture_size), picture.boxes_xyxy)
+    return _results(predictor, picture, poses)
+
+
+def _results(predictor: Predictor, picture: PictureBoxes, poses: Poses) -> list[dict[str, Any]]:
+    if picture.persons is not None:
+        results = poses.to_coco_results(picture.image_id, picture.category_id)
+        return [result | {"person": person} for result, person in zip(results, picture.persons, strict=True)]
+    if picture.boxes_xyxy is not None:
+        poses = predictor.rescored(poses, picture.scores)
+    return poses.to_coco_results(picture.image_id, picture.category_id)
+
+
+class Metrics(dict[str, float]):
+    """Figures by name, 0 to 1; prints as two lines in percent."""
+
+    def __str__(self) -> str:
+        cells = [(key, f"{100 * value:.1f}" if value >= 0 else "-") for key, value in self.items()]
+        widths = [max(5, *map(len, cell)) for cell in cells]
+        return "\n".join(
+            "  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
+            for row in zip(*cells, strict=True)
+        )
+
+
+def measure(
+    model: str,
+    annotated: AnnotatedSet,
+    *,
+    boxes: str | None = None,
+    detector: str | Detector = DEFAULT_DETECTOR,
+    flip_test: bool = False,
+    scales: list[float] | None = None,
+    engine: EngineName = "auto",
+    threads: int | None = None,
+    device: str = "cpu",
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Return the figures of a model on a set, and its results in the COCO results form; arguments as of `evaluate`."""
+    predictor = Predictor(
+        model,
+        engine=engine,
+        flip_test=flip_test,
+        threads=threads,
+        device=device,
+        detector=detector if boxes == "found" else None,
+        min_person_score=0.0,  # the metric ranks persons itself
+        scales=scales or (1.0,),
+    )
+    keypoint_set = predictor.weights.keypoint_set
+    annotated.check(keypoint_set, model)
+    if predictor.bottom_up and boxes not in (None, "found"):
+        raise InputError(f"{model} finds people without boxes; leave --boxes out.")
+    searched = predictor.bottom_up or boxes == "found"
+    results: list[dict[str, Any]] = []
+    pictures = annotated.pictures(None if searched else boxes or "gt")
+    check_needs(files=(picture.path for picture in pictures))
+    with closing(predict_pictures(predictor, pictures)) as found:
+        for persons in tqdm(found, "predicting", len(pictures), unit="picture", disable=None):
+            results += persons
+    return Metrics(annotated.score(results, keypoint_set)), results
+
+
+def evaluate(
+    model: str,
+    *,
+    data: str,
+    images: str,
+    boxes: str | None = None,
+    detector: str = DEFAULT_DETECTOR,
+    flip_test: bool = False,
+    scales: list[float] | None = None,
+    out: str | None = None,
+    engine: EngineName = "auto",
+    threads: int | None = None,
+    device: str = "cpu",
+    finder: str | None = None,
+) -> Metrics:
+    """Measure a model on an annotated set with the metric that is official for it.
+
+    Args:
+        model: name or file (.onnx, .safetensors).
+        data: COCO-style annotation file; or MPII's list of persons (valid.json of HRNet, or valid.h5) with its ground
+            truth gt_valid.mat beside it.
+        images: folder of its pictures.
+        boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, or a person-detection file
+            (COCO results form). Without it "gt"; networks that find people themselves take none.
+        detector: name or file of the network that proposes persons, for boxes "found".
+        flip_test: average with the mirrored picture.
+        scales: for networks that find people themselves: average over pictures of several sizes, such as [0.5,1,2].
+        out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
+            metrics.json; none is written without it.
+        engine: "auto", "onnxruntime", "openvino" or "torch".
+        threads: threads of the network.
+        device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
+            "npu" with OpenVINO; "cuda" or "mps" with torch.
+        finder: the former name of detector; goes with the next release.
+
+    Returns:
+        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and pictures with
+        a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. For MPII: PCKh@0.5, PCKh@0.1,
+        and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
+    """
+    places = () if out is None else (Path(out) / "results.json",)
+    check_needs(files=(data,), folders=(images,), places=places)
+    metrics, results = measure(
+        model,
+        open_annotations(data, images),
+        boxes=boxes,
+        detector=renamed(detector, finder),
+        flip_test=flip_test,
+        scales=scales,
+        engine=engine,
+        threads=threads,
+        device=device,
+    )
+    if out is not None:
+        write_text(Path(out) / "results.json", json.dumps(results))
+        write_text(Path(out) / "metrics.json", json.dumps(metrics, indent=1))
+    return metrics

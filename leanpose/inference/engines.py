@@ -1,0 +1,249 @@
+"""Run a network file: one call, several engines. Every engine maps normalised pictures to named heat maps.
+
+`Engine.__call__((B, 3, h, w) float32) -> {"heatmaps": (B, K, h / s, w / s) float32, ...}`
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import numpy as np
+
+from leanpose.errors import InputError, WeightsError, require, suggest
+from leanpose.weights.catalogue import find_weights
+from leanpose.weights.record import METADATA_KEY, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+Maps = TypeVar("Maps")  # arrays or tensors
+EngineName = Literal["auto", "onnxruntime", "openvino", "torch"]
+
+# short name -> ONNX Runtime's name of an execution provider, and the package that brings it
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider", "onnxruntime"),
+    "cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu"),
+    "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
+    "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
+}
+RECORD_PLACE = ["framework", METADATA_KEY]  # of an ONNX file's metadata in OpenVINO
+
+
+class Engine(Protocol):
+    """A loaded network with its record.
+
+    Attributes:
+        weights: the record.
+        concurrent: whether several threads may call it at once, and gain by it; an engine without this counts as false.
+    """
+
+    weights: Weights
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+class Finite:
+    """An engine that raises WeightsError where what it gives is NaN or infinite."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.weights = engine, engine.weights
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._engine(images)
+        if not all(np.isfinite(maps).all() for maps in outputs.values()):
+            raise WeightsError(
+                f"The network {self.weights.name} gives NaN or infinite values; use other weights, engine or device."
+            )
+        return outputs
+
+
+class OnnxRuntimeEngine:
+    """An ONNX file on ONNX Runtime.
+
+    Args:
+        path: file with a leanpose record in its metadata.
+        threads: threads of the network; None lets ONNX Runtime choose.
+        device: where it runs: names of PROVIDERS or ONNX Runtime's own of an execution provider, with commas between,
+            first choice first; for example "tensorrt,cuda".
+    """
+
+    def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        chosen = _providers(device, onnxruntime.get_available_providers())
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+        except Exception as error:  # ONNX Runtime's own exception classes are not public
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{path.name} is not a usable ONNX file ({reason}).") from None
+        if chosen[0] not in self._session.get_providers():
+            raise InputError(
+                f"ONNX Runtime's {chosen[0]} does not start here: install the libraries it needs, or use device cpu."
+            )
+        self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
+        self.concurrent = device == "cpu"
+        _check_record(self.weights, inputs[0].shape, {output.name: output.shape for output in outputs}, path)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
+
+
+def _providers(device: str, available: list[str]) -> list[str]:
+    """Return ONNX Runtime's names of execution providers, or raise InputError for one that is not installed."""
+    chosen = []
+    for name in map(str.strip, device.split(",")):
+        provider, package = PROVIDERS.get(name.lower(), (name, ""))
+        if provider not in available:
+            known = {short: full for short, (full, _) in PROVIDERS.items() if full in available}
+            how = f" pip install {package}, or use another:" if package else ""
+            raise InputError(
+                f"This ONNX Runtime has no device '{name}':{how} it has {', '.join(known) or ', '.join(available)}."
+            )
+        chosen.append(provider)
+    return chosen
+
+
+class OpenVinoEngine:
+    """An ONNX file on OpenVINO.
+
+    Args:
+        path: file with a leanpose record in its metadata.
+        threads: threads of the network; None lets OpenVINO choose.
+        device: OpenVINO's name of a device: "cpu", "gpu", "npu" or "auto".
+    """
+
+    def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
+        openvino = require("openvino", "openvino")
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+            record = model.get_rt_info(RECORD_PLACE).value if model.has_rt_info(RECORD_PLACE) else None
+            self._compiled = core.compile_model(model, device.upper(), settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise WeightsError(f"{path.name} cannot be used by OpenVINO on {device} ({reason}).") from None
+        self.weights = Weights.from_metadata({METADATA_KEY: record} if record else None, path.name)
+        self._outputs = [output.get_any_name() for output in self._compiled.outputs]
+        shapes = {
+            name: _free_axes(output.partial_shape)
+            for name, output in zip(self._outputs, self._compiled.outputs, strict=True)
+        }
+        _check_record(self.weights, _free_axes(self._compiled.inputs[0].partial_shape), shapes, path)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        found = self._compiled({0: images}, share_inputs=True)
+        return {name: found[i] for i, name in enumerate(self._outputs)}
+
+
+def _free_axes(shape: Any) -> list[int | str]:
+    """Return the lengths of a shape of OpenVINO, a word for those that are free."""
+    return ["any" if axis.is_dynamic else axis.get_length() for axis in shape]
+
+
+def _check_record(
+    weights: Weights, input_shape: Sequence[int | str], output_shapes: Mapping[str, Sequence[int | str]], path: Path
+) -> None:
+    """Raise WeightsError where a network's input and heat maps are not as its record says."""
+    maps = next((shape for name, shape in output_shapes.items() if name.startswith("heatmaps")), [])
+    found = [*input_shape[1:], *maps[1:2]]  # an axis of any length is a word
+    wanted = [3, *weights.input_size, len(weights.keypoint_set)]
+    if [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] != wanted:
+        raise WeightsError(f"{path.name} holds another network than its leanpose record says; export it again.")
+
+
+class TorchEngine:
+    """A network in torch, as used during training and for .safetensors files.
+
+    Args:
+        network: module whose forward returns a dict of tensors; it is run where its parameters are.
+        weights: its record.
+    """
+
+    def __init__(self, network: torch.nn.Module, weights: Weights) -> None:
+        self.network = network
+        self.weights = weights
+
+    @staticmethod
+    def from_file(path: Path, threads: int | None = None, device: str = "cpu") -> TorchEngine:
+        """Build the network that a .safetensors file names and load it onto a device of torch, such as "cuda:0"."""
+        torch = require("torch", "train")
+        from leanpose.models.checkpoints import load_network
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        network, weights = load_network(path)
+        try:
+            network.to(device)
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+            raise InputError(f"torch cannot use the device '{device}' ({str(error).splitlines()[0]}).") from None
+        return TorchEngine(network, weights)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        import torch
+
+        was_training = self.network.training
+        self.network.eval()
+        with torch.inference_mode():
+            device = next(self.network.parameters()).device
+            outputs = self.network(torch.from_numpy(images).to(device))
+        self.network.train(was_training)
+        return {name: tensor.float().cpu().numpy() for name, tensor in outputs.items()}
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_engine(
+    model: str | Path, engine: EngineName = "auto", threads: int | None = None, device: str = "cpu"
+) -> Engine:
+    """Load a network by name or file.
+
+    Args:
+        model: see `leanpose.weights.record.find_weights`.
+        engine: "auto" takes ONNX Runtime for .onnx and torch for .safetensors.
+        threads: threads of the network; None lets the engine choose.
+        device: "cpu"; what else there is depends on the engine, see its class.
+
+    Raises:
+        InputError: no such engine or device, or the engine cannot run this kind of file.
+        MissingPackageError: the engine is not installed.
+        WeightsError: the file cannot be used.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}.")
+    if engine not in ("auto", *ENGINES):
+        raise InputError(f"There is no engine '{engine}'.{suggest(engine, ENGINES)}")
+    int8 = device == "cpu" or engine == "openvino"  # ONNX Runtime's other devices are slow with it
+    path = find_weights(model, ENGINES[engine][0] if engine != "auto" else "", int8)
+    name = engine if engine != "auto" else "torch" if path.suffix == ".safetensors" else "onnxruntime"
+    suffix, make = ENGINES[name]
+    if path.suffix != suffix:
+        others = [other for other, (kind, _) in ENGINES.items() if kind == path.suffix]
+        raise InputError(
+            f"The engine {name} cannot run {path.suffix} files: use engine {' or '.join(others)}, or export the "
+            "weights with `leanpose export`."
+        )
+    return make(path, threads, device)
+
+
+# name -> the kind of file it runs, and what loads one
+ENGINES: dict[str, tuple[str, Callable[[Path, int | None, str], Engine]]] = {
+    "onnxruntime": (".onnx", OnnxRuntimeEngine),
+    "openvino": (".onnx", OpenVinoEngine),
+    "torch": (".safetensors", TorchEngine.from_file),
+}

@@ -1,0 +1,230 @@
+"""Predictor: pictures in, Poses out. Boxes, given or detected -> crops -> network -> codec -> picture pixels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterable, Sequence, Sized
+from concurrent.futures import Future
+from functools import cache, partial
+from operator import length_hint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leanpose.errors import InputError, WeightsError
+from leanpose.inference.bottom_up import BottomUp
+from leanpose.inference.detect import Detector, NetworkDetector, detected
+from leanpose.inference.engines import Engine, EngineName, Finite, available_cores, load_engine
+from leanpose.inference.preprocess import check_boxes
+from leanpose.inference.streams import in_order, pairs
+from leanpose.inference.top_down import TopDown, confidences, rescored
+from leanpose.io.images import Source, read_picture
+from leanpose.structures import Poses
+
+DEFAULT_MODEL = "lpn50"
+DEFAULT_DETECTOR = "litepose_xs"
+MIN_DETECTED_SCORE = 0.35  # of persons in boxes that a detector proposed
+MIN_GROUPED_SCORE = 0.2  # of persons that a network finds by itself
+CHUNK = 8  # pictures whose persons share calls of the network
+
+_Located = tuple[np.ndarray, np.ndarray | None]  # boxes and their scores
+
+
+class Predictor:
+    """Find the persons of pictures and their keypoints.
+
+        poses = Predictor()("photo.jpg")
+
+    A top-down network (lpn50) looks at one person per box; without boxes, a detector proposes the persons first. A
+    bottom-up network (litepose_xs) alone does both at once.
+
+    Args:
+        model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine.
+        engine: "auto", "onnxruntime", "openvino" or "torch".
+        flip_test: also run mirrored and average; twice the time, a little more accurate.
+        threads: threads of the network; None lets the engine choose.
+        batch_size: most crops in one call of the network.
+        detector: what proposes persons where no boxes are given: a network like model, bottom-up or of the task
+            "detection", or a function from a picture, (H, W, 3) uint8 RGB, to boxes_xyxy (N, 4) in pixels and scores
+            (N,) in 0..1. None: the whole picture is one person.
+        min_person_score: persons below it are left out where the picture's persons were searched for; 0 keeps all.
+            None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
+        scales: of a bottom-up network, see `leanpose.inference.bottom_up.BottomUp`.
+        device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
+            that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch.
+        finder: the former name of detector; goes with the next release.
+
+    Attributes:
+        engine: the loaded network.
+        weights: the Weights record of the loaded file.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Engine = DEFAULT_MODEL,
+        engine: EngineName = "auto",
+        flip_test: bool = False,
+        threads: int | None = None,
+        batch_size: int = 16,
+        detector: str | Path | Engine | Detector | None = DEFAULT_DETECTOR,
+        min_person_score: float | None = None,
+        scales: Sequence[float] = (1.0,),
+        device: str = "cpu",
+        finder: Any = DEFAULT_DETECTOR,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        if finder != DEFAULT_DETECTOR:
+            warnings.warn("finder is now called detector.", DeprecationWarning, stacklevel=2)
+            detector = finder
+        self._settings: dict[str, Any] = {
+            "model": model,
+            "engine": engine,
+            "flip_test": flip_test,
+            "threads": threads,
+            "batch_size": batch_size,
+            "detector": detector,
+            "min_person_score": min_person_score,
+            "scales": scales,
+            "device": device,
+        }
+        self.engine = self._loaded(model)
+        self.weights = self.engine.weights
+        running = Finite(self.engine)
+        if self.weights.task == "detection":
+            raise WeightsError(f"{self.weights.name} finds boxes, not keypoints: use it as the detector.")
+        self._people: TopDown | BottomUp
+        if self.weights.task == "bottom_up":
+            self._people, detector = BottomUp(running, flip_test, scales), None
+        else:
+            self._people = TopDown(running, flip_test, batch_size)
+            if tuple(scales) != (1.0,):
+                raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
+        self._detector = None if detector is None else cache(partial(self._as_detector, detector))  # when first needed
+        if min_person_score is None:
+            min_person_score = MIN_GROUPED_SCORE if self.weights.task == "bottom_up" else MIN_DETECTED_SCORE
+        self.min_person_score = min_person_score
+        self._with_one_thread = cache(lambda: Predictor(**self._settings | {"threads": 1}))
+        at_once = getattr(self.engine, "concurrent", False) and self._from_files()
+        self._workers = (threads or available_cores()) if at_once else 1
+
+    def _loaded(self, network: str | Path | Engine) -> Engine:
+        s = self._settings
+        if isinstance(network, (str, Path)):
+            return load_engine(network, s["engine"], s["threads"], s["device"])
+        return network
+
+    def _as_detector(self, detector: str | Path | Engine | Detector) -> Detector:
+        if isinstance(detector, (str, Path)) or (hasattr(detector, "weights") and not hasattr(detector, "short_sides")):
+            return NetworkDetector(Finite(self._loaded(detector)))  # type: ignore[arg-type]
+        return detector  # type: ignore[return-value]
+
+    def _from_files(self) -> bool:
+        """Whether the same networks can be loaded once more."""
+        return all(isinstance(self._settings[name], (str, Path, type(None))) for name in ("model", "detector"))
+
+    def load_detector(self) -> None:
+        """Load the network that proposes persons now, which otherwise happens when it is first needed."""
+        if self._detector is not None:
+            self._detector()
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """Pickle the arguments; who unpickles loads the networks, so these must be names or files."""
+        if not self._from_files():
+            raise TypeError("A Predictor of loaded engines cannot be pickled; make it with names or files of networks.")
+        return partial(type(self), **self._settings), ()
+
+    @property
+    def bottom_up(self) -> bool:
+        """Whether the network finds all persons of a picture by itself."""
+        return self.weights.task == "bottom_up"
+
+    def __call__(self, picture: Source, boxes: Any = None) -> Poses:
+        """Return the poses of all persons in one picture.
+
+        Args:
+            picture: path, URL, PIL picture or (H, W, 3) uint8 RGB array.
+            boxes: (N, 4) or (4,) person boxes xyxy in picture pixels; the result has one pose for each. None: the
+                persons are searched for, and come best first.
+
+        Raises:
+            InputError: the picture cannot be read, a box has NaN, no area, or lies outside the picture, or boxes are
+                given to a bottom-up network.
+            WeightsError: the network gives NaN.
+        """
+        array = read_picture(picture)
+        return self._estimate([array], [self._locate(array, boxes)])[0]
+
+    def stream(
+        self, pictures: Iterable[Source], boxes: Iterable[Any] | None = None, live: bool = False
+    ) -> Generator[tuple[np.ndarray, Poses] | InputError]:
+        """Work through many pictures, with the poses that a call for each gives; files are read ahead.
+
+        An engine that several threads may call (ONNX Runtime on the CPU) works on as many pictures at once as the
+        network may use threads, which is faster than many threads on one picture. Otherwise the persons of several
+        pictures share calls of the network: of CHUNK pictures of a list; of an iterator, which may be slow, of those
+        that came while the network was busy.
+
+        Args:
+            pictures: each as of a call; an endless source will do: at most 2 * CHUNK pictures, or two a thread, are in
+                memory. Arrays are copied when they are taken, so the source may fill the same one again.
+            boxes: for each picture what a call takes, as many as there are pictures, or an endless iterator; None: the
+                persons of all are searched for.
+            live: give each result before the next picture is taken, for a camera: no result is older than one call
+                takes. Slower where pictures wait.
+
+        Yields:
+            For each picture, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
+
+        Raises:
+            InputError: pictures or boxes are no iterables of them, or differ in number.
+            Exception: the source's own; like the difference in number, after the results of all that was taken before.
+        """
+        work = pairs(pictures, boxes)
+        alone = live or length_hint(pictures, 2) < 2
+        if self._workers > 1 and not alone:
+            return in_order(self._with_one_thread()._chunk, work, self._workers, 1)
+        return in_order(self._chunk, work, 1, 1 if live else CHUNK, live, fill=isinstance(pictures, Sized))
+
+    def _chunk(self, reading: Sequence[tuple[Future[np.ndarray], Any]]) -> list[tuple[np.ndarray, Poses] | InputError]:
+        """Return the results of `stream` for some pictures that are being read."""
+        located: list[tuple[np.ndarray, _Located] | InputError] = []
+        for future, boxes in reading:
+            try:
+                picture = future.result()
+                located.append((picture, self._locate(picture, boxes)))
+            except InputError as error:
+                located.append(error)
+        good = [entry for entry in located if not isinstance(entry, InputError)]
+        poses = iter(self._estimate([picture for picture, _ in good], [persons for _, persons in good]))
+        return [entry if isinstance(entry, InputError) else (entry[0], next(poses)) for entry in located]
+
+    def _locate(self, picture: np.ndarray, boxes: Any) -> _Located:
+        """Return the boxes (N, 4) to look into, and their scores (N,) where they were searched for; a bottom-up network
+        needs none."""
+        if self.bottom_up:
+            if boxes is not None:
+                raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
+            return np.zeros((0, 4), np.float32), None
+        if boxes is None and self._detector is not None:
+            return detected(self._detector(), picture)
+        return check_boxes(boxes, picture.shape[:2]), None
+
+    def _estimate(self, pictures: Sequence[np.ndarray], located: Sequence[_Located]) -> list[Poses]:
+        """Return the poses of each picture, best first where the persons were searched for."""
+        people = self._people
+        if isinstance(people, BottomUp):
+            return [self._confident(people.poses(picture)) for picture in pictures]
+        found = people.poses(pictures, [boxes for boxes, _ in located])
+        return [
+            poses if scores is None else self._confident(self.rescored(poses, confidences(scores)))
+            for poses, (_, scores) in zip(found, located, strict=True)
+        ]
+
+    def _confident(self, poses: Poses) -> Poses:
+        return poses[poses.person_scores >= self.min_person_score]
+
+    def rescored(self, poses: Poses, box_scores: np.ndarray) -> Poses:
+        """Judge persons in boxes by box and keypoints and leave out duplicates; see `top_down.rescored`."""
+        return rescored(poses, box_scores, self.weights)

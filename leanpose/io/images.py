@@ -1,0 +1,201 @@
+"""Pictures in: files, URLs, PIL pictures and arrays become RGB uint8 (H, W, 3), or one clear error."""
+
+from __future__ import annotations
+
+import glob
+import http.client
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from leanpose.errors import InputError
+from leanpose.io import image_bytes
+
+Source = Any  # str, os.PathLike, PIL.Image.Image or numpy array
+_NOT_IN_EVERY_OPENCV = filter(cv2.haveImageWriter, (".avif", ".gif"))
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", *_NOT_IN_EVERY_OPENCV)
+)
+PHOTOS = ".arw .cr2 .cr3 .dng .heic .heif .hif .jxl .nef .orf .raf .raw .rw2"
+DRAWINGS = ".exr .hdr .jp2 .pbm .pgm .pnm .ppm .psd .svg .tga"
+VIDEOS = ".3gp .avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv"
+OTHER_SUFFIXES = frozenset(f"{PHOTOS} {DRAWINGS} {VIDEOS} .avif .gif".split()) - SUFFIXES  # named, not taken
+DOWNLOAD_SECONDS = 120  # in all
+SILENT_SECONDS = 30  # in which nothing comes
+_DOWNLOAD_LIMIT = 100 * 2**20  # bytes
+
+
+def read_picture(source: Source) -> np.ndarray:
+    """Return a picture as (H, W, 3) uint8 RGB.
+
+    Grey, RGBA and 16-bit pictures are converted, and the rotation that a file states (EXIF; AVIF's own) is applied.
+
+    Args:
+        source: path, http(s) URL, PIL picture, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB order,
+            uint8 or uint16.
+
+    Raises:
+        InputError: the file is missing, is no picture, or is cut off.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, (str, os.PathLike)):
+        name = os.fspath(source)
+        return decode_picture(_read_bytes(str(name)), str(name))
+    if hasattr(source, "getexif") and hasattr(source, "convert"):  # a PIL picture, without importing PIL
+        return _from_pil(source)
+    raise InputError(f"A picture must be a path, URL, PIL picture or array, not {type(source).__name__}.")
+
+
+def decode_picture(data: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of a picture file to (H, W, 3) uint8 RGB; `name` is used in messages."""
+    if not data:
+        raise InputError(f"{name} is empty; give a picture file.")
+    if fault := image_bytes.fault(data):
+        raise InputError(f"{name} {fault}.")
+    flags = cv2.IMREAD_COLOR_RGB
+    deep, avif = image_bytes.may_be_deep(data), image_bytes.is_avif(data)
+    if deep or avif:  # as BGR, since OpenCV 5 mixes up the channels of 16-bit TIFF, and of AVIF with alpha
+        flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        picture = None
+    if picture is None or picture.size == 0 or picture.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{name} is not a picture that can be read; use JPEG, PNG, WebP, BMP or TIFF.")
+    if deep or avif:
+        picture = image_bytes.upright(_eight_bits(picture)[..., ::-1], data)
+    return picture
+
+
+def _eight_bits(picture: np.ndarray) -> np.ndarray:
+    """Return a picture as uint8: the upper eight of the bits that its camera used.
+
+    These are 8, 10, 12, 14 or 16, the least that hold the highest value; cameras put 10 to 14 bits into 16-bit files.
+    """
+    if picture.dtype.kind != "u" or picture.dtype.itemsize != 2:
+        return picture
+    bits = max(8, int(picture.max()).bit_length())
+    return (picture >> (bits + bits % 2 - 8)).astype(np.uint8)
+
+
+def find_pictures(sources: Iterable[str]) -> list[str]:
+    """Expand files, folders (not their sub-folders and hidden files), globs and URLs to a list of names, each once.
+
+    Brackets are signs of the name where there is such a file or folder, else a choice of letters, as in `[ab]*.jpg`.
+
+    Raises:
+        InputError: nothing is found under one of the sources.
+    """
+    found: list[str] = []
+    for source in sources:
+        if _is_url(source) or os.path.isfile(source):
+            found.append(source)
+        elif os.path.isdir(source):
+            inside = [str(path) for path in _files_in(source) if path.suffix.lower() in SUFFIXES]
+            if not inside:
+                others = left_out(source)
+                but = f", but {others}: convert them to JPEG or PNG" if others else ""
+                raise InputError(f"The folder {source} holds no pictures ({', '.join(sorted(SUFFIXES))}){but}.")
+            found += inside
+        elif inside := _matches(source):
+            found += inside
+        else:
+            raise InputError(f"There is no picture {source}; check the path.")
+    return list(dict.fromkeys(found))
+
+
+def left_out(folder: str) -> str:
+    """Return which pictures and videos of a folder `find_pictures` does not take, as "2 .heic, 1 .mp4"."""
+    kinds = Counter(path.suffix.lower() for path in _files_in(folder))
+    return ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds.keys() & OTHER_SUFFIXES))
+
+
+def _files_in(folder: str) -> list[Path]:
+    """Return the files of a folder, by name, without hidden ones such as the ._a.jpg of macOS."""
+    try:
+        paths = sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+    return [path for path in paths if not path.name.startswith(".") and path.is_file()]
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return the files that a glob stands for, by name."""
+    seps = (os.sep, os.altsep)
+    known = max((i for i, sign in enumerate(pattern, 1) if sign in seps and os.path.isdir(pattern[:i])), default=0)
+    folder, rest = glob.escape(pattern[:known]), pattern[known:]
+    for parts in (rest.replace("[", "[[]"), rest):
+        if found := sorted(filter(os.path.isfile, glob.glob(folder + parts, recursive=True))):
+            return found
+    return []
+
+
+def _is_url(source: str) -> bool:
+    return source.lower().startswith(("http://", "https://"))
+
+
+def _read_bytes(name: str) -> bytes:
+    try:
+        return _download(name) if _is_url(name) else Path(name).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"There is no picture {name}; check the path.") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, http.client.HTTPException) as error:  # includes urllib.error.URLError
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        raise InputError(f"{name} cannot be read ({reason}).") from None
+
+
+def _download(url: str) -> bytes:
+    """Read what an address gives; letters and spaces that addresses may not have are encoded."""
+    parts = urllib.parse.urlsplit(url)
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    rest = urllib.parse.quote(parts._replace(scheme="", netloc="", fragment="").geturl(), safe="%/:=&?~+!$,;'@()*[]")
+    request = urllib.request.Request(f"{parts.scheme}://{host}{rest}", headers={"User-Agent": "leanpose"})
+    latest = time.monotonic() + DOWNLOAD_SECONDS
+    data = bytearray()
+    with urllib.request.urlopen(request, timeout=SILENT_SECONDS) as answer:
+        while part := answer.read1(2**16):
+            data += part
+            if len(data) > _DOWNLOAD_LIMIT:
+                raise InputError(f"{url} is larger than {_DOWNLOAD_LIMIT >> 20} MiB; download it and give the file.")
+            if time.monotonic() > latest:
+                raise InputError(f"{url} takes longer than {DOWNLOAD_SECONDS} s; download it and give the file.")
+    return bytes(data)
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise InputError(f"A picture array must be (H, W, 3) with H and W above 0, not {array.shape}.")
+    array = _eight_bits(array[:, :, :3])  # alpha may have more bits
+    if array.dtype != np.uint8:
+        raise InputError(f"A picture array must be uint8, not {array.dtype}; scale it to 0..255 and convert.")
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array)
+
+
+def _from_pil(source: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    try:
+        upright = ImageOps.exif_transpose(source)
+        if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
+            return _from_array(np.asarray(upright).astype(np.uint16))
+        return _from_array(np.asarray(upright if upright.mode == "F" else upright.convert("RGB")))
+    except InputError:
+        raise
+    except Exception as error:  # a closed or damaged file: Pillow's decoders raise many kinds
+        raise InputError(f"The PIL picture cannot be read ({error}).") from None

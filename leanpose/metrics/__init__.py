@@ -1,0 +1,1 @@
+"""Official figures from ground truth and results."""

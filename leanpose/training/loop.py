@@ -1,0 +1,329 @@
+"""Train a network from a recipe: one loop for all methods, on Lightning."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from leanpose.codecs import check_outputs, codec_of
+from leanpose.data.annotations import AnnotatedSet, open_annotations
+from leanpose.errors import InputError
+from leanpose.io.files import write_bytes, write_text
+from leanpose.io.preflight import check_needs
+from leanpose.keypoint_sets import get_keypoint_set
+from leanpose.models import create_model
+from leanpose.models.checkpoints import load_network, load_state, read_state
+from leanpose.models.counts import count_parameters
+from leanpose.structures import PictureBoxes
+from leanpose.training.crops import CropSet, MixedSampler, read_sources
+from leanpose.training.module import PoseTraining
+from leanpose.training.objectives import create_objective
+from leanpose.training.recipe import Recipe, find_recipe, read_recipe
+from leanpose.training.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
+from leanpose.weights.catalogue import find_weights
+from leanpose.weights.record import Weights
+
+QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
+    "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed
+    ".* does not have many workers",  # crops are in memory
+    ".*LeafSpec.* is deprecated",
+    "It is recommended to use `self.log",  # every process scores all of the validation set
+    "The dirpath has changed",  # a decay goes on from the state of another folder
+)
+
+BF16_UNITS = ("avx512_bf16", "amx_bf16", "arm_bf16")  # of processors, as torch names them
+
+
+class _Part(NamedTuple):
+    """What is trained in one go: a stage, or the decay of a run without an end."""
+
+    recipe: Recipe
+    folder: Path
+    state: Path  # what it goes on from, if that is there
+    seed: int
+
+
+class _Data(NamedTuple):
+    """Crops of the training sets with their lengths, and the validation set with what is predicted in it."""
+
+    crops: CropSet
+    lengths: list[int]
+    annotated: AnnotatedSet
+    pictures: list[PictureBoxes]
+
+
+def train(recipe: Recipe, resume: bool = False) -> Path:
+    """Run a recipe to its end.
+
+    Ctrl-C leaves the state of the last whole epoch; `resume` goes on from there and gives what an unbroken run gives.
+    Under torchrun every process takes its part of each batch. A run without an end (epochs null) that is resumed with
+    decay_epochs lets its learning rate fall to zero in a folder of its own, decayN after N epochs, and keeps the state
+    that it came from.
+
+    Args:
+        recipe: what to train and how.
+        resume: go on with the run in recipe.out.
+
+    Returns:
+        The file best.safetensors in recipe.out: the best epoch of the last stage.
+
+    Raises:
+        InputError: a value of the recipe or a file that cannot be used, or a run that cannot go on with this recipe;
+            all before pictures are decoded. Later, a loss that is no number.
+    """
+    out = Path(recipe.out)
+    if resume:
+        check_resume(recipe, out)
+    elif any(out.glob("stage*/last.ckpt")):
+        raise InputError(f"{out} holds a run already; add resume=true to go on with it, or choose another out.")
+    _check(recipe)
+    parts = _parts(recipe, out)
+    sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set), recipe.views)
+    validation = recipe.validation()
+    annotated = open_annotations(validation.annotations, validation.images)
+    annotated.check(get_keypoint_set(recipe.keypoint_set), "the recipe")
+    annotated.samples()  # refuses a set without persons, which would choose no epoch
+    pictures = annotated.pictures(None if recipe.views else "gt")
+    samples = [sample for samples in sets for sample in samples]
+    check_needs(
+        packages=("tensorboard", "faster_coco_eval"),
+        files=[sample.image_path for sample in samples] + [picture.path for picture in pictures],
+    )
+    crops = CropSet(samples, recipe.training_size, recipe.padding, recipe.convention, threads=recipe.threads)
+    write_text(
+        out / "recipe.yaml",
+        yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe))), sort_keys=False),
+    )
+    best = _start(recipe)
+    teacher = _teacher(recipe)
+    data = _Data(crops, [len(samples) for samples in sets], annotated, pictures)
+    for part in parts:
+        with _quiet():
+            _run_part(part, best, teacher, data)
+        best = part.folder / "best.safetensors"
+        if not best.is_file():
+            raise InputError(f"{part.folder} ended before its first validation: give it more max_minutes.")
+    assert best is not None
+    if int(os.environ.get("RANK", 0)) == 0:
+        write_bytes(out / "best.safetensors", best.read_bytes())
+    return out / "best.safetensors"
+
+
+def _parts(recipe: Recipe, out: Path) -> list[_Part]:
+    """Return what is trained one after another."""
+    if recipe.epochs is not None or not recipe.decay_epochs:
+        folders = [out / f"stage{stage}" for stage in range(recipe.stages)]
+        return [_Part(recipe, folder, folder / "last.ckpt", recipe.seed + i) for i, folder in enumerate(folders)]
+    state = out / "stage0" / "last.ckpt"
+    if not state.is_file():
+        raise InputError(f"{out} has no state to decay from: leave decay_epochs out until one epoch is done.")
+    done = epochs_done(state)
+    folder = out / f"decay{done}"
+    own = folder / "last.ckpt"
+    end = done + recipe.decay_epochs
+    part = dataclasses.replace(recipe, epochs=end, validate_every=min(recipe.validate_every, recipe.decay_epochs))
+    return [_Part(part, folder, own if own.is_file() else state, recipe.seed)]
+
+
+def _check(recipe: Recipe) -> None:
+    """Raise InputError or WeightsError for what would fail only after the pictures were decoded."""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if recipe.batch_size % processes:
+        raise InputError(f"batch_size {recipe.batch_size} must be a multiple of the {processes} processes.")
+    if recipe.accelerator == "cuda" and not torch.cuda.is_available():
+        raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
+    codec = codec_of(recipe.weights())
+    network = _network(recipe, _start(recipe)).eval()
+    check_needs(places=(Path(recipe.out) / "best.safetensors",), megabytes=40e-6 * count_parameters(network))
+    if recipe.layer_decay != 1 and not hasattr(network, "depth_of"):
+        raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
+    create_objective(recipe, getattr(network, "auxiliary", {}))  # refuses weights of losses that there are not
+    _teacher(recipe)
+    with torch.inference_mode():
+        for size in (recipe.input_size, recipe.training_size):
+            outputs = network(torch.zeros(1, 3, *size))  # refuses sides that do not suit its strides
+            check_outputs(codec, outputs, recipe.model)
+
+
+def _start(recipe: Recipe) -> Path | None:
+    return find_weights(recipe.start, ".safetensors") if recipe.start else None
+
+
+def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:
+    network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
+    if start is not None:
+        load_state(network, read_state(start)[0], start.name)
+    return network
+
+
+def _teacher(recipe: Recipe) -> torch.nn.Module | None:
+    """Return the network of recipe.teacher, which must draw such maps as the recipe's network learns."""
+    if recipe.teacher is None:
+        return None
+    path = find_weights(recipe.teacher, ".safetensors")
+    teacher, record = load_network(path)
+    theirs, ours = _maps(record), _maps(recipe.weights())
+    for key, value in ours.items():
+        if theirs[key] != value:
+            raise InputError(f"{path.name} cannot teach: its {key} is {theirs[key]}, not {value} as the recipe's.")
+    with torch.inference_mode():
+        check_outputs(codec_of(recipe.weights()), teacher(torch.zeros(1, 3, *recipe.input_size)), path.name)
+    return teacher
+
+
+def _maps(record: Weights) -> dict[str, Any]:
+    """Return what two networks must share for one to learn the other's heat maps of the same views."""
+    keys = ("input_size", "mean", "std", "channel_order", "convention")
+    codec = codec_of(record)
+    shared = {"keypoint set": record.keypoint_set.name, "task": codec.task, "sigma": getattr(codec, "sigma", None)}
+    return {key: getattr(record, key) for key in keys} | shared
+
+
+def train_recipe(recipe: str, *changes: str) -> str:
+    """Train a network from a recipe.
+
+    Args:
+        recipe: YAML file, or the name of a recipe that comes with leanpose, such as lpn50_coco.
+        changes: key=value for keys of the recipe, such as epochs=10 or augmentation.flip=0; resume=true goes on
+            with the run in the recipe's `out`.
+    """
+    words = [change.removeprefix("resume=").lower() for change in changes if change.startswith("resume=")]
+    if not {"true", "false"}.issuperset(words):
+        raise InputError(f"resume must be true or false, not '{words[-1]}'.")
+    others = [change for change in changes if not change.startswith("resume=")]
+    best = train(read_recipe(find_recipe(recipe), others), resume=words[-1:] == ["true"])
+    return f"The best weights are in {best}."
+
+
+_KEYS = inspect.cleandoc(inspect.getdoc(Recipe) or "").partition("Attributes:\n")[2]
+train_recipe.__doc__ = f"{train_recipe.__doc__}".replace(
+    "from a recipe.\n", f"from a recipe.\n\n    Keys of a recipe:\n\n{_KEYS}\n", 1
+)  # so that `leanpose train --help` lists them
+
+
+def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, data: _Data) -> None:
+    recipe, folder, crops, pictures = part.recipe, part.folder, data.crops, data.pictures
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    seed_everything(part.seed, verbose=False)
+    crops.seed = part.seed
+    wanted = recipe.samples_per_epoch or sum(data.lengths)
+    steps_per_epoch = max(1, wanted // recipe.batch_size)
+    sampler = MixedSampler(
+        data.lengths,
+        [source.share for source in recipe.train_data],
+        steps_per_epoch * recipe.batch_size,
+        part.seed,
+        rank,
+        processes,
+    )
+    loader = DataLoader(crops, recipe.batch_size // processes, sampler=sampler, collate_fn=_as_it_is)
+    validation: DataLoader[int] = DataLoader(range(len(pictures)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
+    total_steps = None if recipe.epochs is None else recipe.epochs * steps_per_epoch
+    module = PoseTraining(recipe, _network(recipe, start), total_steps, pictures, teacher)
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer = _trainer(recipe, folder, steps_per_epoch, data.annotated)
+        crops.to(trainer.strategy.root_device)
+        if teacher is not None:
+            teacher.to(trainer.strategy.root_device)
+        trainer.fit(module, loader, validation, ckpt_path=str(part.state) if part.state.is_file() else None)
+    except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, on_interrupt)
+        kept = (
+            "the last whole epoch is kept" if any(folder.glob("last.ckpt")) else "no epoch of this stage was complete"
+        )
+        raise KeyboardInterrupt(f"stopped; {kept}, add resume=true to the same command to go on") from None
+
+
+def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: AnnotatedSet) -> Trainer:
+    processes, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return Trainer(
+        accelerator=recipe.accelerator,
+        devices=local,
+        num_nodes=processes // local,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=_precision(recipe),
+        max_epochs=recipe.epochs or -1,
+        max_time=timedelta(minutes=recipe.max_minutes) if recipe.max_minutes else None,
+        gradient_clip_val=recipe.gradient_clip,
+        check_val_every_n_epoch=recipe.validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=min(50, steps_per_epoch),
+        use_distributed_sampler=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        enable_model_summary=False,
+        callbacks=_callbacks(recipe, folder, annotated),
+        plugins=[WholeCheckpoints()],
+        logger=[
+            CSVLogger(folder, name="csv"),  # a folder a run: a resumed one would delete what is there
+            TensorBoardLogger(folder, name=None, version="tensorboard"),
+        ],
+    )
+
+
+def _precision(recipe: Recipe) -> Any:
+    """Return Lightning's name of a recipe's precision; "auto" is bf16 where the hardware multiplies it."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    on_gpu = recipe.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    if on_gpu:
+        multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # of other devices, such as MPS, none is asked for bf16
+        able = torch.cpu.get_capabilities()
+        multiplies = recipe.accelerator in ("auto", "cpu") and any(able.get(unit) for unit in BF16_UNITS)
+    return "bf16-mixed" if multiplies else "32-true"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's tips and warnings off the terminal that say nothing about the user's recipe."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for words in QUIET:
+            warnings.filterwarnings("ignore", words)
+        yield
+
+
+def _callbacks(recipe: Recipe, folder: Path, annotated: AnnotatedSet) -> list[Callback]:
+    keep_last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    callbacks: list[Callback] = [KeepBest(folder, annotated)]
+    if recipe.ema_decay > 0:
+        callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(recipe.ema_decay)))
+    return [*callbacks, keep_last]
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
+    """Return the update of a moving average that is short at first: after n updates its decay is (1 + n) / (10 + n)."""
+
+    def update(averaged: Any, current: Any, updates: torch.Tensor | int) -> None:
+        n = float(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, updates)
+
+    return update
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Collate function for batches that the set has already put together."""
+    return batch

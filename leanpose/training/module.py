@@ -1,0 +1,155 @@
+"""What Lightning trains: a network, its optimizer, the training step of its objective, predictions for validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+from leanpose.errors import InputError, WeightsError
+from leanpose.evaluation.evaluate import predict_picture
+from leanpose.inference.engines import TorchEngine
+from leanpose.inference.predictor import Predictor
+from leanpose.structures import PictureBoxes
+from leanpose.training.objectives import Batch, create_objective
+from leanpose.training.recipe import Recipe
+
+CHECK_LOSS_EVERY = 20  # steps
+
+
+class PoseTraining(LightningModule):
+    """One stage of a recipe: the training step, the optimizer, and predictions for validation.
+
+    Args:
+        recipe: what to train and how.
+        network: its network.
+        total_steps: optimizer steps of the stage, for the schedule; None: without an end.
+        pictures: what to predict in validation.
+        teacher: a network whose heat maps are learned too, in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: torch.nn.Module,
+        total_steps: int | None,
+        pictures: Sequence[PictureBoxes] = (),
+        teacher: torch.nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.pictures = pictures
+        if recipe.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        self.total_steps = total_steps
+        self.record = recipe.weights()
+        self.objective = create_objective(recipe, getattr(network, "auxiliary", {}))
+        self.results: list[dict[str, Any]] = []
+        self._losses: list[torch.Tensor] = []
+        # methods, not modules: modules would stand in the checkpoint, the network a second time
+        self._forward = torch.compile(network.__call__) if recipe.compile else network.__call__
+        self._teach = teacher.__call__ if teacher else None
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        if self.recipe.freeze_batch_norm:
+            for module in self.network.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        """Return normalised images (B, 3, h, w) and what is annotated in them, in input pixels."""
+        with torch.no_grad():
+            images, annotations = self.objective.views(batch)
+            mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.record.mean, self.record.std))
+            images = (images - mean) / std
+        if self.recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, annotations
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        images, annotations = self.views(batch)
+        if self._teach is not None:
+            with torch.no_grad():
+                annotations["teacher"] = self._teach(images)[self.objective.codec.output_names[0]]
+        losses = self.objective.losses(self._forward(images), annotations)
+        loss = torch.stack([*losses.values()]).sum()
+        self.log("loss", loss.detach(), prog_bar=True)
+        if len(losses) > 1:
+            self.log_dict({f"loss {name}": value.detach() for name, value in losses.items()})
+        self._losses.append(loss.detach())
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        if batch_index % CHECK_LOSS_EVERY and not self.trainer.is_last_batch:
+            return  # looking at a loss makes a GPU wait
+        if not torch.stack(self._losses[-CHECK_LOSS_EVERY:]).isfinite().all():
+            raise self._diverged("The loss is no finite number any more")
+
+    def _diverged(self, what: str) -> InputError:
+        return InputError(
+            f"{what} in epoch {self.current_epoch + 1}: lower learning_rate, now {self.recipe.learning_rate:g}, or set "
+            "gradient_clip."
+        )
+
+    def mean_loss(self) -> float:
+        """Return the mean loss since the last call."""
+        mean = torch.stack(self._losses).mean().item() if self._losses else math.nan
+        self._losses.clear()
+        return mean
+
+    def on_validation_epoch_start(self) -> None:
+        self.results = []
+        engine = TorchEngine(self.network, self.record)
+        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
+
+    def validation_step(self, picture: int, batch_index: int) -> None:
+        try:
+            self.results += predict_picture(self._predictor, self.pictures[picture])
+        except WeightsError:  # NaN from a network that trains
+            raise self._diverged("The network gives no finite numbers any more: training diverged") from None
+
+    def configure_optimizers(self) -> Any:
+        recipe = self.recipe
+        groups = _parameter_groups(self.network, recipe)
+        if recipe.optimizer == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9)
+        else:
+            make = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+            optimizer = make(groups, recipe.learning_rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Return the learning rate at an optimizer step as a share of its top."""
+        recipe = self.recipe
+        warmup = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+        if self.total_steps is None or recipe.epochs is None or (recipe.schedule == "wsd" and not recipe.decay_epochs):
+            return warmup
+        if recipe.schedule == "wsd":
+            decay_steps = self.total_steps * recipe.decay_epochs / recipe.epochs
+            return warmup * min(1.0, (self.total_steps - step) / decay_steps)
+        if recipe.schedule == "cosine":
+            return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
+        epoch = step * recipe.epochs // self.total_steps
+        return warmup * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+
+
+def _parameter_groups(network: Any, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return what the optimizer gets: kernels with weight decay, vectors without, and with `layer_decay` a learning
+    rate for each depth at which the network has parameters (its `depth_of`, 0 at the input, below `num_depths`)."""
+    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        steps = 0 if recipe.layer_decay == 1 else network.num_depths - 1 - network.depth_of(name)
+        groups.setdefault((steps, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": recipe.learning_rate * recipe.layer_decay**steps,
+            "weight_decay": recipe.weight_decay if kernels else 0.0,
+        }
+        for (steps, kernels), parameters in groups.items()
+    ]

@@ -1,0 +1,224 @@
+"""What a batch asks of a network: random views of its crops, targets in heat maps, losses. One class per task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch.nn.functional import interpolate
+
+from leanpose.codecs import AssociativeEmbedding, CenterBox, TopDownCodec, codec_of
+from leanpose.codecs.losses import box_giou_loss, center_focal_loss, masked_heatmap_mse, tag_losses
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN
+from leanpose.errors import InputError, suggest
+from leanpose.geometry import Convention, Size, input_to_heatmap
+from leanpose.keypoint_sets import KeypointSet
+from leanpose.models.layers import Auxiliary
+from leanpose.training.augment import Augmentation, augment, draw_views
+from leanpose.training.recipe import Recipe
+
+Batch = dict[str, torch.Tensor]
+Losses = dict[str, torch.Tensor]
+
+LARGEST_LOG = 8.0  # of a distance in map pixels; keeps the exponential finite
+BOTTOM_UP_WEIGHTS = {"heatmaps": 1.0, "push": 1e-3, "pull": 1e-3, "centers": 0.02, "boxes": 0.05}
+
+
+class Objective(Protocol):
+    """The part of the training step that depends on the task.
+
+    Attributes:
+        codec: its `output_names` are what the network must give.
+    """
+
+    codec: Any
+
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        """Return images (B, 3, h, w) in 0..255 and what is annotated in them, in input pixels."""
+        ...
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        """Return named scalars; their sum is the loss."""
+        ...
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How views are drawn from crops.
+
+    Attributes:
+        augmentation: how strongly they differ.
+        input_size: their (height, width).
+        keypoint_set: of the annotations.
+        convention: of the crops, see leanpose.geometry.
+    """
+
+    augmentation: Augmentation
+    input_size: Size
+    keypoint_set: KeypointSet
+    convention: Convention
+
+
+def create_objective(recipe: Recipe, auxiliary: Mapping[str, Auxiliary]) -> Objective:
+    """Return the objective of a recipe: that of its task.
+
+    Args:
+        auxiliary: the training-only heat maps of its network by output name, as the network lists them.
+    """
+    record = recipe.weights()
+    views = ViewSettings(recipe.augmentation, recipe.training_size, record.keypoint_set, record.convention)
+    codec, options = codec_of(record), (recipe.loss_weights, recipe.foreground_weight)
+    if record.task == "top_down":
+        return TopDown(codec, views, auxiliary, *options, taught=recipe.teacher is not None)
+    return BottomUp(codec, CenterBox(**record.box_codec_options), views, *options)
+
+
+class TopDown:
+    """One person a crop: what the codec reads, and the heat maps that a network has for training only.
+
+    Args:
+        codec: draws the targets and compares them with the outputs.
+        views: how views are drawn.
+        auxiliary: training-only heat maps by output name; their targets are those of the codec's first output.
+        loss_weights: of the losses by name, where they are not 1 or the network's.
+        foreground_weight: see leanpose.codecs.losses.
+        taught: whether the outputs of a teacher stand in the annotations.
+
+    Raises:
+        InputError: there is no loss of a name in loss_weights, or a weight is negative or no number.
+    """
+
+    def __init__(
+        self,
+        codec: TopDownCodec,
+        views: ViewSettings,
+        auxiliary: Mapping[str, Auxiliary],
+        loss_weights: Mapping[str, float],
+        foreground_weight: float = 0.0,
+        taught: bool = False,
+    ) -> None:
+        self.codec, self.settings, self.auxiliary = codec, views, auxiliary
+        self.foreground_weight = foreground_weight
+        self.main = codec.output_names[0]
+        defaults = {self.main: 1.0} | {name: weight for name, (_, weight) in auxiliary.items()}
+        self.weights = _loss_weights(loss_weights, defaults | ({"teacher": 1.0} if taught else {}))
+
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        settings = self.settings
+        images, keypoints, weights = augment(
+            batch["crops"],
+            batch["keypoints"],
+            batch["weights"],
+            batch["noise"],
+            settings.augmentation,
+            settings.input_size,
+            settings.keypoint_set,
+            settings.convention,
+        )
+        return images, {"keypoints": keypoints, "weights": weights}
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        read = {name: outputs[name] for name in self.codec.output_names}
+        targets, learned = self.codec.encode(
+            annotations["keypoints"], annotations["weights"], read, self.settings.input_size
+        )
+        losses = {self.main: self.codec.loss(read, targets, learned, self.foreground_weight)}
+        for name, (keypoints, _) in self.auxiliary.items():
+            shown = slice(None) if keypoints is None else list(keypoints)
+            target = {self.main: targets[self.main][:, shown]}
+            losses[name] = self.codec.loss(
+                {self.main: outputs[name]}, target, learned[:, shown], self.foreground_weight
+            )
+        if "teacher" in annotations:
+            taught = {self.main: annotations["teacher"].float().clamp(min=0)}  # of all keypoints, labelled or not
+            losses["teacher"] = self.codec.loss(read, taught, torch.ones_like(learned), self.foreground_weight)
+        return {name: self.weights[name] * loss for name, loss in losses.items()}
+
+
+class BottomUp:
+    """All persons of a view: heat maps at two scales, tags that tell them apart, and, if the network has the head for
+    it, where each person is.
+
+    Args:
+        codec, box_codec: draw the targets.
+        views, loss_weights, foreground_weight: as of `TopDown`; the weights' defaults are BOTTOM_UP_WEIGHTS.
+    """
+
+    def __init__(
+        self,
+        codec: AssociativeEmbedding,
+        box_codec: CenterBox,
+        views: ViewSettings,
+        loss_weights: Mapping[str, float],
+        foreground_weight: float = 0.0,
+    ) -> None:
+        self.codec, self.box_codec, self.settings = codec, box_codec, views
+        self.foreground_weight = foreground_weight
+        self.weights = _loss_weights(loss_weights, BOTTOM_UP_WEIGHTS)
+
+    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        settings, crops = self.settings, batch["crops"]
+        views = draw_views(
+            batch["noise"],
+            settings.augmentation,
+            (crops.shape[1], crops.shape[2]),
+            settings.input_size,
+            settings.convention,
+        )
+        images = views.images(crops)
+        return images[:, :3], {
+            "known": images[:, 3:],  # (B, 1, h, w)
+            "keypoints": views.names(views.points(batch["keypoints"]), settings.keypoint_set, dim=2),  # (B, P, K, 2)
+            "visibility": views.names(batch["visibility"], settings.keypoint_set, dim=2),  # (B, P, K)
+            "boxes_xyxy": views.boxes(batch["boxes_xyxy"]),  # (B, P, 4)
+        }
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        heatmaps = torch.zeros((), device=outputs["tags"].device)
+        for name in ("heatmaps_2", "heatmaps_4"):
+            predicted = outputs[name].float()
+            target, indices, valid = self.codec.encode_maps(
+                self._on_maps(annotations["keypoints"], predicted), annotations["visibility"], _size(predicted)
+            )
+            known = self._known(annotations, predicted) > (ALL_KNOWN + BOX_KNOWN) / 2
+            heatmaps = heatmaps + masked_heatmap_mse(predicted, target, known.float(), self.foreground_weight).mean()
+        push, pull = tag_losses(outputs["tags"].float(), indices, valid)  # at the scale of heatmaps_4
+        losses = {"heatmaps": heatmaps, "push": push, "pull": pull}
+        if "centers" in outputs:
+            losses |= self._person_losses(outputs, annotations)
+        return {name: self.weights[name] * value for name, value in losses.items()}
+
+    def _person_losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        logits, logarithms = outputs["centers"].float(), outputs["box_logs"].float()
+        corners = annotations["boxes_xyxy"].unflatten(2, (2, 2))
+        boxes = self._on_maps(corners, logits).flatten(2)  # (B, P, 4)
+        target, distances, weights = self.box_codec.encode_maps(boxes, boxes.isfinite().all(2), _size(logits))
+        known = (self._known(annotations, logits) > BOX_KNOWN / 2).float()
+        return {
+            "centers": center_focal_loss(logits, target, known),
+            "boxes": box_giou_loss(logarithms.clamp(max=LARGEST_LOG).exp(), distances, weights * known),
+        }
+
+    def _on_maps(self, points: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        return input_to_heatmap(points, self.settings.input_size, _size(maps), self.settings.convention)
+
+    def _known(self, annotations: Batch, maps: torch.Tensor) -> torch.Tensor:
+        """Return what is known at each pixel of maps (B, C, h, w): (B, h, w) in 0..255."""
+        return interpolate(annotations["known"], _size(maps), mode="area")[:, 0]
+
+
+def _loss_weights(changes: Mapping[str, float], defaults: dict[str, float]) -> dict[str, float]:
+    """Return the weights of the losses of `defaults`, as far as they are not changed."""
+    for name, weight in changes.items():
+        if name not in defaults:
+            raise InputError(f"loss_weights: there is no loss '{name}'.{suggest(name, defaults)}")
+        if not 0 <= weight < math.inf:
+            raise InputError(f"loss_weights.{name} must be at least 0, not {weight}.")
+    return defaults | dict(changes)
+
+
+def _size(maps: torch.Tensor) -> Size:
+    return maps.shape[2], maps.shape[3]

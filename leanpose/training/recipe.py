@@ -1,0 +1,327 @@
+"""Recipes: one flat YAML file a training run, checked key by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from leanpose.codecs import CODECS
+from leanpose.data.scenes import Views
+from leanpose.errors import InputError, suggest
+from leanpose.geometry import Convention, Size
+from leanpose.keypoint_sets import get_keypoint_set
+from leanpose.training.augment import Augmentation
+from leanpose.training.crops import DataSource
+from leanpose.weights.record import Measurement, Task, Weights
+
+DETECTION_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that defines a training run.
+
+    Attributes:
+        model: name of the network.
+        out: folder for checkpoints, logs and best.safetensors.
+        data_root: folder that the paths of train_data and val_data start from.
+        train_data: annotated sets to train on, with the share of each.
+        val_data: set whose main figure, AP or MPII's PCKh@0.5, chooses the best epoch; it must have the wanted
+            keypoint set.
+        keypoint_set: "coco", "crowdpose", "mpii" or "lsp"; keypoints of other sets are carried over by name.
+        input_size: height and width of the network input in pixels.
+        views: null trains on one person a crop. For networks that find everybody: "pictures" shows the centre square
+            of each picture, "persons" the surroundings of each person; all persons in view are learned.
+        view_size: height and width of what is shown in training; null: input_size.
+        padding: factor on the person box, or with views "pictures" on the square over the short side.
+        convention: "udp" or "classic", see leanpose.geometry.
+        codec, codec_options: heat-map representation and its parameters.
+        model_options: further constructor arguments of the network.
+        start: .safetensors file to start from, or a name such as "lpn50"; null trains from scratch.
+        teacher: likewise, a trained network whose heat maps are learned beside the annotations, also where
+            nothing is annotated (distillation, arXiv 1811.05419); null: none. It sees the same views, so its input
+            size, normalisation, keypoints, codec and convention must be the recipe's. loss_weights.teacher, 1 unless
+            given, says how much it counts.
+        stages: runs one after another, each starting from the best of the one before (LPN's iterative training).
+        epochs: of each stage; null, with schedule "wsd": without an end, until Ctrl-C.
+        samples_per_epoch: persons an epoch; null: as many as there are.
+        batch_size: persons a step, of all processes together.
+        optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
+        learning_rate: at the top of the schedule.
+        layer_decay: factor on the learning rate for each layer from the last towards the first, for networks that
+            number their layers (ViTPose); 1: all learn alike.
+        weight_decay: on matrices and kernels only.
+        schedule: "cosine" to zero; "step": times 0.1 at each milestone; or "wsd" (warm-up, stable, decay;
+            arXiv 2404.06395): constant, and over the last decay_epochs in a straight line to zero.
+        milestones: epochs, for "step".
+        decay_epochs: for "wsd". Where epochs is null, `resume=true decay_epochs=4` makes weights out of the run's last
+            state in a folder of their own; the run can go on from the same state afterwards.
+        warmup_steps: steps from 0 to the full learning rate.
+        gradient_clip: largest norm of the gradient; null: none.
+        ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none. After n
+            steps it is at most (1 + n) / (10 + n), so that short runs are not held back by their start.
+        foreground_weight: extra weight of the squared error on keypoints, see leanpose.codecs.losses.
+        loss_weights: of the parts of the loss, by name, where they differ: of bottom-up training from
+            leanpose.training.objectives, of training-only heat maps ("heatmaps_first" of sfm) from the network's.
+        freeze_batch_norm: keep normalisation statistics as they are in the start file.
+        precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed"; "auto": bf16-mixed where the processor or
+            GPU multiplies bf16 itself, else 32-true. Elsewhere bf16 is emulated and many times slower.
+        channels_last: memory layout of the network; faster on most CPUs and GPUs.
+        compile: use torch.compile.
+        augmentation: how strongly training views differ.
+        validate_every: epochs between evaluations.
+        flip_test: average with the mirrored crop when evaluating.
+        seed: of initialisation, order and augmentation.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        threads: pictures decoded at once when crops are made.
+        max_minutes: stop a stage after this time; null: no limit.
+        data, licence, note: words for the weights' record.
+    """
+
+    model: str
+    out: str
+    train_data: list[DataSource]
+    val_data: DataSource
+    data_root: str = "."
+    keypoint_set: str = "coco"
+    input_size: tuple[int, int] = (256, 192)
+    views: Views | None = None
+    view_size: tuple[int, int] | None = None
+    padding: float = 1.25
+    convention: Convention = "udp"
+    codec: str = "udp"
+    codec_options: dict[str, Any] = field(default_factory=dict)
+    model_options: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    teacher: str | None = None
+    stages: int = 1
+    epochs: int | None = 140
+    samples_per_epoch: int | None = None
+    batch_size: int = 32
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "step", "wsd"] = "cosine"
+    milestones: list[int] = field(default_factory=list)
+    decay_epochs: int = 0
+    warmup_steps: int = 0
+    gradient_clip: float | None = None
+    ema_decay: float = 0.999
+    foreground_weight: float = 0.0
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    freeze_batch_norm: bool = False
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validate_every: int = 1
+    flip_test: bool = True
+    seed: int = 0
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: int = 2
+    max_minutes: float | None = None
+    data: str = ""
+    licence: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("stages", "epochs", "batch_size", "validate_every", "threads", "samples_per_epoch"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("seed", "warmup_steps", "decay_epochs", "weight_decay", "foreground_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        for name in ("learning_rate", "padding", "gradient_clip", "max_minutes"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if self.epochs is not None and self.validate_every > self.epochs:
+            raise InputError(
+                f"validate_every must be at most the number of epochs, {self.epochs}, not {self.validate_every}: "
+                "the best epoch is chosen by validation."
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}.")
+        self._check_schedule()
+        if self.views is not None and self.task != "bottom_up":
+            raise InputError(f"Views of '{self.views}' need the codec associative_embedding, not '{self.codec}'.")
+        if self.views is not None and self.convention != "classic":
+            raise InputError(f"Views of '{self.views}' need the convention classic, not '{self.convention}'.")
+        height, width = self.input_size
+        if self.views is not None and (height != width or height % 64):
+            raise InputError(
+                f"Views of '{self.views}' need an input_size of equal sides, multiples of 64, not {height}x{width}: "
+                "it is the short side of a whole picture."
+            )
+        if self.views is not None and self.teacher is not None:
+            raise InputError("A teacher shows the keypoints of one person a crop: leave it out, or leave views out.")
+        if self.views is None and self.task != "top_down":
+            raise InputError(f"The codec {self.codec} learns all persons in view: give views, such as persons.")
+
+    def _check_schedule(self) -> None:
+        if self.schedule == "step" and not self.milestones:
+            raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
+        if self.schedule != "wsd" and (self.epochs is None or self.decay_epochs):
+            raise InputError("Training without an end (epochs=null) and decay_epochs need schedule=wsd.")
+        if self.epochs is None and self.stages > 1:
+            raise InputError("Training without an end has one stage: leave stages out, or give epochs.")
+        if self.epochs is not None and self.decay_epochs > self.epochs:
+            raise InputError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}.")
+
+    @property
+    def task(self) -> Task:
+        """What the codec finds."""
+        if self.codec not in CODECS:
+            raise InputError(f"There is no codec '{self.codec}'.{suggest(self.codec, CODECS)}")
+        return CODECS[self.codec].task
+
+    @property
+    def training_size(self) -> Size:
+        """Height and width of what is shown in training."""
+        return self.view_size or self.input_size
+
+    def sources(self) -> list[DataSource]:
+        """Return the training sets with paths that start from data_root."""
+        return [self._located(source) for source in self.train_data]
+
+    def validation(self) -> DataSource:
+        """Return the validation set with paths that start from data_root."""
+        return self._located(self.val_data)
+
+    def _located(self, source: DataSource) -> DataSource:
+        root = Path(self.data_root)
+        return DataSource(str(root / source.annotations), str(root / source.images), source.share)
+
+    def weights(self, metrics: Sequence[Measurement] = ()) -> Weights:
+        """Return the record of what this recipe trains."""
+        height, width = self.input_size
+        has_boxes = self.model_options.get("person_head", False)
+        return Weights(
+            name=f"{self.model}.{self.keypoint_set}_{height}x{width}",
+            model=self.model,
+            input_size=self.input_size,
+            keypoint_set=get_keypoint_set(self.keypoint_set),
+            task=self.task,
+            padding=self.padding,
+            convention=self.convention,
+            codec=self.codec,
+            codec_options=self.codec_options,
+            box_codec="center_box" if has_boxes else None,
+            box_scales=DETECTION_SCALES if has_boxes else (1.0,),
+            flip_shift=self.convention == "classic" and self.views is None,
+            model_options=self.model_options,
+            licence=self.licence,
+            data=self.data,
+            recipe=f"leanpose train, seed {self.seed}, {self.epochs or 'endless'} epochs, {self.stages} stages",
+            metrics=tuple(metrics),
+            note=self.note,
+        )
+
+
+def find_recipe(recipe: str) -> Path:
+    """Return the file of a recipe.
+
+    Args:
+        recipe: path of a YAML file, or the name of a recipe that comes with leanpose, such as "lpn50_coco".
+
+    Raises:
+        InputError: there is no recipe of this name; the nearest is suggested.
+    """
+    path = Path(recipe)
+    if path.is_file() or path.suffix or path.name != recipe:
+        return path
+    package = Path(__file__).parents[1]
+    folder = package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"  # else a checkout
+    shipped = {file.stem: file for file in folder.glob("*.yaml")}
+    if recipe not in shipped:
+        raise InputError(f"There is no recipe '{recipe}'.{suggest(recipe, shipped)}")
+    return shipped[recipe]
+
+
+def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: YAML file whose keys are the attributes of Recipe.
+        changes: "key=value" words that replace keys of the file; a dot reaches into a key ("augmentation.flip=0").
+
+    Raises:
+        InputError: the file is missing or no YAML mapping, a key is unknown (the nearest is suggested), a needed key is
+            absent, or a value does not fit.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_bytes())  # in any Unicode encoding
+    except FileNotFoundError:
+        raise InputError(f"There is no recipe {path}; check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}).") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML ({_one_line(error)}).") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is no recipe: it must hold key: value lines.")
+    for change in changes:
+        _apply(values, change)
+    _check_keys(values, Recipe, "A recipe")
+    if isinstance(values.get("augmentation"), dict):
+        _check_keys(values["augmentation"], Augmentation, "The augmentation")
+    train_data = values.get("train_data")
+    for source in [*(train_data if isinstance(train_data, list) else []), values.get("val_data")]:
+        if isinstance(source, dict):
+            _check_keys(source, DataSource, "A data set")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe, "recipe")
+    try:
+        recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": values})).recipe
+    except ArgumentError as error:
+        raise InputError(f"{path}: {_reason(error)}.") from None
+    return recipe
+
+
+def _check_keys(values: dict[Any, Any], kind: type, name: str) -> None:
+    """Refuse keys that are no fields of a dataclass, and empty values where its field may not be None."""
+    known = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"{name} has no key '{key}'.{suggest(str(key), known)}")
+        if value is None and "None" not in known[key]:
+            raise InputError(f"{name} needs a value for '{key}', or no such line.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _reason(error: ArgumentError) -> str:
+    """Put an error of the parser into the words of a recipe."""
+    message = _one_line(error).replace("recipe.", "").replace("typing.", "").rstrip(".")
+    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    message = re.sub(r"Literal\[(.*?)\]", r"one of \1", message)
+    union = r'Parser key "([\w.]+)": Does not validate .*Subtypes: \[(.*), NoneType\] .*Given value: (.*)'
+    message = re.sub(union, r"\1 must be \2 or null, not \3", message)
+    message = re.sub(r"the following arguments are required: (.*)", r"it lacks \1", message)
+    return re.sub(r'Parser key "([\w.]+)": Expected an? (.*)\. Got value: (.*)', r"\1 must be \2, not \3", message)
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Put one "key=value" into the mapping; the value is read as YAML."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise InputError(f"'{change}' must have the form key=value, for example epochs=10.")
+    *outer, last = key.split(".")
+    for name in outer:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise InputError(f"'{change}' does not fit the recipe: '{name}' holds no named values; give it as a whole.")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"'{change}' must have a value in YAML, for example milestones=[90,120].") from None

@@ -1,0 +1,119 @@
+"""The names of weights: `lpn50` means the first of the bundled weights whose name begins with "lpn50.", else of the
+user's own, else of those that lie in the repository and are too many for the package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from leanpose.errors import WeightsError, suggest
+
+SUFFIXES = (".onnx", ".safetensors")
+INT8 = "_int8"  # end of the names of int8 weights
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+
+FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not in the package
+
+# name -> SHA-256 of its files, to predict with; the first of a network is its default
+BUNDLED: dict[str, dict[str, str]] = {
+    "lpn50.coco_256x192_int8": {
+        ".onnx": "c77bf223e29ad4fa8d5e35926c70a5a025d922ce2ef12efa2ee15aa008f10a24",
+    },
+    "lpn50.coco_256x192": {
+        ".onnx": "e273cad6e1d4d1b7721e8ffce0dc9662fcb1df7681e61049a1e35af80ee8d3e3",
+    },
+    "lpn50.coco_192x144_int8": {
+        ".onnx": "93968a4e88a15c6293320ae17b3763296488b120c93df2abf7280bc5951cfd99",
+    },
+    "lpn50.coco_128x96_int8": {
+        ".onnx": "48947b823693f0e59007cdb682258415d0dcbab1ff2f3c1ab818f0a8abecd9f9",
+    },
+    "litepose_xs.coco_256x256": {
+        ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",
+    },
+}
+# likewise, of files outside the package: those to train on, and networks that few predict with
+FURTHER: dict[str, dict[str, str]] = {
+    "lpn50.coco_256x192": {
+        ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
+    },
+    "lpn50.coco_192x144": {
+        ".safetensors": "e0f1d4c70ab033a5578f26379bd964d9bdff21670bd65dfc8484eadaa1074cc7",
+    },
+    "lpn50.coco_128x96": {
+        ".safetensors": "c8b348b8aab1a52e72097c7eed3dcae2e1c31800509deb2c0e0313f69e21b2f4",
+    },
+    "litepose_xs.coco_256x256": {
+        ".safetensors": "328ac8bbd3320a75aec24faf8ab967eb248f8c9bb7f0204d5418fedb1c123f6a",
+    },
+    "sfm.coco_128x96": {
+        ".safetensors": "53b35ef56bb8246e3be111be439f0ee4bd88a7a4547a7611dc9c01a35f789f5f",
+    },
+    "sfm.coco_128x96_int8": {
+        ".onnx": "c99207831d49d03050e3f41b8924b368187afe264d9b17eade016f0136854d5d",
+    },
+    "hevitpose_t.coco_128x96": {
+        ".onnx": "c9f682926950b4003cc4e944a97412c2699c299609e9313aaba1752763ed1ab9",
+        ".safetensors": "b2bb1b5c1802aeb0bb2cc9f1e258a2b712c5e20b0b3fe6987f021019fa0d088d",
+    },
+}
+
+
+def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path:
+    """Return the file that a model name or path stands for.
+
+    Args:
+        model: a path to a .onnx or .safetensors file, or a name: that of weights ("lpn50.coco_128x96") or of a network
+            ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
+            folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
+            repository's folder weights.
+        suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
+        int8: whether the name of a network may stand for int8 weights.
+
+    Raises:
+        WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
+    """
+    path = Path(model)
+    if path.suffix in (".pth", ".pt", ".ckpt", ".pkl", ".bin", ".tar"):
+        raise WeightsError(
+            f"{path.name} is a pickle, which may hold code: turn it into safetensors with "
+            f"`leanpose convert {path.name} --model NAME --out FILE.safetensors`."
+        )
+    if path.suffix in SUFFIXES:
+        if not os.path.isfile(path):
+            raise WeightsError(f"There is no file {path}; check the path.")
+        return path
+    folder = Path(os.environ.get("LEANPOSE_WEIGHTS") or os.path.expanduser("~/.leanpose"))
+    own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
+    known = [*_files(BUNDLED), *own, *_files(FURTHER)]
+    for file in known:
+        name, _, kind = file.rpartition(".")
+        of_network = name.startswith(f"{model}.") and (int8 or not name.endswith(INT8))
+        if (name == str(model) or of_network) and suffix in ("", f".{kind}"):
+            if f".{kind}" in BUNDLED.get(name, {}):
+                return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
+            if file in own:
+                return folder / file
+            return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
+    names = {file.rpartition(".")[0] for file in known}
+    raise WeightsError(
+        f"There are no weights '{model}'{f' as {suffix}' if suffix else ''}."
+        f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
+        f"Other files go by their path, or by name if they lie in {folder}."
+    )
+
+
+def _files(shipped: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the names of files, those to predict with first."""
+    return [f"{name}{kind}" for kind in SUFFIXES for name, kinds in shipped.items() if kind in kinds]
+
+
+def _whole(path: Path, shipped: Mapping[str, Mapping[str, str]], remedy: str) -> Path:
+    """Return the path of a file that is there and as it was made; else raise WeightsError with the remedy."""
+    if not path.is_file():
+        raise WeightsError(f"{path.name} is missing here: {remedy}.")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != shipped[path.stem][path.suffix]:
+        raise WeightsError(f"{path.name} is damaged: {remedy}.")
+    return path

@@ -1,0 +1,96 @@
+"""The table of networks: complete, true to the code, and the same in the docs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from leanpose.commands.cli import main  # noqa: E402
+from leanpose.commands.models import HEADER, ModelTable, measure_milliseconds, models  # noqa: E402
+from leanpose.errors import InputError  # noqa: E402
+from leanpose.models import MODELS, create_model, list_models  # noqa: E402
+from leanpose.models.counts import count_macs, count_parameters  # noqa: E402
+from leanpose.networks import NETWORKS  # noqa: E402
+from leanpose.weights import catalogue  # noqa: E402
+from leanpose.weights.catalogue import BUNDLED, INT8  # noqa: E402
+
+DOCS = Path(__file__).parents[2] / "docs" / "networks.md"
+TIME = HEADER.index("CPU ms")
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture(scope="module")
+def table() -> ModelTable:
+    return models(format="markdown")
+
+
+def test_every_network_has_a_row(table: ModelTable) -> None:
+    assert [row.name for row in table.rows] == list(NETWORKS) == list(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_counts_are_those_of_the_network(name: str) -> None:
+    with torch.device("meta"):
+        network = create_model(name)
+    known = NETWORKS[name]
+    macs = count_macs(network, known.input_size)
+    assert (known.parameters, known.macs) == (count_parameters(network), sum(macs.values()))
+
+
+def test_the_docs_show_the_table_as_it_is(table: ModelTable) -> None:
+    shown = [cells(line) for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    lines = [cells(line) for line in str(table).splitlines()]
+    assert [line[:TIME] + line[TIME + 1 :] for line in shown] == [line[:TIME] + line[TIME + 1 :] for line in lines]
+    assert all(float(line[TIME]) > 0 for line in shown[2:])  # measured for the docs
+
+
+def test_published_parameters_are_near_ours() -> None:
+    published = {name: network for name, network in NETWORKS.items() if network.published.parameters}
+    assert len(published) > 10
+    for name, network in published.items():
+        number = float(network.published.parameters.removesuffix(" M"))
+        assert network.parameters / 1e6 == pytest.approx(number, rel=0.02), name
+
+
+def test_patterns_choose_rows() -> None:
+    table = models("lpn*", "sfm")
+    assert [row.name for row in table.rows] == [name for name in MODELS if name in {*list_models("lpn*"), "sfm"}]
+    lines = str(table).splitlines()
+    assert lines[0].split("  ")[0] == "network"
+    assert len({line.index("x") for line in (line[lines[0].index("input") :] for line in lines[1:])}) == 1
+    with pytest.raises(InputError, match=r"There is no network 'lpn5'\. Did you mean 'lpn50'\?"):
+        models("lpn5")
+    with pytest.raises(InputError, match="There is no format 'csv'"):
+        models(format="csv")  # type: ignore[arg-type]
+
+
+def test_weights_and_their_ap_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = next(row for row in models("lpn50").rows)
+    weights = next(name for name in BUNDLED if name.startswith("lpn50.") and not name.endswith(INT8))
+    assert row.weights.startswith(f"{weights}: AP ")
+    assert "annotated boxes" in row.weights and INT8 not in row.weights
+    monkeypatch.setattr(catalogue, "FURTHER_FOLDER", tmp_path)
+    row = next(row for row in models("lpn50").rows)
+    assert row.weights.startswith(f"{weights}: AP ") and row.weights.count(": in the repository") == 2
+
+
+def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "lpn50", "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["parameters"], row["macs"]) == ("lpn50", 2_911_153, 1_068_144_640 + 1_572_864)
+    assert row["flops"] == 2 * row["macs"]
+    assert row["milliseconds"] is None
+    assert main(["models", "yolo"]) == 2
+
+
+@pytest.mark.parametrize("name", ["lpn50", "litepose_xs"])
+def test_time_is_measured(name: str) -> None:
+    assert 0 < measure_milliseconds(name, (64, 64)) < 10_000

@@ -1,0 +1,54 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from leanpose.errors import InputError
+from leanpose.io.files import write_atomically, write_bytes, write_text
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_write(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "folder" / "a.txt", "grün")
+    write_bytes(tmp_path / "b.bin", b"1")
+    write_bytes(str(tmp_path / "b.bin"), b"22")
+    assert everything_in(tmp_path) == {"new/folder/a.txt": "grün".encode(), "b.bin": b"22"}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("a fault of ours")])
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, error: Exception) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"old")
+
+    def fail(temporary: Path) -> None:
+        assert temporary.parent == tmp_path and temporary.suffix == ".txt"
+        temporary.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(InputError if isinstance(error, OSError) else ValueError, match=str(error.args[-1])):
+        write_atomically(path, fail)
+    assert everything_in(tmp_path) == {"a.txt": b"old"}
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    before = everything_in(tmp_path)
+    for path in ("file/a.txt", "file/deeper/a.txt", "folder", "x" * 300 + ".txt", "x" * 300 + "/a.txt"):
+        with pytest.raises(InputError, match="cannot be written"):
+            write_text(tmp_path / path, "new")
+    assert everything_in(tmp_path) == before
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".json", "." + "x" * 250, "写" * 83 + ".jpg"])
+def test_names_as_long_as_disks_allow(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "new")
+    assert os.listdir(tmp_path) == [name]
