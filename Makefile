@@ -13,7 +13,7 @@ PIP_INSTALL := bin/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test check format docs clean
 
 demo: .venv-demo/.made
-	.venv-demo/bin/leanpose predict docs/assets/astronaut.png --out demo --format json,picture
+	.venv-demo/bin/leanpose predict docs/assets/astronaut.png --out demo --format json,image
 	@echo "The results are in:"
 	@ls -d demo/*
 

@@ -3,15 +3,15 @@
     python benchmarks/complete_labels.py DATA TEACHER OUT [--sure 0.5] [--far 0.05] [--soft]
 
 DATA is the root of the mini set; TEACHER holds coco_train.npz, lsp_train.npz and lspet_train.npz with the keypoints
-(COCO's 17, picture pixels) and scores of RTMPose-s for each annotated person, and persons that a detector sees. OUT
-becomes a data root of its own: completed train.json files with COCO's keypoints, and links to the pictures and to
+(COCO's 17, image pixels) and scores of RTMPose-s for each annotated person, and persons that a detector sees. OUT
+becomes a data root of its own: completed train.json files with COCO's keypoints, and links to the images and to
 DATA's validation file. Train with `data_root=OUT`.
 
 - Keypoints without annotation (LSP has no faces at all) are filled where the teacher's score is above --sure; they
   count by their score.
 - Of LSP Extended, whose labels are noisy, keypoints that lie farther from the teacher's than --far times the box's
   longer side are replaced where it is that sure.
-- In COCO's pictures, detected persons that no annotation covers are added with a box and without keypoints, so that a
+- In COCO's images, detected persons that no annotation covers are added with a box and without keypoints, so that a
   person finder does not learn that they are background.
 - With --soft every person stands there a second time with the teacher's keypoints alone, all of them, by their scores:
   the mean of both targets is what is learned.
@@ -66,7 +66,7 @@ def completed(
 
     Args:
         path: COCO-style file with whole numbers as ids.
-        teacher: arrays annotation_ids (N,), keypoints (N, 17, 2) in picture pixels and scores (N, 17); and, where
+        teacher: arrays annotation_ids (N,), keypoints (N, 17, 2) in image pixels and scores (N, 17); and, where
             persons were detected, detected_image_ids (M,), detected_boxes_xyxy (M, 4) and detected_scores (M,).
         sure: score above which the teacher is believed.
         far: distance over the box's longer side beyond which its keypoint replaces an annotated one.

@@ -2,7 +2,7 @@
 
     python benchmarks/grouping.py [--map-size 128x128] [--tags 1] [--runs 40]
 
-Both take heat maps and tags of one picture (17 keypoints) to all its people: peaks, grouping, quarter-pixel shift,
+Both take heatmaps and tags of one image (17 keypoints) to all its people: peaks, grouping, quarter-pixel shift,
 and a search of the whole map for each keypoint that a person lacks. The peer is the published parser (HigherHRNet,
 LitePose) written down rule by rule, with the assignment of the package munkres, which the published code uses; unlike
 the published code it searches only for lacking keypoints, and takes its peaks from OpenCV, which makes it faster. Maps

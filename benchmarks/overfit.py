@@ -3,7 +3,7 @@
     python benchmarks/overfit.py --data coco/train.json --images coco/images
 
 The real `leanpose train` runs, without augmentation, from random weights: a network, target or decoder that is wrong
-stays below an AP of 95. Pictures with one annotated person are taken, so that LitePose has nobody to learn besides.
+stays below an AP of 95. Images with one annotated person are taken, so that LitePose has nobody to learn besides.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from leanpose.weights.record import Weights
 SYSTEMS = ("sfm", "lpn50", "hevitpose_t", "litepose_xs", "simple_baseline_50_rmpg", "rmpg_hierarchical")
 WANTED = 0.95
 SIDE = 128
-BOTTOM_UP_FACTOR = 5  # on the steps: tags come after heat maps
+BOTTOM_UP_FACTOR = 5  # on the steps: tags come after heatmaps
 LABELLED, SMALLEST = 12, 96  # keypoints and box sides in pixels of the chosen persons
 
 
 def choose(annotations: Path, persons: int, file: Path) -> None:
-    """Write the first `persons` pictures of a COCO-style file with one large, well annotated person."""
+    """Write the first `persons` images of a COCO-style file with one large, well annotated person."""
     content = json.loads(annotations.read_text())
-    of_picture: dict[Any, list[dict[str, Any]]] = {}
+    of_image: dict[Any, list[dict[str, Any]]] = {}
     for annotation in content["annotations"]:
-        of_picture.setdefault(annotation["image_id"], []).append(annotation)
+        of_image.setdefault(annotation["image_id"], []).append(annotation)
     chosen = [
         entries[0]
-        for entries in of_picture.values()
+        for entries in of_image.values()
         if len(entries) == 1
         and sum(v > 0 for v in entries[0]["keypoints"][2::3]) >= LABELLED
         and min(entries[0]["bbox"][2:]) >= SMALLEST
     ][:persons]
-    pictures = {annotation["image_id"] for annotation in chosen}
+    images = {annotation["image_id"] for annotation in chosen}
     content["annotations"] = chosen
-    content["images"] = [image for image in content["images"] if image["id"] in pictures]
+    content["images"] = [image for image in content["images"] if image["id"] in images]
     file.write_text(json.dumps(content))
 
 
@@ -53,7 +53,7 @@ def overfit(name: str, source: DataSource, out: Path, args: argparse.Namespace) 
     changes: dict[str, Any] = {}
     if name.startswith("litepose"):
         changes = {
-            "views": "pictures", "codec": "associative_embedding", "convention": "classic", "padding": 1.0,
+            "views": "images", "codec": "associative_embedding", "convention": "classic", "padding": 1.0,
             "loss_weights": {"pull": 0.01, "push": 0.01}, "learning_rate": 4e-3, "foreground_weight": 20.0,
             "epochs": BOTTOM_UP_FACTOR * args.steps // args.steps_per_epoch,
         }  # fmt: skip
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=SYSTEMS, help="networks; default: one of each system")
     parser.add_argument("--data", type=Path, required=True, help="COCO-style annotation file")
-    parser.add_argument("--images", required=True, help="folder of its pictures")
+    parser.add_argument("--images", required=True, help="folder of its images")
     parser.add_argument("--persons", type=int, default=16)
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps, each on all persons")
     parser.add_argument("--steps-per-epoch", type=int, default=25, help="AP is measured after each epoch")

@@ -1,4 +1,4 @@
-"""How well a bottom-up network finds persons: recall of its boxes at a number of false boxes a picture, by size.
+"""How well a bottom-up network finds persons: recall of its boxes at a number of false boxes per image, by size.
 
     python benchmarks/person_finder.py MODEL --data coco/val.json --images coco/images [--refine lpn50]
 
@@ -31,7 +31,7 @@ from leanpose.inference.engines import Engine, load_engine
 from leanpose.inference.predictor import Predictor
 from leanpose.inference.top_down import confidences
 
-FALSE_BOXES = (0.3, 1, 3)  # a picture
+FALSE_BOXES = (0.3, 1, 3)  # an image
 FAULTS = ("none", "inexact boxes", "missed persons", "false boxes", "all")
 UNROOTED = "none, raw scores"
 SIZES = {"all": (0, np.inf), "small": (0, 32), "medium": (32, 96), "large": (96, np.inf)}  # square root of the area
@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     annotated = open_annotations(options.data, options.images)
     if not isinstance(annotated, CocoSet):
-        raise InputError(f"{options.data} is no COCO-style file, which names everybody in a picture.")
+        raise InputError(f"{options.data} is no COCO-style file, which names everybody in an image.")
     scales = options.scales and [float(scale) for scale in options.scales.split(",")]
     engine = load_engine(options.model)
     if options.refine:
@@ -62,14 +62,14 @@ def main() -> None:
         hits: list[np.ndarray] = []  # whether each is right, or on a crowd (then NaN)
         person_sizes: list[np.ndarray] = []
         hit_sizes: list[np.ndarray] = []
-        entries = annotated.pictures(None)
+        entries = annotated.images(None)
         for entry in tqdm(entries, kind, disable=None):
-            picture = read_annotated(entry.path, entry.picture_size)
+            image = read_annotated(entry.path, entry.image_size)
             if kind == "poses":
-                poses = people.poses(picture)
+                poses = people.poses(image)
                 boxes, box_scores = poses.boxes_xyxy, poses.person_scores
             else:
-                boxes, box_scores = detector(picture)
+                boxes, box_scores = detector(image)
             truth, crowd, annotations = people_in(annotated, entry.image_id)
             sizes = np.sqrt([person.entry["area"] for person in annotations])
             right, persons = match(boxes, truth, crowd)
@@ -88,8 +88,8 @@ def with_all_scores(engine: Engine) -> Engine:
 
 
 def people_in(annotated: CocoSet, image_id: int | str) -> tuple[np.ndarray, np.ndarray, list[Person]]:
-    """Return a picture's annotated boxes (M, 4) xyxy, which of them are crowds, and whose they are."""
-    people = [p for p in annotated.persons if p.picture.id == image_id and p.box_xyxy is not None]
+    """Return an image's annotated boxes (M, 4) xyxy, which of them are crowds, and whose they are."""
+    people = [p for p in annotated.persons if p.image.id == image_id and p.box_xyxy is not None]
     truth = np.array([person.box_xyxy for person in people], dtype=np.float32).reshape(-1, 4)
     return truth, np.array([person.crowd for person in people], dtype=bool), people
 
@@ -115,17 +115,17 @@ def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> tuple[np.n
 def report_faults(detector: NetworkDetector, predictor: Predictor, annotated: CocoSet) -> None:
     """Print AP in the boxes found, without one kind of fault, and without all; and with box scores as they are."""
     seen = []
-    for entry in tqdm(annotated.pictures(None), "persons", disable=None):
-        picture = read_annotated(entry.path, entry.picture_size)
-        boxes, scores = detector(picture)
+    for entry in tqdm(annotated.images(None), "persons", disable=None):
+        image = read_annotated(entry.path, entry.image_size)
+        boxes, scores = detector(image)
         truth, crowd, people = people_in(annotated, entry.image_id)
         right, persons = match(boxes, truth, crowd)
         missed = np.array([not person.crowd and person.labelled > 0 for person in people], dtype=bool)
         missed[persons[right == 1]] = False
-        seen.append((entry.image_id, picture, boxes, scores, right, truth[persons[right == 1]], truth[missed]))
+        seen.append((entry.image_id, image, boxes, scores, right, truth[persons[right == 1]], truth[missed]))
     usual = np.median(np.concatenate([scores[right == 1] for _, _, _, scores, right, _, _ in seen]))
     results: dict[str, list[dict[str, Any]]] = {fault: [] for fault in (*FAULTS, UNROOTED)}
-    for image_id, picture, boxes, scores, right, exact, missed in tqdm(seen, "poses", disable=None):
+    for image_id, image, boxes, scores, right, exact, missed in tqdm(seen, "poses", disable=None):
         for fault, predicted in results.items():
             these, of_these = boxes.copy(), scores
             if fault in ("inexact boxes", "all"):
@@ -136,7 +136,7 @@ def report_faults(detector: NetworkDetector, predictor: Predictor, annotated: Co
                 these = np.concatenate([these, missed])
                 of_these = np.concatenate([of_these, np.full(len(missed), usual, dtype=np.float32)])
             counts = of_these if fault == UNROOTED else confidences(of_these)
-            poses = predictor.rescored(predictor(picture, these), counts)
+            poses = predictor.rescored(predictor(image, these), counts)
             predicted += poses.to_coco_results(image_id)
     print("taken away          AP  AP50  AP75   APM   APL")
     for fault, predicted in results.items():
@@ -149,8 +149,8 @@ def report(kind: str, scores: np.ndarray, hits: np.ndarray, hit_sizes: np.ndarra
     order = np.argsort(-scores, kind="stable")
     scores, hits, hit_sizes = scores[order], hits[order], hit_sizes[order]
     false = np.cumsum(hits == 0)
-    print(f"{kind}: {len(scores)} boxes in {n} pictures, {len(sizes)} persons")
-    print("false boxes a picture   score  " + "  ".join(f"{name:>6}" for name in SIZES) + "   recall, %")
+    print(f"{kind}: {len(scores)} boxes in {n} images, {len(sizes)} persons")
+    print("false boxes per image   score  " + "  ".join(f"{name:>6}" for name in SIZES) + "   recall, %")
     for limit in FALSE_BOXES:
         count = int(np.searchsorted(false, limit * n, side="right"))
         cells = []

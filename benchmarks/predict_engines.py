@@ -1,8 +1,8 @@
-"""One person from a picture in memory to keypoints, one thread: every engine, float32 and int8, against torch eager.
+"""One person from an image in memory to keypoints, one thread: every engine, float32 and int8, against torch eager.
 
     python benchmarks/predict_engines.py [--weights lpn50.coco_256x192] [--turns 60]
 
-A call of `Predictor` with a box: crop and normalise, the network, heat maps to keypoints in the picture. The engines
+A call of `Predictor` with a box: crop and normalise, the network, heatmaps to keypoints in the image. The engines
 take turns, so that a busy machine slows all; medians. The first is the yardstick of the ratios.
 """
 
@@ -32,12 +32,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     calls = {}
     for engine, kind in KINDS:
         name = options.weights + (INT8 if kind == "int8" else "")
         predictor = Predictor(name, engine, threads=1, detector=None)
-        calls[f"{engine} {kind}"] = partial(predictor, picture, [200, 40, 400, 440])
+        calls[f"{engine} {kind}"] = partial(predictor, image, [200, 40, 400, 440])
     medians = medians_in_turns(calls, options.turns)
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     print(f"{options.weights}, one thread, one person, {options.turns} turns")

@@ -1,4 +1,4 @@
-"""AP and milliseconds of all top-down weights that come with leanpose: tables in the docs and cards, and a picture.
+"""AP and milliseconds of all top-down weights that come with leanpose: tables in the docs and cards, and an image.
 
     python benchmarks/speed_accuracy.py DATA [--runs 60]
 
@@ -132,7 +132,7 @@ def draw(rows: list[Row], movenet: float) -> None:
             axes.annotate(size, (x, y), (4, -12), textcoords="offset points", color=line.get_color(), fontsize=9)
     axes.plot(movenet, MOVENET_AP, "*", color="black", markersize=13, label="MoveNet Lightning, int8, as given")
     axes.set(
-        xlabel="milliseconds a person, network, one thread, ONNX Runtime", ylabel="AP, coco/val.json of leanpose mini"
+        xlabel="milliseconds per person, network, one thread, ONNX Runtime", ylabel="AP, coco/val.json of leanpose mini"
     )
     axes.set_xlim(0, 1.1 * max(row.milliseconds for row in rows))  # room for the last label
     axes.grid(alpha=0.3)

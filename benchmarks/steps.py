@@ -2,7 +2,7 @@
 
     python benchmarks/steps.py [WEIGHTS...] [--persons 1] [--runs 100]
 
-Each of WEIGHTS (default: lpn50.coco_256x192 in float32 and int8) works alone, as it would on a video, on a picture of
+Each of WEIGHTS (default: lpn50.coco_256x192 in float32 and int8) works alone, as it would on a video, on an image of
 640x480 in memory. Shares are of the network's time; medians.
 """
 
@@ -22,21 +22,21 @@ from leanpose.inference.preprocess import normalised
 from leanpose.inference.top_down import TopDown
 
 WARM_UP = 10
-STEPS = ("matrices", "crop", "normalise", "network", "codec", "to the picture")
+STEPS = ("matrices", "crop", "normalise", "network", "codec", "to the image")
 
 
 def profile(name: str, persons: int, runs: int) -> np.ndarray:
     """Return the median milliseconds of each step."""
     people = TopDown(load_engine(name, "onnxruntime", threads=1))
     w = people.weights
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    boxes = boxes_in(picture.shape[:2], persons)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    boxes = boxes_in(image.shape[:2], persons)
     rows = []
     for _ in range(runs + WARM_UP):
         times = [time.perf_counter()]
         matrices = geometry.crop_matrices(boxes, w.input_size, w.padding, w.convention)
         times.append(time.perf_counter())
-        crops = np.stack([geometry.crop(picture, matrix, w.input_size) for matrix in matrices])
+        crops = np.stack([geometry.crop(image, matrix, w.input_size) for matrix in matrices])
         times.append(time.perf_counter())
         images = normalised(crops, w)
         times.append(time.perf_counter())

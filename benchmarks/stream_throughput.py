@@ -1,8 +1,8 @@
-"""Pictures a second from files to everybody's keypoints: one call a picture against `Predictor.stream`.
+"""Images a second from files to everybody's keypoints: one call per image against `Predictor.stream`.
 
-    python benchmarks/stream_throughput.py PICTURES [--model lpn50] [--rounds 3]
+    python benchmarks/stream_throughput.py IMAGES [--model lpn50] [--rounds 3]
 
-PICTURES is a folder; persons are searched for. Both ways use all cores and take turns; medians of the rounds.
+IMAGES is a folder; persons are searched for. Both ways use all cores and take turns; medians of the rounds.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from leanpose.evaluation.timing import machine
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("--model", default="lpn50")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--count", type=int, default=96, help="most pictures")
+    parser.add_argument("--count", type=int, default=96, help="most images")
     options = parser.parse_args()
-    files = sorted(options.pictures.iterdir())[: options.count]
+    files = sorted(options.images.iterdir())[: options.count]
     predictor = Predictor(options.model)
     persons = sum(len(poses) for _, poses in predictor.stream(files))  # warm-up
 
@@ -36,7 +36,7 @@ def main() -> None:
         for _ in predictor.stream(files):
             pass
 
-    ways: dict[str, Callable[[], None]] = {"one call a picture": one_by_one, "stream": stream}
+    ways: dict[str, Callable[[], None]] = {"one call per image": one_by_one, "stream": stream}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.rounds):
         for name, way in ways.items():
@@ -44,10 +44,10 @@ def main() -> None:
             way()
             seconds[name].append(time.perf_counter() - began)
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    print(f"{predictor.weights.name}, {len(files)} pictures, {persons} persons found")
+    print(f"{predictor.weights.name}, {len(files)} images, {persons} persons found")
     rates = {name: len(files) / statistics.median(values) for name, values in seconds.items()}
     for name, rate in rates.items():
-        print(f"{name:>18}: {rate:.1f} pictures a second ({rate / rates['one call a picture']:.2f} times as many)")
+        print(f"{name:>18}: {rate:.1f} images per second ({rate / rates['one call per image']:.2f} times as many)")
 
 
 if __name__ == "__main__":

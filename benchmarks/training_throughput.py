@@ -37,7 +37,7 @@ KINDS = {"float32": (False, False), "float32, channels-last": (True, False), "bf
 
 
 def samples(folder: Path, count: int = 256) -> list[Sample]:
-    """Return persons with 17 random keypoints in one picture of noise."""
+    """Return persons with 17 random keypoints in one image of noise."""
     random = np.random.default_rng(0)
     path = str(folder / "noise.png")
     cv2.imwrite(path, random.integers(0, 256, (480, 640, 3), dtype=np.uint8))
@@ -116,7 +116,7 @@ def main() -> None:
         fetch, views, whole = (statistics.median(values[WARM_UP:]) for values in kind.seconds.values())
         rate, waiting, preparing = options.batch_size / whole, 100 * fetch / whole, 100 * views / whole
         print(
-            f"{name:>24}: {rate:6.1f} samples a second; {waiting:.1f} % of the time waiting for crops, "
+            f"{name:>24}: {rate:6.1f} samples per second; {waiting:.1f} % of the time waiting for crops, "
             f"{preparing:.1f} % for views and targets"
         )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leanpose.inference.engines import load_engine
     from leanpose.inference.predictor import Predictor
     from leanpose.io.draw import draw_poses
-    from leanpose.io.images import read_picture
+    from leanpose.io.images import read_image
     from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, MPII, KeypointSet, get_keypoint_set
     from leanpose.models import create_model, list_models
     from leanpose.structures import Poses, Sample
@@ -47,7 +47,7 @@ _HOME = {
     "get_keypoint_set": "keypoint_sets",
     "list_models": "models",
     "load_engine": "inference.engines",
-    "read_picture": "io.images",
+    "read_image": "io.images",
 }
 
 __all__ = list(_HOME)

@@ -1,7 +1,7 @@
 """Everything leanpose raises on purpose. Each message is one sentence that says what to type instead.
 
 LeanposeError              the command line prints the message and exits with status 2
-├── InputError             a picture, box, annotation file, recipe or option that cannot be used
+├── InputError             an image, box, annotation file, recipe or option that cannot be used
 ├── WeightsError           a model name or weights file that cannot be used
 └── MissingPackageError    an optional package is not installed; the message holds the line to type
 """
@@ -20,7 +20,7 @@ class LeanposeError(Exception):
 
 
 class InputError(LeanposeError, ValueError):
-    """A picture, box, annotation file, recipe or option that cannot be used."""
+    """An image, box, annotation file, recipe or option that cannot be used."""
 
 
 class WeightsError(LeanposeError, ValueError):

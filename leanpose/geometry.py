@@ -1,10 +1,10 @@
 """Where things are: box -> crop matrix -> crop, and back. The coordinate convention lives here and nowhere else.
 
-The centre of the top-left pixel is (0, 0), in pictures, network inputs and heat maps alike. Two ways to lay the
+The centre of the top-left pixel is (0, 0), in images, network inputs and heatmaps alike. Two ways to lay the
 network's pixel grid over a box exist:
 
 * "udp", the unbiased one (Huang et al., arXiv 1911.07524): the box's left and right edge fall on the *centres* of the
-  first and last pixel, so a size is counted as width - 1 and mirroring a crop mirrors its heat map exactly. The
+  first and last pixel, so a size is counted as width - 1 and mirroring a crop mirrors its heatmap exactly. The
   scale is one number for both axes, taken from the height.
 * "classic" (HRNet, SimpleBaseline, LPN as published): a size is counted as width, the box's centre goes to width / 2.
 """
@@ -79,7 +79,7 @@ def crop_matrices(
     convention: Convention = "udp",
     degrees: float = 0.0,
 ) -> np.ndarray:
-    """Return (N, 2, 3) float64 matrices from picture pixels to network-input pixels, one a box.
+    """Return (N, 2, 3) float64 matrices from image pixels to network-input pixels, one per box.
 
     Args:
         boxes_xyxy: (N, 4) pixels.
@@ -97,28 +97,28 @@ def crop_matrices(
     return np.concatenate([rotations, shifts[:, :, None]], axis=2)
 
 
-def picture_matrix(
-    picture_size: Size, short_side: int, multiple: int = 64, longest: float = 4.0
+def image_matrix(
+    image_size: Size, short_side: int, multiple: int = 64, longest: float = 4.0
 ) -> tuple[np.ndarray, Size]:
-    """Lay a network input over a whole picture, as the HigherHRNet family does ("classic" convention).
+    """Lay a network input over a whole image, as the HigherHRNet family does ("classic" convention).
 
-    The short side becomes `short_side` pixels, the long side as much as it needs, up to a multiple; the picture's
-    centre falls on the input's centre, and what the picture does not cover is black.
+    The short side becomes `short_side` pixels, the long side as much as it needs, up to a multiple; the image's
+    centre falls on the input's centre, and what the image does not cover is black.
 
     Args:
-        picture_size: (height, width) in pixels.
+        image_size: (height, width) in pixels.
         short_side: of the network input, a multiple of `multiple`.
         multiple: both sides of the input are multiples of it.
-        longest: the input's long side is at most this many short sides; narrower pictures get smaller in it.
+        longest: the input's long side is at most this many short sides; narrower images get smaller in it.
 
     Returns:
-        (1, 2, 3) float64 matrix from picture pixels to input pixels, and the input's (height, width).
+        (1, 2, 3) float64 matrix from image pixels to input pixels, and the input's (height, width).
     """
-    short, long = min(picture_size), max(picture_size)
+    short, long = min(image_size), max(image_size)
     scale = min(short_side / short, longest * short_side / long)
     long_side = math.ceil(scale * long / multiple - 1e-9) * multiple
-    height, width = (short_side, long_side) if picture_size[0] <= picture_size[1] else (long_side, short_side)
-    centre = np.array([int(picture_size[1] / 2 + 0.5), int(picture_size[0] / 2 + 0.5)])
+    height, width = (short_side, long_side) if image_size[0] <= image_size[1] else (long_side, short_side)
+    centre = np.array([int(image_size[1] / 2 + 0.5), int(image_size[0] / 2 + 0.5)])
     shift = np.array([width, height]) / 2 - scale * centre
     return np.array([[[scale, 0, shift[0]], [0, scale, shift[1]]]]), (height, width)
 
@@ -126,13 +126,13 @@ def picture_matrix(
 def relaid_maps(
     maps: np.ndarray, old: tuple[np.ndarray, Size], new: tuple[np.ndarray, Size], map_size: tuple[int, ...]
 ) -> np.ndarray:
-    """Bring maps of one input of a picture to where they lie in another: bilinear, the outermost pixels repeated.
+    """Bring maps of one input of an image to where they lie in another: bilinear, the outermost pixels repeated.
 
     Inputs of several sizes have black borders of different shares, so that enlarging their maps is not enough.
 
     Args:
         maps: (K, h, w) float32, outer edges on the outer edges of the old input.
-        old: the (1, 2, 3) matrix and the (height, width) of the input that the maps belong to, of `picture_matrix`.
+        old: the (1, 2, 3) matrix and the (height, width) of the input that the maps belong to, of `image_matrix`.
         new: those of the input that they shall lie on.
         map_size: (height, width) of the result.
 
@@ -165,15 +165,15 @@ def transform(points: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     return points @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]
 
 
-def crop(picture: np.ndarray, matrix: np.ndarray, input_size: Size) -> np.ndarray:
-    """Cut one crop out of a picture: bilinear, black outside.
+def crop(image: np.ndarray, matrix: np.ndarray, input_size: Size) -> np.ndarray:
+    """Cut one crop out of an image: bilinear, black outside.
 
     Where the crop is less than half the size of its region, the region is first averaged down by a whole number, so
     that large photographs do not alias.
 
     Args:
-        picture: (H, W, 3) uint8.
-        matrix: (2, 3) picture pixels -> crop pixels.
+        image: (H, W, 3) uint8.
+        matrix: (2, 3) image pixels -> crop pixels.
         input_size: (height, width) of the crop.
 
     Returns:
@@ -183,26 +183,26 @@ def crop(picture: np.ndarray, matrix: np.ndarray, input_size: Size) -> np.ndarra
     scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     factor = int(1 / scale) if scale > 0 else 1
     if factor >= 2:
-        picture, matrix = _averaged_down(picture, matrix, input_size, factor)
-    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        image, matrix = _averaged_down(image, matrix, input_size, factor)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 
 def _averaged_down(
-    picture: np.ndarray, matrix: np.ndarray, input_size: Size, factor: int
+    image: np.ndarray, matrix: np.ndarray, input_size: Size, factor: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink the part of the picture that the crop needs by a whole factor; return it and its matrix."""
+    """Shrink the part of the image that the crop needs by a whole factor; return it and its matrix."""
     height, width = input_size
     corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], dtype=np.float64)
     needed = transform(corners, invert(matrix[None]))[0]
-    limits = np.array([picture.shape[1], picture.shape[0]])
+    limits = np.array([image.shape[1], image.shape[0]])
     start = np.clip(np.floor(needed.min(0)).astype(int) - factor, 0, limits)
     stop = np.clip(np.ceil(needed.max(0)).astype(int) + 2 * factor, 0, limits)  # one block may be lost to rounding
     small_w, small_h = (stop - start) // factor
     if min(small_w, small_h) == 0:
-        return picture, matrix
+        return image, matrix
     (left, top), (right, bottom) = start, start + factor * np.array([small_w, small_h])
-    small = cv2.resize(picture[top:bottom, left:right], (int(small_w), int(small_h)), interpolation=cv2.INTER_AREA)
-    # a small pixel's centre lies in the middle of its factor x factor block: picture = factor * small + offset
+    small = cv2.resize(image[top:bottom, left:right], (int(small_w), int(small_h)), interpolation=cv2.INTER_AREA)
+    # a small pixel's centre lies in the middle of its factor x factor block: image = factor * small + offset
     offset = start + (factor - 1) / 2
     linear = matrix[:, :2] * factor
     return small, np.column_stack([linear, matrix[:, :2] @ offset + matrix[:, 2]])

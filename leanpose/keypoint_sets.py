@@ -287,7 +287,7 @@ def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> Keyp
     if not isinstance(skeleton, list) or not all(_is_edge(edge, numbers) for edge in skeleton):
         raise InputError(f"{where}: 'skeleton' must hold pairs of keypoint numbers from 1 to {len(names)}.")
     if not isinstance(sigmas, list) or not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in sigmas):
-        raise InputError(f"{where}: 'sigmas' must be a list of numbers above 0, one a keypoint.")
+        raise InputError(f"{where}: 'sigmas' must be a list of numbers above 0, one per keypoint.")
     edges = tuple((names[a - 1], names[b - 1]) for a, b in skeleton)
     try:
         name = str(category.get("name", "custom"))

@@ -13,7 +13,7 @@ from leanpose.geometry import Size
 
 Basis = Literal["equal", "counts", "reconstruction", "own design"]
 
-DETECTOR, WHOLE = "detector boxes", "whole pictures"
+DETECTOR, WHOLE = "detector boxes", "whole images"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Network:
             "reconstruction" from the abstract and published figures, or our "own design".
         input_size: (height, width) that the figures are for.
         parameters: all that it learns with 17 keypoints, also what only training needs.
-        macs: multiply-adds of convolutions, linear layers and attention for one picture, as leanpose.models.counts
+        macs: multiply-adds of convolutions, linear layers and attention for one image, as leanpose.models.counts
             counts them, with 17 keypoints.
         published: what its authors state.
         constructor: its class or function in the module; empty: the network's name.

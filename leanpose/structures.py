@@ -1,5 +1,5 @@
 """The values that travel between the parts: Poses (what prediction returns), Sample (one annotated person), Scene (all
-annotated persons of a picture) and PictureBoxes (a picture to predict).
+annotated persons of an image) and ImageBoxes (an image to predict).
 
 They are frozen, check themselves when made and hold NumPy arrays only.
 """
@@ -24,16 +24,16 @@ def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """All persons found in one picture.
+    """All persons found in one image.
 
     Attributes:
-        keypoints: (N, K, 2) float32 x, y in picture pixels; the centre of the top-left pixel is (0, 0);
+        keypoints: (N, K, 2) float32 x, y in image pixels; the centre of the top-left pixel is (0, 0);
             NaN where a keypoint is absent.
         scores: (N, K) float32, the codec's confidence of each keypoint, about 0 to 1.
-        boxes_xyxy: (N, 4) float32 left, top, right, bottom in picture pixels.
+        boxes_xyxy: (N, 4) float32 left, top, right, bottom in image pixels.
         person_scores: (N,) float32 confidence of each person.
         keypoint_set: names, edges and flip pairs of the K keypoints.
-        ids: (N,) int64 identity over time, given by tracking; None for single pictures.
+        ids: (N,) int64 identity over time, given by tracking; None for single images.
     """
 
     keypoints: np.ndarray
@@ -89,7 +89,7 @@ class Poses:
         return f"Poses({count}, {len(self.keypoint_set)} {self.keypoint_set.name} keypoints)"
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return one JSON-ready dict a person: score, box_xyxy, id (if tracked), keypoints by name.
+        """Return one JSON-ready dict per person: score, box_xyxy, id (if tracked), keypoints by name.
 
         Absent keypoints (NaN) are left out.
         """
@@ -145,13 +145,13 @@ class Sample:
     """One annotated person.
 
     Attributes:
-        image_path: file of the picture.
-        image_id: id of the picture in its annotation file.
-        box_xyxy: (4,) float32 in picture pixels.
-        keypoints: (K, 2) float32 in picture pixels; NaN where unlabelled.
+        image_path: file of the image.
+        image_id: id of the image in its annotation file.
+        box_xyxy: (4,) float32 in image pixels.
+        keypoints: (K, 2) float32 in image pixels; NaN where unlabelled.
         visibility: (K,) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
         weights: (K,) float32 in 0..1, how much each keypoint counts in training; None: all alike.
-        picture_size: (height, width) in pixels that the annotation file states; None: it states none.
+        image_size: (height, width) in pixels that the annotation file states; None: it states none.
     """
 
     image_path: str
@@ -160,7 +160,7 @@ class Sample:
     keypoints: np.ndarray
     visibility: np.ndarray
     weights: np.ndarray | None = None
-    picture_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         k = len(self.visibility)
@@ -179,18 +179,18 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """All annotated persons of one picture, as seen in one view of it.
+    """All annotated persons of one image, as seen in one view of it.
 
     Attributes:
-        image_path: file of the picture.
-        image_id: id of the picture in its annotation file.
-        box_xyxy: (4,) float32 picture pixels; what the view is laid around.
-        keypoints: (P, K, 2) float32 in picture pixels; NaN where unlabelled.
+        image_path: file of the image.
+        image_id: id of the image in its annotation file.
+        box_xyxy: (4,) float32 image pixels; what the view is laid around.
+        keypoints: (P, K, 2) float32 in image pixels; NaN where unlabelled.
         visibility: (P, K) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
-        boxes_xyxy: (P, 4) float32 in picture pixels.
-        ignored: regions where not all is annotated: an (n, 2) polygon in picture pixels and a level of
+        boxes_xyxy: (P, 4) float32 in image pixels.
+        ignored: regions where not all is annotated: an (n, 2) polygon in image pixels and a level of
             data.scenes each.
-        picture_size: (height, width) in pixels that the annotation file states.
+        image_size: (height, width) in pixels that the annotation file states.
     """
 
     image_path: str
@@ -200,7 +200,7 @@ class Scene:
     visibility: np.ndarray
     boxes_xyxy: np.ndarray
     ignored: tuple[tuple[np.ndarray, int], ...] = ()
-    picture_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         p, k = self.visibility.shape
@@ -210,17 +210,17 @@ class Scene:
 
 
 @dataclass(frozen=True, eq=False)
-class PictureBoxes:
-    """One picture to predict, with its person boxes if they are known.
+class ImageBoxes:
+    """One image to predict, with its person boxes if they are known.
 
     Attributes:
-        path: file of the picture.
+        path: file of the image.
         image_id: as the annotation file has it.
-        boxes_xyxy: (N, 4) float32 picture pixels; None: the persons are searched for.
+        boxes_xyxy: (N, 4) float32 image pixels; None: the persons are searched for.
         scores: (N,) float32 confidence of the boxes; 1 for annotated ones.
         category_id: of the persons in the annotation file.
         persons: of MPII, the place of each box in the list of persons, from 0: each gets one pose, as it is.
-        picture_size: (height, width) in pixels that the annotation file states; None: it states none.
+        image_size: (height, width) in pixels that the annotation file states; None: it states none.
     """
 
     path: str
@@ -229,4 +229,4 @@ class PictureBoxes:
     scores: np.ndarray
     category_id: int | str = 1
     persons: tuple[int, ...] | None = None
-    picture_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] | None = None

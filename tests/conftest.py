@@ -1,4 +1,4 @@
-"""Pictures that tests make for themselves: coloured stick figures with a COCO-style file, and flat rectangles that a
+"""Images that tests make for themselves: coloured stick figures with a COCO-style file, and flat rectangles that a
 network made of a few lines takes for persons."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MakePeople = Callable[..., tuple[Path, Path]]
 
 @pytest.fixture
 def people(tmp_path: Path) -> MakePeople:
-    """Return a function that writes pictures with one person each and returns annotation file and picture folder."""
+    """Return a function that writes images with one person each and returns annotation file and image folder."""
 
     def make(
         name: str = "people", count: int = 4, keypoint_set: KeypointSet = COCO, seed: int = 0
@@ -58,7 +58,7 @@ def people(tmp_path: Path) -> MakePeople:
     return make
 
 
-MpiiPerson = tuple[str, Sequence[float], np.ndarray]  # name of the picture, box xyxy, keypoints (16, 2), from 0
+MpiiPerson = tuple[str, Sequence[float], np.ndarray]  # name of the image, box xyxy, keypoints (16, 2), from 0
 
 
 @pytest.fixture
@@ -107,9 +107,9 @@ def mpii_people(people: MakePeople, write_mpii: Callable[..., Path]) -> MakePeop
 
 
 class RectanglePeople:
-    """A network that takes flat rectangles for persons: at most one red, one green and one blue in a picture.
+    """A network that takes flat rectangles for persons: at most one red, one green and one blue in an image.
 
-    It knows nothing of where its input comes from, so what is found shows whether pictures were laid into it, and
+    It knows nothing of where its input comes from, so what is found shows whether images were laid into it, and
     places carried back, as the record says. The brighter a rectangle, the higher its scores.
 
     Args:
@@ -139,12 +139,12 @@ class RectanglePeople:
         self.calls: list[tuple[int, ...]] = []
 
     @staticmethod
-    def picture(height: int, width: int, **boxes: tuple[int, int, int, int, int]) -> np.ndarray:
+    def image(height: int, width: int, **boxes: tuple[int, int, int, int, int]) -> np.ndarray:
         """Draw rectangles by colour: first column and row, columns and rows behind the last, brightness 0..255."""
-        picture = np.zeros((height, width, 3), np.uint8)
+        image = np.zeros((height, width, 3), np.uint8)
         for name, (left, top, right, bottom, brightness) in boxes.items():
-            picture[top:bottom, left:right, RectanglePeople.NAMES.index(name)] = brightness
-        return picture
+            image[top:bottom, left:right, RectanglePeople.NAMES.index(name)] = brightness
+        return image
 
     @staticmethod
     def edges(box: tuple[int, ...]) -> np.ndarray:
@@ -195,7 +195,7 @@ class RectanglePeople:
     def _heatmaps(
         self, people: list[tuple[int, float, tuple[float, ...]]], size: tuple[int, int], stride: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return heat maps and tags (K, h / stride, w / stride) each, of people in an input of this size."""
+        """Return heatmaps and tags (K, h / stride, w / stride) each, of people in an input of this size."""
         names, convention = self.weights.keypoint_set.keypoints, self.weights.convention
         map_size = (size[0] // stride, size[1] // stride)
         heatmaps, tags = np.zeros((len(names), *map_size)), np.zeros((len(names), *map_size))
@@ -216,7 +216,7 @@ class RectanglePeople:
 
 
 def _extent(colour: np.ndarray) -> tuple[float, float, float, float]:
-    """Return left, top, right, bottom of the one rectangle in a picture (h, w); its edges may be blurred."""
+    """Return left, top, right, bottom of the one rectangle in an image (h, w); its edges may be blurred."""
     edges = []
     for axis in (0, 1):
         profile = colour.max(axis=axis).clip(0) / colour.max()
@@ -246,8 +246,8 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Engine]:
 def _person(
     number: int, images: Path, keypoint_set: KeypointSet, random: np.random.Generator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Write one picture; return its entries in 'images' and 'annotations'."""
-    picture = np.full((120, 100, 3), 90, np.uint8)
+    """Write one image; return its entries in 'images' and 'annotations'."""
+    image = np.full((120, 100, 3), 90, np.uint8)
     size, middle, top = random.uniform(70, 100), random.uniform(42, 58), random.uniform(5, 15)
     points = []
     for name in keypoint_set.keypoints:
@@ -257,15 +257,15 @@ def _person(
     keypoints = np.array(points) + random.normal(0, 0.01 * size, (len(points), 2))
     for a, b in keypoint_set.edge_indices:
         ends = [tuple(int(v) for v in np.round(keypoints[i])) for i in (a, b)]
-        cv2.line(picture, ends[0], ends[1], (150, 150, 150), 2)
+        cv2.line(image, ends[0], ends[1], (150, 150, 150), 2)
     for i, point in enumerate(keypoints):
         colour = [int(255 * v) for v in colorsys.hsv_to_rgb(i / len(keypoints), 1, 1)]
-        cv2.circle(picture, tuple(int(v) for v in np.round(point)), 3, colour, -1)
+        cv2.circle(image, tuple(int(v) for v in np.round(point)), 3, colour, -1)
     file_name = f"{number}.png"
-    cv2.imwrite(str(images / file_name), picture[..., ::-1])
+    cv2.imwrite(str(images / file_name), image[..., ::-1])
     (left, upper), (right, lower) = keypoints.min(0) - 4, keypoints.max(0) + 4
     box = [float(left), float(upper), float(right - left), float(lower - upper)]
-    image = {"id": number, "file_name": file_name, "width": picture.shape[1], "height": picture.shape[0]}
+    image = {"id": number, "file_name": file_name, "width": image.shape[1], "height": image.shape[0]}
     annotation = {
         "id": number,
         "image_id": number,

@@ -72,7 +72,7 @@ def spoilt(draw: st.DrawFn, good: Callable[[], Any]) -> Any:
 
 
 def coco() -> dict[str, Any]:
-    """Return a file of two pictures with a person each, a person without keypoints and a crowd."""
+    """Return a file of two images with a person each, a person without keypoints and a crowd."""
     triples = [float(v) for i in range(17) for v in (10 + i, 20 + 2 * i, 2 - i % 3)]
     person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 10, 30, 50], "area": 900, "iscrowd": 0}
     return {
@@ -116,8 +116,8 @@ def use(annotated: AnnotatedSet) -> None:
 
     def score() -> None:
         annotated.check(annotated.keypoint_set, "the model")
-        for picture in annotated.pictures():
-            assert picture.boxes_xyxy is not None and np.isfinite(picture.boxes_xyxy).all()
+        for image in annotated.images():
+            assert image.boxes_xyxy is not None and np.isfinite(image.boxes_xyxy).all()
         figures = annotated.score([], annotated.keypoint_set)
         assert all(-1 <= figure <= 1 for figure in figures.values())
 
@@ -126,7 +126,7 @@ def use(annotated: AnnotatedSet) -> None:
             assert np.isfinite(sample.box_xyxy).all()
             assert (np.isfinite(sample.keypoints).all(axis=1) == (sample.visibility > 0)).all()
 
-    for action in (samples, lambda: scenes("pictures"), lambda: scenes("persons"), annotated.everybody, score):
+    for action in (samples, lambda: scenes("images"), lambda: scenes("persons"), annotated.everybody, score):
         try:
             action()
         except InputError as error:
@@ -150,11 +150,11 @@ def test_detections(content: Any, tmp_path: Path) -> None:
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps(coco()))
     try:
-        pictures = open_annotations(truth, tmp_path).pictures(written(tmp_path, content))
+        images = open_annotations(truth, tmp_path).images(written(tmp_path, content))
     except InputError as error:
         assert "file.json" in str(error) and "\n" not in str(error)
         return
-    assert all(picture.boxes_xyxy is not None and np.isfinite(picture.boxes_xyxy).all() for picture in pictures)
+    assert all(image.boxes_xyxy is not None and np.isfinite(image.boxes_xyxy).all() for image in images)
 
 
 @fuzz
@@ -171,9 +171,9 @@ def test_boxes(content: Any, tmp_path: Path) -> None:
 def test_the_files_are_good_before_they_are_spoilt(tmp_path: Path) -> None:
     for content in (coco(), mpii()):
         annotated = open_annotations(written(tmp_path, content), tmp_path)
-        assert len(annotated.samples(COCO)) == len(annotated.pictures()) == 2
+        assert len(annotated.samples(COCO)) == len(annotated.images()) == 2
     truth = open_annotations(written(tmp_path, coco()), tmp_path)
     assert len(truth.scenes(COCO)) == 2
     truth.check(COCO, "the model")
-    assert len(truth.pictures(written(tmp_path, detections()))) == 2
+    assert len(truth.images(written(tmp_path, detections()))) == 2
     assert [len(its.boxes) for its in read_boxes(str(written(tmp_path, boxes())), ["1.png", "set/2.png"])] == [1, 2]

@@ -1,4 +1,4 @@
-"""Coordinates: conventions, crops, and the official picture coordinates of LPN (shared/goldens)."""
+"""Coordinates: conventions, crops, and the official image coordinates of LPN (shared/goldens)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from leanpose.geometry import (
     crop_matrices,
     grid_centre,
     heatmap_to_input,
+    image_matrix,
     input_to_heatmap,
     invert,
     iou,
     oks,
     oks_nms,
     padded_boxes,
-    picture_matrix,
     relaid_maps,
     transform,
 )
@@ -47,8 +47,8 @@ def box_around(centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.concatenate([centre - 100 * scale, centre + 100 * scale], axis=-1).reshape(-1, 4)
 
 
-def to_picture(keypoints: np.ndarray, golden: dict[str, np.ndarray]) -> np.ndarray:
-    """Carry (3, 17, 2) heat-map pixels to the pictures as leanpose does."""
+def to_image(keypoints: np.ndarray, golden: dict[str, np.ndarray]) -> np.ndarray:
+    """Carry (3, 17, 2) heat-map pixels to the images as leanpose does."""
     boxes = box_around(golden["center"], golden["scale"])
     matrices = crop_matrices(boxes, INPUT, padding=1.0, convention="classic")
     return transform(heatmap_to_input(keypoints, INPUT, HEATMAP, "classic"), invert(matrices))
@@ -79,17 +79,17 @@ def test_official_matrices(
         (BetaSoftArgmax(), "soft160_quarter"),
     ],
 )
-def test_official_picture_coordinates(golden: dict[str, np.ndarray], codec: Codec, name: str) -> None:
+def test_official_image_coordinates(golden: dict[str, np.ndarray], codec: Codec, name: str) -> None:
     keep = np.ones((3, 17), dtype=bool)
     keep[2, KNIFE_EDGES] = name != "soft160_quarter"
-    found = to_picture(codec.decode_maps(golden["heatmaps"])[0], golden)
+    found = to_image(codec.decode_maps(golden["heatmaps"])[0], golden)
     np.testing.assert_allclose(found[keep], golden[f"{name}.preds_image"][keep], rtol=0, atol=1e-3)
 
 
 def test_official_chain_after_the_network(golden: dict[str, np.ndarray]) -> None:
     keypoints, _ = BetaSoftArgmax().decode_maps(golden["flip.fused_shift"])
     wanted = golden["flip.fused_shift.soft160_quarter.preds_image"]
-    np.testing.assert_allclose(to_picture(keypoints, golden), wanted, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(to_image(keypoints, golden), wanted, rtol=0, atol=1e-3)
 
 
 def test_official_oks(golden: dict[str, np.ndarray]) -> None:
@@ -154,14 +154,14 @@ def test_mirroring_a_crop_mirrors_its_heat_map(convention: Convention, differenc
     np.testing.assert_allclose(found - there, [[difference, 0]] * 50, rtol=0, atol=1e-12)
 
 
-def test_mirroring_the_picture_mirrors_the_crop() -> None:
+def test_mirroring_the_image_mirrors_the_crop() -> None:
     random = np.random.default_rng(0)
-    picture = random.integers(0, 256, (120, 90, 3), np.uint8)
+    image = random.integers(0, 256, (120, 90, 3), np.uint8)
     box = np.array([[11, 7, 60, 95.5]])
     mirrored_box = np.array([[89 - 60, 7, 89 - 11, 95.5]])
     ours, theirs = (
-        crop(image, crop_matrices(b, (64, 48))[0], (64, 48)).astype(int)
-        for image, b in ((picture, box), (picture[:, ::-1].copy(), mirrored_box))
+        crop(side, crop_matrices(b, (64, 48))[0], (64, 48)).astype(int)
+        for side, b in ((image, box), (image[:, ::-1].copy(), mirrored_box))
     )
     # OpenCV places samples on a grid of 1/32 pixel, which in noise is worth up to 8 levels an axis.
     assert np.abs(ours - theirs[:, ::-1]).max() <= 16
@@ -190,28 +190,28 @@ def test_transform_of_one_matrix_by_hand() -> None:
 
 
 def ramp(height: int, width: int) -> np.ndarray:
-    """A picture whose red grows with x and whose green grows with y, from 2 to 252; blue is full.
+    """An image whose red grows with x and whose green grows with y, from 2 to 252; blue is full.
 
     Values between two levels are dithered, so that rounding has no preference anywhere.
     """
     red = np.linspace(2, 252, width)
     green = np.linspace(2, 252, height)
-    picture = np.stack(np.broadcast_arrays(red, green[:, None], 255.0), axis=2)
-    return np.floor(picture + np.random.default_rng(0).uniform(0, 1, picture.shape)).clip(0, 255).astype(np.uint8)
+    image = np.stack(np.broadcast_arrays(red, green[:, None], 255.0), axis=2)
+    return np.floor(image + np.random.default_rng(0).uniform(0, 1, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-def misplacement(picture: np.ndarray, matrix: np.ndarray, size: Size, margin: float) -> np.ndarray:
+def misplacement(image: np.ndarray, matrix: np.ndarray, size: Size, margin: float) -> np.ndarray:
     """By how many crop pixels a crop of `ramp` is misplaced: on average in x and y, at most in x and y.
 
-    Looks at pixels only that lie at least `margin` picture pixels inside the picture.
+    Looks at pixels only that lie at least `margin` image pixels inside the image.
     """
-    height, width = picture.shape[:2]
-    result = crop(picture, matrix, size).astype(float)
+    height, width = image.shape[:2]
+    result = crop(image, matrix, size).astype(float)
     y, x = np.mgrid[: size[0], : size[1]]
     places = transform(np.stack([x, y], axis=2).reshape(1, -1, 2), invert(matrix[None]))[0]
     inside = ((places >= margin) & (places <= np.array([width, height]) - 1 - margin)).all(axis=1)
     assert inside.mean() > 0.3
-    slopes = 250 / np.array([width - 1, height - 1])  # levels per picture pixel
+    slopes = 250 / np.array([width - 1, height - 1])  # levels per image pixel
     errors = result.reshape(-1, 3)[inside, :2] - (2 + slopes * places[inside])
     scale = np.sqrt(np.linalg.det(matrix[:, :2]))
     return np.append(errors.mean(axis=0), np.abs(errors).max(axis=0)) / np.tile(slopes / scale, 2)
@@ -220,13 +220,13 @@ def misplacement(picture: np.ndarray, matrix: np.ndarray, size: Size, margin: fl
 @pytest.mark.parametrize("factor", [0.4, 1, 1.9, *range(2, 21), 2.5, 7.3])
 @pytest.mark.parametrize("offset", [(0.0, 0.0), (0.37, 0.81), (5.0, 3.0)])
 def test_crop_of_a_ramp_is_in_place(factor: float, offset: tuple[float, float]) -> None:
-    """An offset between the picture and its averaged copy shows as a quarter crop pixel or more."""
+    """An offset between the image and its averaged copy shows as a quarter crop pixel or more."""
     size = (32, 24)
     x, y = offset
     box = np.array([[x, y, x + 23 * factor, y + 31 * factor]])
     matrix = crop_matrices(box, size, 1.0)[0]
-    picture = ramp(int(y + 31 * factor) + 23, int(x + 23 * factor) + 17)
-    found = misplacement(picture, matrix, size, margin=1.5 * factor)
+    image = ramp(int(y + 31 * factor) + 23, int(x + 23 * factor) + 17)
+    found = misplacement(image, matrix, size, margin=1.5 * factor)
     assert np.abs(found[:2]).max() < 0.1, found
     assert np.abs(found[2:]).max() < 0.5, found  # pixel by pixel, rounding to 8 bits included
 
@@ -234,16 +234,16 @@ def test_crop_of_a_ramp_is_in_place(factor: float, offset: tuple[float, float]) 
 @pytest.mark.parametrize("degrees", [33, -90, 180])
 @pytest.mark.parametrize("factor", [1, 3, 8])
 def test_turned_crop_of_a_ramp_is_in_place(degrees: float, factor: int) -> None:
-    picture = ramp(40 * factor, 50 * factor)
+    image = ramp(40 * factor, 50 * factor)
     box = np.array([[4.3, 5.7, 4.3 + 24 * factor, 5.7 + 30 * factor]])
     matrix = crop_matrices(box, (32, 24), 1.0, degrees=degrees)[0]
-    assert np.abs(misplacement(picture, matrix, (32, 24), margin=1.5 * factor)[:2]).max() < 0.1
+    assert np.abs(misplacement(image, matrix, (32, 24), margin=1.5 * factor)[:2]).max() < 0.1
 
 
 @pytest.mark.parametrize("factor", range(1, 21))
 @pytest.mark.parametrize("odd", [0, 1, 7])
 def test_crop_at_the_borders(factor: int, odd: int) -> None:
-    """Full inside the picture and black outside; what lies nearer than 1.6 crop pixels to the border may be mixed."""
+    """Full inside the image and black outside; what lies nearer than 1.6 crop pixels to the border may be mixed."""
     height, width = 31 * factor + odd, 23 * factor + odd
     white = np.full((height, width, 3), 255, np.uint8)
     matrix = crop_matrices(np.array([[0, 0, width, height]]), (64, 48), 1.6)[0] / [[2], [2]]
@@ -257,7 +257,7 @@ def test_crop_at_the_borders(factor: int, odd: int) -> None:
     assert (result[depth < -1.6] == 0).all() and (depth < -1.6).any()
 
 
-def test_large_pictures_do_not_alias() -> None:
+def test_large_images_do_not_alias() -> None:
     """One-pixel stripes become an even grey, not stripes of another width."""
     stripes = np.zeros((600, 600, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -266,16 +266,16 @@ def test_large_pictures_do_not_alias() -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 12])
-def test_crop_beside_the_picture_is_black(factor: int) -> None:
+def test_crop_beside_the_image_is_black(factor: int) -> None:
     white = np.full((40, 40, 3), 255, np.uint8)
     box = np.array([[5000, 5000, 5000 + 20 * factor, 5000 + 30 * factor]])
     assert not crop(white, crop_matrices(box, (32, 24))[0], (32, 24)).any()
 
 
 def test_crop_without_change() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
     matrix = np.array([[1.0, 0, -3], [0, 1, -4]])
-    np.testing.assert_array_equal(crop(picture, matrix, (10, 8)), picture[4:14, 3:11])
+    np.testing.assert_array_equal(crop(image, matrix, (10, 8)), image[4:14, 3:11])
 
 
 def test_iou() -> None:
@@ -313,7 +313,7 @@ def test_oks_nms_of_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("picture", "short_side", "size"),  # (height, width) each
+    ("image", "short_side", "size"),  # (height, width) each
     [
         ((480, 640), 256, (256, 384)),  # these are HigherHRNet's
         ((480, 640), 448, (448, 640)),
@@ -334,12 +334,12 @@ def test_oks_nms_of_nobody() -> None:
         ((1, 10**6), 128, (128, 512)),
     ],
 )
-def test_a_picture_fits_its_input(picture: Size, short_side: int, size: Size) -> None:
-    matrix, found = picture_matrix(picture, short_side)
+def test_a_image_fits_its_input(image: Size, short_side: int, size: Size) -> None:
+    matrix, found = image_matrix(image, short_side)
     assert found == size and matrix.shape == (1, 2, 3) and matrix.dtype == np.float64
-    scale = min(short_side / min(picture), 4 * short_side / max(picture))
+    scale = min(short_side / min(image), 4 * short_side / max(image))
     np.testing.assert_allclose(matrix[0, :, :2], scale * np.eye(2))
-    height, width = picture
+    height, width = image
     middle = np.array([int(width / 2 + 0.5), int(height / 2 + 0.5)])
     np.testing.assert_allclose(transform(middle[None, None], matrix)[0, 0], [size[1] / 2, size[0] / 2], atol=1e-6)
     # As published, the middle of an odd side is half a pixel too far.
@@ -348,27 +348,27 @@ def test_a_picture_fits_its_input(picture: Size, short_side: int, size: Size) ->
 
 
 def test_the_longest_input_can_be_chosen() -> None:
-    matrix, size = picture_matrix((100, 1000), 96, multiple=32, longest=2)
+    matrix, size = image_matrix((100, 1000), 96, multiple=32, longest=2)
     assert size == (96, 192)
     assert matrix[0, 0, 0] == matrix[0, 1, 1] == pytest.approx(0.192)
 
 
-def test_the_picture_is_black_where_it_ends() -> None:
-    matrix, size = picture_matrix((50, 400), 64)
+def test_the_image_is_black_where_it_ends() -> None:
+    matrix, size = image_matrix((50, 400), 64)
     result = crop(np.full((50, 400, 3), 255, np.uint8), matrix[0], size)
     rows = result[..., 0].mean(axis=1)
     assert size == (64, 256) and (rows[17:47] == 255).all()
     assert (rows[:15] == 0).all() and (rows[49:] == 0).all()
 
 
-@pytest.mark.parametrize("picture", [(480, 640), (427, 640), (100, 120), (333, 333), (20, 300), (300, 20)])
+@pytest.mark.parametrize("image", [(480, 640), (427, 640), (100, 120), (333, 333), (20, 300), (300, 20)])
 @pytest.mark.parametrize(("old_side", "new_side"), [(128, 256), (512, 256), (256, 256), (192, 448)])
 @pytest.mark.parametrize("strides", [(2, 2), (4, 2), (2, 1)])
 def test_maps_of_another_input_are_laid_in_place(
-    picture: Size, old_side: int, new_side: int, strides: tuple[int, int]
+    image: Size, old_side: int, new_side: int, strides: tuple[int, int]
 ) -> None:
-    """Maps that hold the place in the picture still hold it."""
-    (old, old_size), (new, new_size) = (picture_matrix(picture, side) for side in (old_side, new_side))
+    """Maps that hold the place in the image still hold it."""
+    (old, old_size), (new, new_size) = (image_matrix(image, side) for side in (old_side, new_side))
 
     def ramps(matrix: np.ndarray, size: Size, stride: int) -> np.ndarray:
         y, x = (np.arange(side // stride) * stride + stride / 2 for side in size)  # the middle of the map's pixels

@@ -39,16 +39,16 @@ def crops(networks: dict[str, Any], rectangle_people: Rectangles) -> Any:
 
 @pytest.fixture
 def crowd(tmp_path: Path, rectangle_people: Rectangles, write_mpii: Callable[..., Path]) -> tuple[str, str]:
-    """A list of four persons in two pictures, in turn, of whom the last is the first once more; and the folder."""
-    pictures = {
+    """A list of four persons in two images, in turn, of whom the last is the first once more; and the folder."""
+    images = {
         "1.png": {"red": (30, 20, 130, 300, 150), "green": (200, 40, 330, 310, 250)},
         "2.png": {"blue": (100, 100, 170, 290, 200)},
     }
-    for name, boxes in pictures.items():
-        cv2.imwrite(str(tmp_path / name), rectangle_people.picture(330, 500, **boxes)[..., ::-1])
+    for name, boxes in images.items():
+        cv2.imwrite(str(tmp_path / name), rectangle_people.image(330, 500, **boxes)[..., ::-1])
     persons = []
     for name, colour in (("1.png", "green"), ("2.png", "blue"), ("1.png", "red"), ("1.png", "green")):
-        box = rectangle_people.edges(pictures[name][colour])
+        box = rectangle_people.edges(images[name][colour])
         persons.append((name, box, rectangle_people.keypoints(box, MPII)))
     return str(write_mpii(persons)), str(tmp_path)
 
@@ -97,8 +97,8 @@ def test_newell_s_files_give_the_same_boxes(crowd: tuple[str, str], tmp_path: Pa
         file["imgname"] = [entry["image"] for entry in entries]  # words of any length
         file["scale"] = [1.25 * entry["scale"] for entry in entries]
         file["center"] = [entry["center"] + np.array([0, 15 * entry["scale"]]) for entry in entries]
-    pictures = [open_annotations(file, images).pictures() for file in (data, tmp_path / "valid.h5")]
-    for one, other in zip(*pictures, strict=True):
+    images = [open_annotations(file, images).images() for file in (data, tmp_path / "valid.h5")]
+    for one, other in zip(*images, strict=True):
         assert (one.path, one.persons) == (other.path, other.persons)
         np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, rtol=1e-5)
 
@@ -209,8 +209,8 @@ def test_a_coco_network_learns_from_mpii_by_name(people: MakePeople, mpii_people
 
 
 @needs_shared
-def test_real_pictures(tmp_path: Path) -> None:
-    """The official persons, boxes of heads and pictures; a network that has learned nothing hits little."""
+def test_real_images(tmp_path: Path) -> None:
+    """The official persons, boxes of heads and images; a network that has learned nothing hits little."""
     pytest.importorskip("torch")
     from leanpose.models import create_model
     from leanpose.models.checkpoints import save_network

@@ -1,4 +1,4 @@
-"""The README's commands and its example are run, on the demo picture in place of the reader's own."""
+"""The README's commands and its example are run, on the demo image in place of the reader's own."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PREDICTIONS = [
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that has what the README's commands name."""
-    picture = (ROOT / "docs/assets/astronaut.png").read_bytes()
+    image = (ROOT / "docs/assets/astronaut.png").read_bytes()
     (tmp_path / "holiday").mkdir()
     for name in ("photo.jpg", "holiday/beach.png"):
-        (tmp_path / name).write_bytes(picture)
+        (tmp_path / name).write_bytes(image)
     (tmp_path / "boxes.json").write_text('{"beach.png": [[20, 10, 380, 512]]}')
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -46,7 +46,7 @@ def test_the_example_runs(desk: Path) -> None:
     names: dict[str, object] = {}
     exec(example, names)
     assert repr(names["poses"]) == "Poses(1 person, 17 coco keypoints)"
-    assert names["drawn"].shape == names["picture"].shape  # type: ignore[attr-defined]
+    assert names["drawn"].shape == names["image"].shape  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)]+)\)", README))

@@ -44,7 +44,7 @@ def little_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 def write_data(recipe: Recipe, people: MakePeople, mpii_people: MakePeople) -> None:
-    """Write the files that a recipe names: two pictures a folder, with one person each."""
+    """Write the files that a recipe names: two images a folder, with one person each."""
     drawn: dict[str, Path] = {}
     for source in [*recipe.sources(), recipe.validation()]:
         if source.images not in drawn:

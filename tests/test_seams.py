@@ -28,17 +28,17 @@ BOXES = [[100.0, 20.0, 200.0, 220.0], [10.0, 20.0, 80.0, 200.0]]
 
 
 def found(rectangle_people: Rectangles, detector: Any) -> Poses:
-    picture = rectangle_people.picture(240, 320, red=(100, 20, 200, 220, 250), green=(10, 20, 80, 200, 200))
-    return Predictor(rectangle_people(CROPS), detector=detector)(picture)
+    image = rectangle_people.image(240, 320, red=(100, 20, 200, 220, 250), green=(10, 20, 80, 200, 200))
+    return Predictor(rectangle_people(CROPS), detector=detector)(image)
 
 
 def test_a_function_is_a_detector(rectangle_people: Rectangles) -> None:
-    poses = found(rectangle_people, lambda picture: (BOXES, [0.9, 0.8]))
+    poses = found(rectangle_people, lambda image: (BOXES, [0.9, 0.8]))
     np.testing.assert_allclose(poses.boxes_xyxy, BOXES)
     places = [rectangle_people.keypoints(box) for box in BOXES]
     np.testing.assert_allclose(poses.keypoints, places, rtol=0, atol=3)
-    assert len(found(rectangle_people, lambda picture: ([], []))) == 0
-    assert len(found(rectangle_people, lambda picture: (np.array(BOXES), np.array([0.9, 1e-4])))) == 1  # unsure
+    assert len(found(rectangle_people, lambda image: ([], []))) == 0
+    assert len(found(rectangle_people, lambda image: (np.array(BOXES), np.array([0.9, 1e-4])))) == 1  # unsure
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_function_is_a_detector(rectangle_people: Rectangles) -> None:
 )
 def test_a_function_that_gives_something_else(given: Any, message: str, rectangle_people: Rectangles) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        found(rectangle_people, lambda picture: given)
+        found(rectangle_people, lambda image: given)
     assert "\n" not in str(caught.value)
 
 
@@ -148,10 +148,8 @@ def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_a_codec_of_two_vectors_predicts(flip_test: bool, vectors: None) -> None:
-    picture = np.zeros((128, 96, 3), np.uint8)
-    poses = Predictor(VectorNetwork(), flip_test=flip_test, detector=None)(
-        picture
-    )  # padding 1: input and picture agree
+    image = np.zeros((128, 96, 3), np.uint8)
+    poses = Predictor(VectorNetwork(), flip_test=flip_test, detector=None)(image)  # padding 1: input and image agree
     expected = np.array([(10 + 3 * k, 20 + 4 * k) for k in range(17)])
     np.testing.assert_allclose(poses.keypoints, [expected], atol=0.51)
     np.testing.assert_allclose(poses.scores, 0.8)

@@ -38,7 +38,7 @@ SHORTLIST = 0.02  # refine looks at the pixels not below this first; changes the
 class AssociativeEmbedding:
     """Gaussians of all people in one map for each keypoint; decoded by peaks, tags and an assignment.
 
-    Unlike the other codecs it reads whole pictures, and places follow the published parser: decode_maps adds half a
+    Unlike the other codecs it reads whole images, and places follow the published parser: decode_maps adds half a
     pixel, so that (0, 0) is the top left corner of the top left pixel and a map of width W ends at x = W. Only
     with adjust off do the keypoints it found as peaks stay on whole pixels.
 
@@ -94,7 +94,7 @@ class AssociativeEmbedding:
     def encode_maps(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Draw the targets of the heat maps and say where the tags are read, on the keypoints' device.
+        """Draw the targets of the heatmaps and say where the tags are read, on the keypoints' device.
 
         Args:
             keypoints: (B, P, K, 2), x and y in heat-map pixels; may lie outside the map, may be NaN (then not
@@ -149,10 +149,10 @@ class AssociativeEmbedding:
             return heatmaps, y * width + x, valid
 
     def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find the persons of one picture in the outputs of a network.
+        """Find the persons of one image in the outputs of a network.
 
         Args:
-            outputs: heatmaps_4 and tags (T, K, h, w), heatmaps_2 (T, K, 2h, 2w), T looks at the picture: one, or
+            outputs: heatmaps_4 and tags (T, K, h, w), heatmaps_2 (T, K, 2h, 2w), T looks at the image: one, or
                 two as `merge_flipped` joins them.
             input_size: (height, width) of the network's input.
 
@@ -163,14 +163,14 @@ class AssociativeEmbedding:
         return self.decode_merged(*self.merge(outputs, input_size), input_size)
 
     def merge(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
-        """Return heat maps (K, h, w), the mean of all looks, and tags (K, h, w, T), as large as they are decoded."""
+        """Return heatmaps (K, h, w), the mean of all looks, and tags (K, h, w, T), as large as they are decoded."""
         heatmaps, tags = merge_scales(outputs)
         size = input_size if self.upsample else heatmaps.shape[2:]
         heatmaps, tags = enlarge(heatmaps, size), enlarge(tags, size)
         return heatmaps.mean(axis=0), tags.transpose(1, 2, 3, 0)
 
     def mean_heatmaps(self, outputs: Outputs) -> np.ndarray:
-        """Return heat maps (K, 2h, 2w), the mean of all looks, in the size of heatmaps_2."""
+        """Return heatmaps (K, 2h, 2w), the mean of all looks, in the size of heatmaps_2."""
         return merge_scales(outputs)[0].mean(axis=0)
 
     def decode_merged(
@@ -184,14 +184,14 @@ class AssociativeEmbedding:
         return keypoints[order], scores[order], person_scores[order]
 
     def merge_flipped(self, outputs: Outputs, mirrored: Outputs, flip_index: Sequence[int] | np.ndarray) -> Outputs:
-        """Put the mirrored picture's maps, turned back, beside the picture's: heat maps are averaged by `decode`, tags
+        """Put the mirrored image's maps, turned back, beside the image's: heatmaps are averaged by `decode`, tags
         count twice."""
         return {
             name: np.concatenate([outputs[name], flip_back(mirrored[name], flip_index)]) for name in self.output_names
         }
 
     def decode_maps(self, heatmaps: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find the people of one picture.
+        """Find the people of one image.
 
         Args:
             heatmaps: (K, H, W), about 0..1. A pixel that is NaN is no peak.
@@ -200,7 +200,7 @@ class AssociativeEmbedding:
 
         Returns:
             keypoints (N, K, 2) float32, x and y in heat-map pixels as the class describes them, NaN where the
-            person lacks the keypoint; scores (N, K) float32, the value of the heat map, 0 where it is lacking;
+            person lacks the keypoint; scores (N, K) float32, the value of the heatmap, 0 where it is lacking;
             and person_scores (N,) float32, the mean of the K scores before refine, zeros included. People come
             in the order in which the parser meets them.
 
@@ -213,7 +213,7 @@ class AssociativeEmbedding:
         return keypoints, scores, person_scores
 
     def group(self, heatmaps: np.ndarray, tags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the people of one picture, as the published parser gives them.
+        """Find the people of one image, as the published parser gives them.
 
         Args:
             heatmaps, tags: as in `decode`.
@@ -296,7 +296,7 @@ def grouping_order(num_keypoints: int) -> Sequence[int]:
 def find_candidates(
     heatmaps: np.ndarray, tags: np.ndarray, nms_kernel: int, threshold: float, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find the highest peaks of each heat map.
+    """Find the highest peaks of each heatmap.
 
     Args:
         heatmaps: (K, H, W) float32.
@@ -330,7 +330,7 @@ def _fill_in(people: np.ndarray, lacking: np.ndarray, heatmaps: np.ndarray, tags
     """Give people the keypoints they lack: of all pixels p the one with the largest det(p) - round(|tag(p) - mean|).
 
     The mean is that of the tags of the person's other keypoints. Of equal pixels the first in reading order
-    counts, and one without a positive value of the heat map is not taken.
+    counts, and one without a positive value of the heatmap is not taken.
 
     Args:
         people: (N, K, 3 + T) float32; x, y and value are changed where the keypoint is lacking.

@@ -2,7 +2,7 @@
 
 Source: Liu et al., "Training-Time-Friendly Network for Real-Time Object Detection" (TTFNet), arXiv 1909.00700.
 Differs: there is one class, the Gaussian's sigma is not rounded to whole pixels, and the weights are for boxes in
-map pixels, not in picture pixels.
+map pixels, not in image pixels.
 
 The network gives `centers`, logits, and `box_logs`, logarithms of distances in map pixels. Training compares
 `box_logs.exp()` with the distances that `CenterBox.encode_maps` returns; `CenterBox.decode` takes both as they are.
@@ -129,7 +129,7 @@ class CenterBox:
             return centers[:, None], _distances(corners, owners), weights
 
     def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
-        """Find the persons of one picture in the outputs of a network.
+        """Find the persons of one image in the outputs of a network.
 
         Args:
             outputs: centers (1, 1, h, w) and box_logs (1, 4, h, w).
@@ -144,13 +144,13 @@ class CenterBox:
         return corners.reshape(-1, 4), scores
 
     def merge_flipped(self, outputs: Outputs, mirrored: Outputs, flip_index: Sequence[int] | np.ndarray) -> Outputs:
-        """Average the maps of the picture with those of the mirrored one, turned back."""
+        """Average the maps of the image with those of the mirrored one, turned back."""
         back = {name: maps[..., ::-1] for name, maps in mirrored.items()}
         back["box_logs"] = back["box_logs"][:, [2, 1, 0, 3]]  # left and right change places
         return {name: (outputs[name] + back[name]) / 2 for name in self.output_names}
 
     def decode_maps(self, centers: np.ndarray, box_logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the persons of one picture: peaks of the map of centres, without boxes that overlap a better one.
+        """Find the persons of one image: peaks of the map of centres, without boxes that overlap a better one.
 
         Args:
             centers: (H, W), logits.
@@ -198,7 +198,7 @@ def _largest_first(
         last: (2,), x and y of the map's last pixel.
 
     Returns:
-        corners (B, Q, 2, 2), corner and xy, and present (B, Q) bool. Q is the largest number of boxes in a picture;
+        corners (B, Q, 2, 2), corner and xy, and present (B, Q) bool. Q is the largest number of boxes in an image;
         those that are not there come behind, with corners 0.
     """
     corners = boxes_xyxy.to(last.dtype).unflatten(2, (2, 2))

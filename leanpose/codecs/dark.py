@@ -54,7 +54,7 @@ class Dark(HeatmapCodec):
         return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=False)
 
     def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find one keypoint in each heat map.
+        """Find one keypoint in each heatmap.
 
         From the highest pixel m of the map, with L the logarithm of the blurred map (blurred with a zero
         border), the keypoint is m - L''(m)^-1 L'(m) (equation 9 of the paper). The published blur then scales

@@ -1,4 +1,4 @@
-"""Flip test: the heat maps of a picture and of its mirror image."""
+"""Flip test: the heatmaps of an image and of its mirror image."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from leanpose.errors import InputError
 def fuse_flip(
     heatmaps: np.ndarray, heatmaps_of_mirrored: np.ndarray, flip_index: Sequence[int] | np.ndarray, shift: bool
 ) -> np.ndarray:
-    """Average the heat maps of a picture with those of its mirror image, mirrored back.
+    """Average the heatmaps of an image with those of its mirror image, mirrored back.
 
     Args:
-        heatmaps: (N, K, H, W) float32, of the picture.
-        heatmaps_of_mirrored: the same shape, of the picture mirrored left to right, as the network gave them.
+        heatmaps: (N, K, H, W) float32, of the image.
+        heatmaps_of_mirrored: the same shape, of the image mirrored left to right, as the network gave them.
         flip_index: K integers, a permutation: for each keypoint the one it becomes in a mirror (left and
             right exchanged).
         shift: move the maps of the mirror image one pixel to the right before the mean, keeping column 0.
@@ -43,10 +43,10 @@ def fuse_flip(
 
 
 def flip_back(maps: np.ndarray, flip_index: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Turn the maps of a mirrored picture into those of the picture.
+    """Turn the maps of a mirrored image into those of the image.
 
     Args:
-        maps: (..., K, H, W), of the picture mirrored left to right, as the network gave them.
+        maps: (..., K, H, W), of the image mirrored left to right, as the network gave them.
         flip_index: K integers, a permutation: for each keypoint the one it becomes in a mirror.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Classical heat maps (SimpleBaseline, HRNet): a Gaussian on the nearest pixel, read by argmax and shift.
+"""Classical heatmaps (SimpleBaseline, HRNet): a Gaussian on the nearest pixel, read by argmax and shift.
 
 Source: Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", arXiv 1804.06208, in the exact
 form that LPN (arXiv 1911.10346) was trained and evaluated with. `HeatmapCodec`, the Gaussian targets and the
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class HeatmapCodec(ABC):
-    """One heat map per keypoint of one person: the output "heatmaps", (N, K, h / s, w / s).
+    """One heatmap per keypoint of one person: the output "heatmaps", (N, K, h / s, w / s).
 
     Subclasses say how one map is drawn and read, in heat-map pixels; the centre of the top-left pixel is (0, 0).
 
@@ -111,7 +111,7 @@ class Heatmap(HeatmapCodec):
         return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=True, windowed=True)
 
     def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find one keypoint in each heat map.
+        """Find one keypoint in each heatmap.
 
         Args:
             heatmaps: (N, K, H, W), any range.
@@ -191,7 +191,7 @@ def gaussian_targets(
 
 
 def find_peaks(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the highest pixel of each heat map.
+    """Find the highest pixel of each heatmap.
 
     Args:
         heatmaps: (N, K, H, W) float32.

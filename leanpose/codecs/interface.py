@@ -24,7 +24,7 @@ class Codec(Protocol):
     """A codec of any task.
 
     Attributes:
-        task: "top_down": the keypoints of one person per input; "bottom_up": all persons of a picture; "detection":
+        task: "top_down": the keypoints of one person per input; "bottom_up": all persons of an image; "detection":
             the boxes of all persons.
         output_names: the outputs of the network that decode reads.
     """
@@ -76,11 +76,11 @@ class TopDownCodec(Codec, Protocol):
 
 
 class BottomUpCodec(Codec, Protocol):
-    """A codec of all persons of a picture."""
+    """A codec of all persons of an image."""
 
     def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return keypoints (P, K, 2) float32 in input pixels, NaN where lacking, scores (P, K) and the persons' scores
-        (P,), of one picture, best first."""
+        (P,), of one image, best first."""
         ...
 
 
@@ -89,7 +89,7 @@ class DetectionCodec(Codec, Protocol):
 
     Attributes:
         nms_iou: of two boxes with a larger IoU only the better one counts.
-        max_people: most boxes of a picture.
+        max_people: most boxes of an image.
     """
 
     @property
@@ -99,5 +99,5 @@ class DetectionCodec(Codec, Protocol):
     def max_people(self) -> int: ...
 
     def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes_xyxy (P, 4) float32 in input pixels and scores (P,) of one picture, best first."""
+        """Return boxes_xyxy (P, 4) float32 in input pixels and scores (P,) of one image, best first."""
         ...

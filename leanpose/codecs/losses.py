@@ -15,7 +15,7 @@ Push = Literal["exp", "max"]
 def heatmap_mse(
     predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor, foreground_weight: float = 0.0
 ) -> torch.Tensor:
-    """Compute half the weighted mean squared error of heat maps.
+    """Compute half the weighted mean squared error of heatmaps.
 
     With foreground_weight 0 it is the published loss of SimpleBaseline, HRNet and LPN: for each keypoint
     0.5 * mean over batch and pixels of (w * predicted - w * target)^2, then the mean over all K keypoints,
@@ -48,10 +48,10 @@ def heatmap_mse(
 def masked_heatmap_mse(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, foreground_weight: float = 0.0
 ) -> torch.Tensor:
-    """Compute the mean squared error of heat maps of all persons, without the pixels that do not count.
+    """Compute the mean squared error of heatmaps of all persons, without the pixels that do not count.
 
     With foreground_weight 0 it is the published loss of HigherHRNet and LitePose (arXiv 1908.10357, 2205.01271):
-    for each picture the mean over keypoints and pixels of mask * (predicted - target)^2, pixels that do not count
+    for each image the mean over keypoints and pixels of mask * (predicted - target)^2, pixels that do not count
     included in the number that the sum is divided by.
 
     Args:
@@ -61,7 +61,7 @@ def masked_heatmap_mse(
         foreground_weight: >= 0; each pixel's squared error is multiplied by 1 + foreground_weight * target.
 
     Returns:
-        (B,) with gradient, one value a picture.
+        (B,) with gradient, one value per image.
 
     Raises:
         InputError: the shapes do not fit, or foreground_weight is negative.
@@ -85,9 +85,9 @@ def tag_losses(
 
     Associative embedding (arXiv 1611.05424) in the form of HigherHRNet and LitePose, without their factors of
     1e-3. Persons without a valid keypoint are left out; let m_p be the mean tag of the valid keypoints of person p,
-    P the number of persons of a picture. Then pull is the mean over its persons of the mean of (tag - m_p)^2, and
+    P the number of persons of an image. Then pull is the mean over its persons of the mean of (tag - m_p)^2, and
     push 0.5 * the mean over its P * (P - 1) ordered pairs of exp(-(m_p - m_q)^2) or of max(0, 1 - |m_p - m_q|).
-    Both are averaged over all pictures; those with no person (pull) or fewer than two (push) count as 0.
+    Both are averaged over all images; those with no person (pull) or fewer than two (push) count as 0.
 
     Args:
         tags: (B, K, H, W), any range.

@@ -1,4 +1,4 @@
-"""Maps of one picture in several sizes, brought to one size."""
+"""Maps of one image in several sizes, brought to one size."""
 
 from __future__ import annotations
 

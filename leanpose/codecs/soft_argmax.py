@@ -1,4 +1,4 @@
-"""Beta-Soft-Argmax: heat maps read by the mean position under a sharpened softmax.
+"""Beta-Soft-Argmax: heatmaps read by the mean position under a sharpened softmax.
 
 Source: Zhang et al., "Simple and Lightweight Human Pose Estimation", arXiv 1911.10346 (LPN), and its code,
 which adds the quarter-pixel shift after the soft-argmax. Used at test time only; training is that of
@@ -28,7 +28,7 @@ class BetaSoftArgmax(HeatmapCodec):
 
     Args:
         sigma: standard deviation of the target Gaussian, heat-map pixels, > 0.
-        beta: factor on the heat map before the softmax, > 0; the larger, the nearer to argmax.
+        beta: factor on the heatmap before the softmax, > 0; the larger, the nearer to argmax.
         shift: whether decode adds the quarter-pixel shift.
 
     Raises:
@@ -50,7 +50,7 @@ class BetaSoftArgmax(HeatmapCodec):
         return Heatmap(sigma=self.sigma).encode_maps(keypoints, visibility, heatmap_size)
 
     def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find one keypoint in each heat map: the mean pixel position under softmax(beta * map).
+        """Find one keypoint in each heatmap: the mean pixel position under softmax(beta * map).
 
         Args:
             heatmaps: (N, K, H, W), any range.

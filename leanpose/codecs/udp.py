@@ -1,7 +1,7 @@
 """UDP: Gaussian targets at the exact position, read by a Newton step that is also taken at the border.
 
 Source: Huang et al., "The Devil is in the Details: Delving into Unbiased Data Processing for Human Pose
-Estimation", CVPR 2020, arXiv 1911.07524. The other half of UDP, the unbiased map between picture and heat
+Estimation", CVPR 2020, arXiv 1911.07524. The other half of UDP, the unbiased map between image and heat
 map, is in geometry.py. As in the authors' code the blur mirrors the map at its border (mmpose 1.x takes zeros
 there). What differs: a step is left out where the map has no proper maximum, and is limited as in DARK; only
 the pixels around each peak are blurred.
@@ -53,7 +53,7 @@ class UDP(HeatmapCodec):
         return gaussian_targets(keypoints, visibility, heatmap_size, self.sigma, quantized=False, windowed=True)
 
     def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find one keypoint in each heat map.
+        """Find one keypoint in each heatmap.
 
         From the highest pixel m of the map, with L the logarithm of the blurred map (mirrored at its border),
         padded by repeating its outermost pixels, the keypoint is m - L''(m)^-1 L'(m). It follows that a

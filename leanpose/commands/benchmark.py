@@ -1,4 +1,4 @@
-"""How fast is it here? Times of every step from picture file to drawn picture, and which model fits a frame rate."""
+"""How fast is it here? Times of every step from image file to drawn image, and which model fits a frame rate."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import Detector, NetworkDetector
 from leanpose.inference.engines import ENGINES, Engine, load_engine
 from leanpose.inference.predictor import DEFAULT_DETECTOR
-from leanpose.inference.preprocess import box_inputs, picture_input
+from leanpose.inference.preprocess import box_inputs, image_input
 from leanpose.inference.top_down import TopDown
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_text
-from leanpose.io.images import decode_picture
+from leanpose.io.images import decode_image
 from leanpose.io.preflight import check_needs
 from leanpose.structures import Poses
 from leanpose.weights.catalogue import BUNDLED
@@ -33,7 +33,7 @@ from leanpose.weights.record import Weights
 
 STEPS = ("decode", "find", "crop", "network", "codec", "draw")
 FEWEST_RUNS, SECONDS = 10, 1.5  # of one row
-PICTURE_SIZE = (480, 640)
+IMAGE_SIZE = (480, 640)
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Row:
     Attributes:
         model: name of the weights.
         engine, threads, persons: what was run; persons is 0 for networks that find people themselves.
-        milliseconds: step -> median of one picture. "find" searches for the persons, and is there for networks that
-            take boxes; "crop" cuts persons out and normalises them; "codec" turns heat maps into keypoints.
+        milliseconds: step -> median of one image. "find" searches for the persons, and is there for networks that
+            take boxes; "crop" cuts persons out and normalises them; "codec" turns heatmaps into keypoints.
         spread: half the distance of the 10th and 90th percentiles of all steps together, milliseconds.
         megabytes: largest memory of the process so far; None where the system does not tell.
         figure: the weights' best measured AP, 0 to 1, and on what; empty: none.
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def frames_per_second(self) -> float:
-        """Pictures a second from file to keypoints: all steps but drawing."""
+        """Images a second from file to keypoints: all steps but drawing."""
         return 1000 / sum(value for step, value in self.milliseconds.items() if step != "draw")
 
 
@@ -70,7 +70,7 @@ class BenchmarkReport:
     """All rows, the machine, and the model recommended for a frame rate (None: none asked for)."""
 
     machine: dict[str, Any]
-    picture: str
+    image: str
     rows: Sequence[Row]
     recommendation: str | None
 
@@ -81,13 +81,13 @@ class BenchmarkReport:
         return json.dumps(values, indent=1)
 
     def __str__(self) -> str:
-        header = ("model", "engine", "threads", "persons", *STEPS, "±", "pictures/s", "MB", "AP")
+        header = ("model", "engine", "threads", "persons", *STEPS, "±", "images/s", "MB", "AP")
         lines = [header, *map(_cells, self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = ["  ".join(text.rjust(n) for text, n in zip(line, widths, strict=True)) for line in lines]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         return "\n".join(
-            [machine, f"{self.picture}; milliseconds a picture, medians", "", *table]
+            [machine, f"{self.image}; milliseconds per image, medians", "", *table]
             + (["", self.recommendation] if self.recommendation else [])
         )
 
@@ -106,13 +106,13 @@ def benchmark(
     engine: str = "all",
     persons: str = "1,4,16",
     threads: str = "1",
-    picture: str | None = None,
+    image: str | None = None,
     fps: float | None = None,
     out: str | None = None,
 ) -> BenchmarkReport:
-    """Time models on this machine, step by step, from a picture file to the drawn picture.
+    """Time models on this machine, step by step, from an image file to the drawn image.
 
-    Each row runs after a warm-up, at least ten times, and gives medians. Persons are boxes laid into the picture, so
+    Each row runs after a warm-up, at least ten times, and gives medians. Persons are boxes laid into the image, so
     that their number is the same for all; the step "find" is the search that `leanpose predict` does without boxes.
 
     Args:
@@ -120,8 +120,8 @@ def benchmark(
         engine: "all" that are installed and run the file, or one: "onnxruntime", "openvino", "torch".
         persons: numbers of persons, with commas.
         threads: numbers of threads, with commas.
-        picture: file; without it a picture of noise, 640 x 480, as JPEG.
-        fps: recommend the best model that finds one person in so many pictures a second.
+        image: file; without it an image of noise, 640 x 480, as JPEG.
+        fps: recommend the best model that finds one person in so many images per second.
         out: .json file for the report.
 
     Raises:
@@ -135,7 +135,7 @@ def benchmark(
         raise InputError(f"The report is written as .json, not {Path(out).name}.")
     check_needs(places=() if out is None else (out,))
     counts, thread_counts = _numbers("persons", persons), _numbers("threads", threads)
-    data, shown = _picture(picture)
+    data, shown = _image(image)
     plan = [
         (model, name, number)
         for model in models or BUNDLED
@@ -159,17 +159,17 @@ def _numbers(name: str, text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _picture(file: str | None) -> tuple[bytes, str]:
-    """Return the bytes of the picture to decode, and words for it."""
+def _image(file: str | None) -> tuple[bytes, str]:
+    """Return the bytes of the image to decode, and words for it."""
     if file is not None:
         try:
             data = Path(file).read_bytes()
         except OSError as error:
             raise InputError(f"{file} cannot be read ({error.strerror}); check the path.") from None
-        height, width = decode_picture(data, file).shape[:2]
+        height, width = decode_image(data, file).shape[:2]
         return data, f"{Path(file).name}, {width} x {height}"
-    coarse = np.random.default_rng(0).integers(0, 256, (PICTURE_SIZE[0] // 16, PICTURE_SIZE[1] // 16, 3), np.uint8)
-    pixels = cv2.resize(coarse, PICTURE_SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    coarse = np.random.default_rng(0).integers(0, 256, (IMAGE_SIZE[0] // 16, IMAGE_SIZE[1] // 16, 3), np.uint8)
+    pixels = cv2.resize(coarse, IMAGE_SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     return cv2.imencode(".jpg", pixels)[1].tobytes(), "smooth noise, 640 x 480, JPEG"
 
 
@@ -219,9 +219,9 @@ class _Clock:
 
 
 def find_in_boxes(people: TopDown, detector: Detector, data: bytes, persons: int) -> tuple[Poses, dict[str, float]]:
-    """Do what `leanpose predict` does to a picture with so many boxes; return poses and the seconds of each step."""
+    """Do what `leanpose predict` does to an image with so many boxes; return poses and the seconds of each step."""
     clock = _Clock()
-    pixels = decode_picture(data, "the picture")
+    pixels = decode_image(data, "the image")
     clock.lap("decode")
     detector(pixels)
     clock.lap("find")
@@ -243,10 +243,10 @@ def find_in_boxes(people: TopDown, detector: Detector, data: bytes, persons: int
 def find_everybody(engine: Engine, data: bytes) -> tuple[Poses, dict[str, float]]:
     """The same with a network that finds people itself."""
     clock = _Clock()
-    pixels = decode_picture(data, "the picture")
+    pixels = decode_image(data, "the image")
     clock.lap("decode")
     people = BottomUp(engine)
-    image, matrix, input_size = picture_input(pixels, engine.weights)
+    image, matrix, input_size = image_input(pixels, engine.weights)
     clock.lap("crop")
     outputs = engine(image)
     clock.lap("network")
@@ -257,9 +257,9 @@ def find_everybody(engine: Engine, data: bytes) -> tuple[Poses, dict[str, float]
     return poses, clock.seconds
 
 
-def boxes_in(picture_size: tuple[int, int], persons: int) -> np.ndarray:
-    """Lay boxes (N, 4) of half the picture's height, a third of it wide, evenly over a picture from left to right."""
-    height, width = picture_size
+def boxes_in(image_size: tuple[int, int], persons: int) -> np.ndarray:
+    """Lay boxes (N, 4) of half the image's height, a third of it wide, evenly over an image from left to right."""
+    height, width = image_size
     w, h = min(height / 3, width / 2), height / 2
     left = np.linspace(0, width - w - 1, persons)
     top = np.where(np.arange(persons) % 2, height / 4, height / 3)
@@ -303,12 +303,12 @@ def _recommend(rows: Sequence[Row], fps: float) -> str:
     if not fitting:
         fastest = max(rows, key=lambda row: row.frames_per_second)
         return (
-            f"No model reaches {fps:g} pictures a second here; {fastest.model} on {fastest.engine} is the fastest with "
+            f"No model reaches {fps:g} images per second here; {fastest.model} on {fastest.engine} is the fastest with "
             f"{fastest.frames_per_second:.1f}."
         )
     best = max(fitting, key=lambda row: (row.figure[0] if row.figure else 0.0, row.frames_per_second))
     assert best.figure
     return (
-        f"For {fps:g} pictures a second here: --model {best.model} --engine {best.engine} --threads {best.threads} "
+        f"For {fps:g} images per second here: --model {best.model} --engine {best.engine} --threads {best.threads} "
         f"({best.frames_per_second:.1f} a second, AP {100 * best.figure[0]:.1f}: {best.figure[1]})"
     )

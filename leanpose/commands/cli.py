@@ -30,7 +30,7 @@ COMMANDS = {
     "models": "leanpose.commands.models:models",
 }
 SUMMARIES = {
-    "predict": "find keypoints in pictures and write JSON, CSV, COCO or drawn pictures",
+    "predict": "find keypoints in images and write JSON, CSV, COCO or drawn images",
     "evaluate": "measure a model on an annotated set with the official metric",
     "train": "train a network from a recipe",
     "export": "write trained weights to ONNX and prove that both agree",
@@ -99,7 +99,7 @@ def _run(arguments: list[str]) -> int:
     if verb not in COMMANDS:
         raise InputError(f"There is no command '{verb}'.{suggest(verb, COMMANDS)}")
     module, _, name = COMMANDS[verb].partition(":")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with a picture, we say ourselves
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with an image, we say ourselves
     function = getattr(_import(module), name)
     parsed = parse(verb, function, rest)
     if parsed is None:  # help was shown

@@ -108,7 +108,7 @@ def models(*patterns: str, measure: bool = False, format: Format = "text") -> Mo
 
     Args:
         patterns: names or shell patterns, such as "lpn*"; none: all.
-        measure: time each network on this machine: ONNX Runtime, float32, one thread, one picture; takes minutes.
+        measure: time each network on this machine: ONNX Runtime, float32, one thread, one image; takes minutes.
         format: "text", "markdown" or "json".
 
     Raises:
@@ -149,7 +149,7 @@ def _shipped_weights(name: str) -> str:
 
 
 def measure_milliseconds(name: str, input_size: Size) -> float:
-    """Return the median time of a network with random weights on one picture: ONNX Runtime, float32, one thread."""
+    """Return the median time of a network with random weights on one image: ONNX Runtime, float32, one thread."""
     import onnx
 
     from leanpose.deploy.export import to_onnx

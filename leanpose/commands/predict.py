@@ -1,4 +1,4 @@
-"""From picture files to result files: JSON, CSV, a COCO-style file, and pictures with the skeletons drawn in."""
+"""From image files to result files: JSON, CSV, a COCO-style file, and images with the skeletons drawn in."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_bytes, write_text
-from leanpose.io.images import find_pictures, left_out
+from leanpose.io.images import find_images, left_out
 from leanpose.io.own_files import SOFTWARE, is_own
 from leanpose.io.preflight import check_needs
 from leanpose.io.results import Result, to_coco, to_csv, to_json
 from leanpose.structures import Poses
 
-FORMATS = ("json", "csv", "coco", "picture")
-TABLES = {"csv": "poses.csv", "coco": "coco.json"}  # of all pictures
-DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # drawn pictures keep these; others become .png
-MOST_UNWRITTEN = 8  # pictures that wait to be written
+FORMATS = ("json", "csv", "coco", "image")
+TABLES = {"csv": "poses.csv", "coco": "coco.json"}  # of all images
+DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # drawn images keep these; others become .png
+MOST_UNWRITTEN = 8  # images that wait to be written
 BLOCK = 0.004096  # MB; the least that a file takes on most disks
 
 
@@ -40,7 +40,7 @@ def predict_files(
     model: str = DEFAULT_MODEL,
     boxes: str | None = None,
     out: str = "poses",
-    format: str = "json,picture",
+    format: str = "json,image",
     flip_test: bool = False,
     min_score: float = 0.2,
     min_person_score: float | None = None,
@@ -50,16 +50,16 @@ def predict_files(
     device: str = "cpu",
     finder: str | None = None,
 ) -> None:
-    """Find the keypoints of persons in pictures and write them to files.
+    """Find the keypoints of persons in images and write them to files.
 
     Args:
-        sources: picture files, folders, globs or URLs.
+        sources: image files, folders, globs or URLs.
         model: name or file (.onnx, .safetensors) of the network.
-        boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: picture name ->
-            list of boxes, or COCO-style annotations; or "picture": the whole picture is one person. Without it the
+        boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: image name ->
+            list of boxes, or COCO-style annotations; or "image": the whole image is one person. Without it the
             detector searches for the persons.
         out: folder for the results.
-        format: any of json, csv, coco, picture, with commas between.
+        format: any of json, csv, coco, image, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn.
         min_person_score: persons below this score are left out, where they were searched for; by default 0.35, and 0.2
@@ -72,13 +72,13 @@ def predict_files(
         finder: the former name of detector; goes with the next release.
     """
     formats = _parse_formats(format)
-    pictures = find_pictures(sources)
-    names = _result_names(pictures)
-    targets = {name: Path(out) / names[name] for name in pictures}
-    places = [path for name in pictures for path in _places(name, targets[name], formats).values()]
+    images = find_images(sources)
+    names = _result_names(images)
+    targets = {name: Path(out) / names[name] for name in images}
+    places = [path for name in images for path in _places(name, targets[name], formats).values()]
     places += [Path(out) / table for form, table in TABLES.items() if form in formats]
-    _check_places([*pictures, *([boxes] if boxes else [])], places)
-    given = read_boxes(boxes, pictures)
+    _check_places([*images, *([boxes] if boxes else [])], places)
+    given = read_boxes(boxes, images)
     check_needs(places=places[:1], megabytes=len(places) * BLOCK)
     predictor = Predictor(
         model,
@@ -97,32 +97,32 @@ def predict_files(
             print(f"leanpose: {others} in {folder} left out; convert to JPEG or PNG.", file=sys.stderr)
     results: list[Result] = []
     try:
-        with closing(predictor.stream(pictures, [its.boxes for its in given])) as found:
-            sized = of_annotated_sizes(pictures, given, found)
-            faults = _write_each(pictures, sized, targets, formats, min_score, results)
+        with closing(predictor.stream(images, [its.boxes for its in given])) as found:
+            sized = of_annotated_sizes(images, given, found)
+            faults = _write_each(images, sized, targets, formats, min_score, results)
     finally:  # what is done is not lost, whatever ends the run
         _write_tables(results, Path(out), formats)
     if faults:
-        raise InputError(f"{faults} of {len(pictures)} pictures could not be used; they are named above.")
+        raise InputError(f"{faults} of {len(images)} images could not be used; they are named above.")
 
 
 def _write_each(
-    pictures: list[str],
+    images: list[str],
     found: Iterable[tuple[np.ndarray, Poses] | InputError],
     targets: dict[str, Path],
     formats: set[str],
     min_score: float,
     results: list[Result],
 ) -> int:
-    """Write the files of each picture in a thread of their own while the next ones are worked on.
+    """Write the files of each image in a thread of their own while the next ones are worked on.
 
     What was found is put into `results`.
 
     Returns:
-        How many pictures could not be used or their files not written; they are reported, a single one is raised.
+        How many images could not be used or their files not written; they are reported, a single one is raised.
     """
-    faults, alone = 0, len(pictures) == 1
-    bar = tqdm(pictures, "predicting", unit="picture", disable=True if alone else None)
+    faults, alone = 0, len(images) == 1
+    bar = tqdm(images, "predicting", unit="image", disable=True if alone else None)
     with ThreadPoolExecutor(1) as writer:
         writing: deque[tuple[str, Poses, Future[list[Path]]]] = deque()
         try:
@@ -130,9 +130,9 @@ def _write_each(
                 if isinstance(result, InputError):
                     faults += _report_fault(result, alone)
                     continue
-                picture, poses = result
-                results.append((source, (picture.shape[0], picture.shape[1]), poses))
-                written = writer.submit(_write_one, picture, poses, source, targets[source], formats, min_score)
+                image, poses = result
+                results.append((source, (image.shape[0], image.shape[1]), poses))
+                written = writer.submit(_write_one, image, poses, source, targets[source], formats, min_score)
                 writing.append((source, poses, written))
                 if len(writing) > MOST_UNWRITTEN:
                     faults += _report(*writing.popleft(), alone)
@@ -143,7 +143,7 @@ def _write_each(
 
 
 def _report(source: str, poses: Poses, written: Future[list[Path]], alone: bool) -> int:
-    """Print what was found in a picture, and the files once they are written; return the number of faults."""
+    """Print what was found in an image, and the files once they are written; return the number of faults."""
     persons = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
     try:
         paths = written.result()
@@ -161,7 +161,7 @@ def _report_fault(error: InputError, alone: bool) -> int:
 
 
 def _write_tables(results: list[Result], folder: Path, formats: set[str]) -> None:
-    """Write the files that hold all pictures."""
+    """Write the files that hold all images."""
     try:
         if "csv" in formats and results:
             write_text(folder / TABLES["csv"], to_csv(results))
@@ -178,32 +178,32 @@ def _parse_formats(text: str) -> set[str]:
     return formats
 
 
-def _result_names(pictures: Iterable[str]) -> dict[str, str]:
-    """Return for each picture a file name without suffix, its own where no other result has the same.
+def _result_names(images: Iterable[str]) -> dict[str, str]:
+    """Return for each image a file name without suffix, its own where no other result has the same.
 
     Capital and small letters count as the same, as they do on the disks of Windows and macOS.
     """
     names: dict[str, str] = {}
     taken = {Path(table).stem for table in TABLES.values()}
     numbers: Counter[str] = Counter()
-    for picture in pictures:
-        stem = name = _path_of(picture).stem or "picture"
+    for image in images:
+        stem = name = _path_of(image).stem or "image"
         while name.casefold() in taken:
             numbers[stem.casefold()] += 1
             name = f"{stem}-{numbers[stem.casefold()] + 1}"
-        names[picture] = name
+        names[image] = name
         taken.add(name.casefold())
     return names
 
 
-def _path_of(picture: str) -> Path:
-    return Path(urlparse(picture).path if "://" in picture else picture)
+def _path_of(image: str) -> Path:
+    return Path(urlparse(image).path if "://" in image else image)
 
 
 def _places(source: str, target: Path, formats: set[str]) -> dict[str, Path]:
-    """Return the files that belong to one picture: format -> path."""
+    """Return the files that belong to one image: format -> path."""
     suffix = _path_of(source).suffix.lower()
-    suffixes = {"json": ".json", "picture": suffix if suffix in DRAWN_SUFFIXES else ".png"}
+    suffixes = {"json": ".json", "image": suffix if suffix in DRAWN_SUFFIXES else ".png"}
     return {form: target.with_name(target.name + suffixes[form]) for form in suffixes if form in formats}
 
 
@@ -220,18 +220,18 @@ def _check_places(read: Iterable[str], written: Iterable[Path]) -> None:
 
 
 def _write_one(
-    picture: np.ndarray, poses: Poses, source: str, target: Path, formats: set[str], min_score: float
+    image: np.ndarray, poses: Poses, source: str, target: Path, formats: set[str], min_score: float
 ) -> list[Path]:
-    """Write the files that belong to one picture; return their names."""
+    """Write the files that belong to one image; return their names."""
     places = _places(source, target, formats)
     if "json" in places:
-        write_text(places["json"], json.dumps(to_json(source, picture.shape[:2], poses), indent=1))
-    if "picture" in places:
-        drawn = cv2.cvtColor(draw_poses(picture, poses, min_score=min_score), cv2.COLOR_RGB2BGR)
-        path, kinds, signature = places["picture"], [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(SOFTWARE, np.uint8)]
+        write_text(places["json"], json.dumps(to_json(source, image.shape[:2], poses), indent=1))
+    if "image" in places:
+        drawn = cv2.cvtColor(draw_poses(image, poses, min_score=min_score), cv2.COLOR_RGB2BGR)
+        path, kinds, signature = places["image"], [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(SOFTWARE, np.uint8)]
         try:
             encoded = cv2.imencodeWithMetadata(path.suffix, drawn, kinds, signature)[1].tobytes()
         except cv2.error:
-            raise InputError(f"{path} cannot be written: {path.suffix} cannot hold such a picture.") from None
+            raise InputError(f"{path} cannot be written: {path.suffix} cannot hold such an image.") from None
         write_bytes(path, encoded)
     return list(places.values())

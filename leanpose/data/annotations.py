@@ -15,16 +15,16 @@ from leanpose.data.mpii import MpiiSet, hdf5_entries, json_entries
 from leanpose.data.scenes import Views
 from leanpose.errors import InputError
 from leanpose.geometry import Size
-from leanpose.io.images import read_picture
+from leanpose.io.images import read_image
 from leanpose.io.values import read_json
 from leanpose.keypoint_sets import KeypointSet
-from leanpose.structures import PictureBoxes, Sample, Scene
+from leanpose.structures import ImageBoxes, Sample, Scene
 
 HDF5 = (".h5", ".hdf5")
 
 
 class AnnotatedSet(Protocol):
-    """Pictures and their annotated persons; what each method takes, gives and refuses is said in `CocoSet`."""
+    """Images and their annotated persons; what each method takes, gives and refuses is said in `CocoSet`."""
 
     path: str
 
@@ -33,11 +33,11 @@ class AnnotatedSet(Protocol):
 
     def samples(self, keypoint_set: KeypointSet | None = None) -> list[Sample]: ...
 
-    def scenes(self, keypoint_set: KeypointSet, views: Views = "pictures") -> list[Scene]: ...
+    def scenes(self, keypoint_set: KeypointSet, views: Views = "images") -> list[Scene]: ...
 
-    def pictures(self, boxes: str | Path | None = "gt") -> list[PictureBoxes]: ...
+    def images(self, boxes: str | Path | None = "gt") -> list[ImageBoxes]: ...
 
-    def everybody(self) -> list[PictureBoxes]: ...
+    def everybody(self) -> list[ImageBoxes]: ...
 
     def check(self, keypoint_set: KeypointSet, model: str) -> None: ...
 
@@ -49,7 +49,7 @@ def open_annotations(path: str | Path, images: str | Path | None) -> AnnotatedSe
 
     Args:
         path: COCO-style JSON file, or MPII's list of persons (HRNet's JSON file, or Newell's .h5).
-        images: folder of the pictures; None if nobody will look at them: their paths are then the file's names.
+        images: folder of the images; None if nobody will look at them: their paths are then the file's names.
 
     Raises:
         InputError: the file cannot be read, or holds something that cannot be used; the sentence names it.
@@ -68,28 +68,28 @@ def open_json(content: Any, path: str, images: Path | None) -> AnnotatedSet:
 
 
 def read_annotated(path: str, size: Size | None) -> np.ndarray:
-    """Return an annotated picture as (H, W, 3) uint8 RGB.
+    """Return an annotated image as (H, W, 3) uint8 RGB.
 
     Args:
         size: (height, width) that the annotations are for; None: it is not known.
 
     Raises:
-        InputError: the picture cannot be read, or has another size.
+        InputError: the image cannot be read, or has another size.
     """
-    picture = read_picture(path)
-    check_size(picture, path, size)
-    return picture
+    image = read_image(path)
+    check_size(image, path, size)
+    return image
 
 
-def check_size(picture: np.ndarray, path: str, size: Size | None) -> None:
-    """Raise InputError where a picture has not the size (height, width) that its annotations are for."""
-    found = picture.shape[:2]
+def check_size(image: np.ndarray, path: str, size: Size | None) -> None:
+    """Raise InputError where an image has not the size (height, width) that its annotations are for."""
+    found = image.shape[:2]
     if size is None or found == size:
         return
     why = (
         "it is turned by EXIF, so annotate it as viewers show it"
         if found == size[::-1]
-        else "it was resized after it was annotated, so take the picture of that size"
+        else "it was resized after it was annotated, so take the image of that size"
     )
     raise InputError(
         f"{path} has {found[1]} x {found[0]} pixels, but its annotations are for {size[1]} x {size[0]}: {why}."

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from leanpose.data.entries import Person, PersonCategory, Picture, read_persons, read_pictures
+from leanpose.data.entries import Image, Person, PersonCategory, read_images, read_persons
 from leanpose.data.scenes import Views, scenes_of
 from leanpose.errors import InputError, note, require
 from leanpose.io.values import FARTHEST, Known, entries, number, numbers, read_json, shown
 from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco, without_partner
 from leanpose.metrics.coco_ap import is_crowdpose, keypoint_metrics
-from leanpose.structures import PictureBoxes, Sample, Scene
+from leanpose.structures import ImageBoxes, Sample, Scene
 
 SMALLEST_AREA = 0.01  # of the box: with less, no result could match a person
 
@@ -25,7 +25,7 @@ class CocoSet:
     Args:
         content: of the file.
         path: its name.
-        images: folder of the pictures; None if nobody looks at them.
+        images: folder of the images; None if nobody looks at them.
 
     Attributes:
         persons: all annotated ones, in the file's order, crowds too.
@@ -44,8 +44,8 @@ class CocoSet:
         if not isinstance(self._categories, list):
             raise InputError(f"{path} is no COCO-style file: 'categories' must be a list.")
         self._category = PersonCategory(self._categories, annotations, path)
-        self._pictures = read_pictures(content["images"], images, path)
-        self.persons = read_persons(annotations, self._pictures, self._category, path)
+        self._images = read_images(content["images"], images, path)
+        self.persons = read_persons(annotations, self._images, self._category, path)
 
     @property
     def keypoint_set(self) -> KeypointSet:
@@ -84,13 +84,13 @@ class CocoSet:
                 continue
             samples.append(
                 Sample(
-                    image_path=person.picture.path,
-                    image_id=person.picture.id,
+                    image_path=person.image.path,
+                    image_id=person.image.id,
                     box_xyxy=person.box_xyxy,
                     keypoints=np.where(labelled[:, None], triples[:, :2], np.nan).astype(np.float32),
                     visibility=triples[:, 2].astype(np.int8),
                     weights=self._weights(person, wanted),
-                    picture_size=person.picture.size,
+                    image_size=person.image.size,
                 )
             )
         if not samples:
@@ -100,13 +100,13 @@ class CocoSet:
             )
         return samples
 
-    def scenes(self, keypoint_set: KeypointSet, views: Views = "pictures") -> list[Scene]:
-        """Return the pictures with at least one annotated person, for networks that find everybody at once.
+    def scenes(self, keypoint_set: KeypointSet, views: Views = "images") -> list[Scene]:
+        """Return the images with at least one annotated person, for networks that find everybody at once.
 
         Args:
             keypoint_set: the set wanted, whose keypoints must be the file's own: where keypoints are not annotated at
                 all, a network would learn that they are not there.
-            views: "pictures" lays a scene around the centre square of each picture, "persons" around the box of each
+            views: "images" lays a scene around the centre square of each image, "persons" around the box of each
                 person with labelled keypoints.
 
         Returns:
@@ -115,80 +115,80 @@ class CocoSet:
             their boxes are known.
 
         Raises:
-            InputError: the file has other keypoints, does not say how large its pictures are, or holds no such picture.
+            InputError: the file has other keypoints, does not say how large its images are, or holds no such image.
         """
         self._check_names(keypoint_set, f"not '{keypoint_set.name}'")
-        by_picture: dict[Any, list[tuple[Person, np.ndarray]]] = {}
+        by_image: dict[Any, list[tuple[Person, np.ndarray]]] = {}
         for person, triples in zip(self.persons, self._triples(keypoint_set), strict=True):
-            by_picture.setdefault(person.picture.id, []).append((person, triples))
+            by_image.setdefault(person.image.id, []).append((person, triples))
         scenes: list[Scene] = []
-        for picture in self._pictures.values():
-            if picture.id in by_picture:
-                persons, triples = zip(*by_picture[picture.id], strict=True)
-                scenes += scenes_of(picture, persons, np.stack(triples), views)
+        for image in self._images.values():
+            if image.id in by_image:
+                persons, triples = zip(*by_image[image.id], strict=True)
+                scenes += scenes_of(image, persons, np.stack(triples), views)
         if not scenes:
-            raise InputError(f"{self.path} holds no picture with an annotated person.")
+            raise InputError(f"{self.path} holds no image with an annotated person.")
         return scenes
 
-    def pictures(self, boxes: str | Path | None = "gt") -> list[PictureBoxes]:
-        """Return the pictures to predict.
+    def images(self, boxes: str | Path | None = "gt") -> list[ImageBoxes]:
+        """Return the images to predict.
 
         Args:
-            boxes: "gt": those with persons as `samples` gives them, and their boxes; None: all pictures, whose persons
+            boxes: "gt": those with persons as `samples` gives them, and their boxes; None: all images, whose persons
                 are searched for; else a person-detection file: those with a box in it, as it is, without clipping.
         """
         if boxes is None:
-            return [self._boxes_of(picture, None) for picture in self._pictures.values()]
+            return [self._boxes_of(image, None) for image in self._images.values()]
         if boxes != "gt":
             return self._detected(str(boxes))
         samples = sorted(self.samples(), key=_place)
         return [
-            self._boxes_of(self._pictures[persons[0].image_id], np.stack([p.box_xyxy for p in persons]))
+            self._boxes_of(self._images[persons[0].image_id], np.stack([p.box_xyxy for p in persons]))
             for persons in (list(group) for _, group in groupby(samples, key=_place))
         ]
 
-    def everybody(self) -> list[PictureBoxes]:
-        """Return all pictures with the boxes of all their persons, also those without labelled keypoints."""
-        boxes: dict[Any, list[np.ndarray]] = {picture_id: [] for picture_id in self._pictures}
+    def everybody(self) -> list[ImageBoxes]:
+        """Return all images with the boxes of all their persons, also those without labelled keypoints."""
+        boxes: dict[Any, list[np.ndarray]] = {image_id: [] for image_id in self._images}
         for person in self.persons:
             if person.box_xyxy is not None and not person.crowd:
-                boxes[person.picture.id].append(person.box_xyxy)
+                boxes[person.image.id].append(person.box_xyxy)
         return [
-            self._boxes_of(picture, np.array(boxes[picture.id], np.float32).reshape(-1, 4))
-            for picture in self._pictures.values()
+            self._boxes_of(image, np.array(boxes[image.id], np.float32).reshape(-1, 4))
+            for image in self._images.values()
         ]
 
-    def _boxes_of(self, picture: Picture, boxes: np.ndarray | None, scores: np.ndarray | None = None) -> PictureBoxes:
+    def _boxes_of(self, image: Image, boxes: np.ndarray | None, scores: np.ndarray | None = None) -> ImageBoxes:
         if scores is None:
             scores = np.ones(0 if boxes is None else len(boxes), np.float32)
-        return PictureBoxes(picture.path, picture.id, boxes, scores, self._category.id, picture_size=picture.size)
+        return ImageBoxes(image.path, image.id, boxes, scores, self._category.id, image_size=image.size)
 
-    def _detected(self, path: str) -> list[PictureBoxes]:
-        """Return the pictures with boxes of a detection file: {image_id, bbox xywh, score, category_id} each."""
+    def _detected(self, path: str) -> list[ImageBoxes]:
+        """Return the images with boxes of a detection file: {image_id, bbox xywh, score, category_id} each."""
         content = read_json(path)
         if not isinstance(content, list):
             raise InputError(f"{path} is no detection file: it must hold a list of boxes.")
-        known = Known(self._pictures)
+        known = Known(self._images)
         found: dict[Any, list[tuple[np.ndarray, float]]] = {}
         for i, entry in enumerate(entries(content, ("image_id", "bbox", "score"), f"{path}: detection")):
             what = f"{path}: detection {i}"
             x, y, w, h = numbers(entry["bbox"], (4,), f"{what}: 'bbox'")
             score = number(entry["score"], f"{what}: 'score'")
-            picture_id = known.find(entry["image_id"])
-            if picture_id is not None and self._category.is_detected(entry) and w > 0 and h > 0:
-                height, width = self._pictures[picture_id].size or (np.inf, np.inf)
+            image_id = known.find(entry["image_id"])
+            if image_id is not None and self._category.is_detected(entry) and w > 0 and h > 0:
+                height, width = self._images[image_id].size or (np.inf, np.inf)
                 if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
-                    raise InputError(f"{what}: its box lies outside the picture of {width} x {height} pixels.")
-                found.setdefault(picture_id, []).append((np.array([x, y, x + w, y + h], np.float32), score))
+                    raise InputError(f"{what}: its box lies outside the image of {width} x {height} pixels.")
+                found.setdefault(image_id, []).append((np.array([x, y, x + w, y + h], np.float32), score))
         if not found:
             raise InputError(
-                f"{path} holds no box of a person for any picture of {self.path}; is it the file of another set?"
+                f"{path} holds no box of a person for any image of {self.path}; is it the file of another set?"
             )
         return [
-            self._boxes_of(picture, np.stack(boxes), np.array(scores, np.float32))
-            for picture in self._pictures.values()
-            if picture.id in found
-            for boxes, scores in [zip(*found[picture.id], strict=True)]
+            self._boxes_of(image, np.stack(boxes), np.array(scores, np.float32))
+            for image in self._images.values()
+            if image.id in found
+            for boxes, scores in [zip(*found[image.id], strict=True)]
         ]
 
     def check(self, keypoint_set: KeypointSet, model: str) -> None:
@@ -240,7 +240,7 @@ class CocoSet:
     def _truth(self, keypoint_set: KeypointSet) -> dict[str, Any]:
         """Return a ground truth as `keypoint_metrics` takes it."""
         truth: dict[str, Any] = {
-            "images": [picture.entry | {"id": picture.id} for picture in self._pictures.values()],
+            "images": [image.entry | {"id": image.id} for image in self._images.values()],
             "categories": [{"id": self._category.id, "name": "person"}],
         }
         crowdpose = is_crowdpose(truth, keypoint_set)
@@ -249,7 +249,7 @@ class CocoSet:
                 image["crowdIndex"] = number(image.get("crowdIndex"), f"{self.path}: 'crowdIndex' of image {i}")
         truth["annotations"] = [
             {
-                "image_id": person.picture.id,
+                "image_id": person.image.id,
                 "category_id": self._category.id,
                 "iscrowd": int(person.crowd),
                 "keypoints": triples.ravel().tolist(),

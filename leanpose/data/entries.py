@@ -1,6 +1,6 @@
-"""What a COCO-style file says of its pictures and persons: here every value is checked that something relies on, once.
+"""What a COCO-style file says of its images and persons: here every value is checked that something relies on, once.
 
-Ids only tell entries apart, so their kind and order change nothing; a name of a picture may have been written on
+Ids only tell entries apart, so their kind and order change nothing; a name of an image may have been written on
 another machine; and numbers may stand as text.
 """
 
@@ -20,14 +20,14 @@ from leanpose.keypoint_sets import KeypointSet, keypoint_set_from_coco
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """One entry of 'images'.
 
     Attributes:
         what: file and number of the entry, for messages.
         id: as the file has it.
         name: its file_name.
-        path: where the picture lies.
+        path: where the image lies.
         size: (height, width) in pixels; None where the file does not say both.
         entry: the entry itself.
     """
@@ -46,9 +46,9 @@ class Person:
 
     Attributes:
         what: file and number of the annotation, for messages.
-        picture: where the person is.
+        image: where the person is.
         xywh: (4,) float64 box as the file has it.
-        box_xyxy: (4,) float32 clipped to the picture; None where that has no area.
+        box_xyxy: (4,) float32 clipped to the image; None where that has no area.
         triples: (K, 3) float64 x, y and visibility 0, 1 or 2.
         crowd: whether it is a region of many persons.
         weights: (K,) float64 in 0..1, how much each keypoint counts in training; None: all alike.
@@ -56,7 +56,7 @@ class Person:
     """
 
     what: str
-    picture: Picture
+    image: Image
     xywh: np.ndarray
     box_xyxy: np.ndarray | None
     triples: np.ndarray
@@ -70,8 +70,8 @@ class Person:
         return int((self.triples[:, 2] > 0).sum())
 
 
-def read_pictures(images: list[Any], folder: Path | None, path: str) -> dict[Id, Picture]:
-    """Check the list 'images'; `folder` is that of the pictures, None if nobody looks at them."""
+def read_images(images: list[Any], folder: Path | None, path: str) -> dict[Id, Image]:
+    """Check the list 'images'; `folder` is that of the images, None if nobody looks at them."""
     listed = entries(images, ("id", "file_name"), f"{path}: image")
     ids = [identity(image["id"], f"{path}: 'id' of image {i}") for i, image in enumerate(listed)]
     names = [text(image["file_name"], f"{path}: 'file_name' of image {i}") for i, image in enumerate(listed)]
@@ -79,12 +79,12 @@ def read_pictures(images: list[Any], folder: Path | None, path: str) -> dict[Id,
     if twice is not None:
         first, second = [name for one, name in zip(ids, names, strict=True) if one == twice][:2]
         raise InputError(
-            f"{path}: {first} and {second} have the same image id {shown(twice)}; number the pictures of joined files "
+            f"{path}: {first} and {second} have the same image id {shown(twice)}; number the images of joined files "
             "anew, with the image_id of their annotations."
         )
     places = {name: name for name in names} if folder is None else locate(folder, names)
     return {
-        one: Picture(f"{path}: image {i}", one, name, places[name], _size(image, f"{path}: image {i}"), image)
+        one: Image(f"{path}: image {i}", one, name, places[name], _size(image, f"{path}: image {i}"), image)
         for i, (one, name, image) in enumerate(zip(ids, names, listed, strict=True))
     }
 
@@ -98,7 +98,7 @@ def _size(image: dict[str, Any], what: str) -> Size | None:
 
 
 def locate(folder: Path, names: list[str]) -> dict[str, str]:
-    r"""Return where the pictures of these names lie.
+    r"""Return where the images of these names lie.
 
     That is folder/name. Where there is no such file, backslashes count as slashes, and leading folders are dropped
     (photos\a.jpg is folder/a.jpg), as long as no two names come to the same file so.
@@ -185,14 +185,14 @@ class PersonCategory:
 
 
 def read_persons(
-    annotations: list[dict[str, Any]], pictures: dict[Id, Picture], category: PersonCategory, path: str
+    annotations: list[dict[str, Any]], images: dict[Id, Image], category: PersonCategory, path: str
 ) -> list[Person]:
     """Check the list 'annotations' and return those of persons, in their order.
 
     One without keypoints is a person without labelled keypoints; one without keypoints and box is left out.
     """
     k = len(category.keypoint_set or ())
-    known = Known(pictures)
+    known = Known(images)
     persons = []
     for i, annotation in enumerate(annotations):
         what = f"{path}: annotation {i}"
@@ -203,15 +203,15 @@ def read_persons(
         for key in ("image_id", "bbox"):
             if key not in annotation:
                 raise InputError(f"{what} lacks the key '{key}'.")
-        picture_id = known.find(annotation["image_id"])
-        if picture_id is None:
+        image_id = known.find(annotation["image_id"])
+        if image_id is None:
             raise InputError(f"{what} belongs to image {shown(annotation['image_id'])}, not in 'images'.")
-        picture = pictures[picture_id]
+        image = images[image_id]
         xywh = numbers(annotation["bbox"], (4,), f"{what}: 'bbox'")
         triples = _triples(annotation, k, what) if k else np.zeros((0, 3))
         crowd = _is_crowd(annotation, what)
         weights = _weights(annotation, k, what)
-        persons.append(Person(what, picture, xywh, clipped(xywh, picture.size), triples, crowd, weights, annotation))
+        persons.append(Person(what, image, xywh, clipped(xywh, image.size), triples, crowd, weights, annotation))
     return persons
 
 
@@ -244,7 +244,7 @@ def _is_crowd(annotation: dict[str, Any], what: str) -> bool:
 
 
 def clipped(xywh: np.ndarray, size: Size | None) -> np.ndarray | None:
-    """Return an annotated box as (4,) float32 xyxy inside a picture of (height, width), or None where it has no area.
+    """Return an annotated box as (4,) float32 xyxy inside an image of (height, width), or None where it has no area.
 
     Clipped as the HRNet family does: the right and bottom edges lie on the last pixel inside, x + w - 1, y + h - 1.
     """

@@ -19,11 +19,11 @@ from leanpose.errors import InputError, require
 from leanpose.io.values import entries, number, numbers, text
 from leanpose.keypoint_sets import MPII, KeypointSet, convert, without_partner
 from leanpose.metrics.pckh import PckhTruth, pckh_metrics, read_truth, truth_file
-from leanpose.structures import PictureBoxes, Sample, Scene
+from leanpose.structures import ImageBoxes, Sample, Scene
 
 K = len(MPII)
 
-# One person as a file has it, still counted from 1: name of the picture, centre (2,) and side of the box, keypoints
+# One person as a file has it, still counted from 1: name of the image, centre (2,) and side of the box, keypoints
 # (K, 2), visibility (K,) as COCO has it.
 Entry = tuple[str, np.ndarray, float, np.ndarray, np.ndarray]
 
@@ -33,12 +33,12 @@ class MpiiSet:
 
     A person's box is the square of HRNet without its factor 1.25, which is the `padding` of a Weights record: side 200
     scale, 15 scale below the centre. A JSON file only tells which keypoints are labelled; they count as visible. The
-    name of a picture is its id.
+    name of an image is its id.
 
     Args:
         listed: its entries, as `json_entries` and `hdf5_entries` give them.
         path: its name.
-        images: folder of the pictures; None if nobody looks at them.
+        images: folder of the images; None if nobody looks at them.
 
     Raises:
         InputError: an entry cannot be used, or there is none.
@@ -84,15 +84,15 @@ class MpiiSet:
             )
         return samples
 
-    def scenes(self, keypoint_set: KeypointSet, views: Views = "pictures") -> list[Scene]:
-        """Raise InputError: not all persons of a picture are annotated."""
+    def scenes(self, keypoint_set: KeypointSet, views: Views = "images") -> list[Scene]:
+        """Raise InputError: not all persons of an image are annotated."""
         raise InputError(
-            f"{self.path} is a list of MPII persons, which lacks many persons of its pictures; networks that find "
+            f"{self.path} is a list of MPII persons, which lacks many persons of its images; networks that find "
             "everybody learn from COCO-style files."
         )
 
-    def pictures(self, boxes: str | Path | None = "gt") -> list[PictureBoxes]:
-        """Return the pictures with the places of all persons of the list, each of whom gets one pose.
+    def images(self, boxes: str | Path | None = "gt") -> list[ImageBoxes]:
+        """Return the images with the places of all persons of the list, each of whom gets one pose.
 
         Args:
             boxes: "gt"; anything else raises InputError.
@@ -105,26 +105,26 @@ class MpiiSet:
         for i, person in enumerate(self.persons):
             if np.isnan(person.box_xyxy).any():
                 raise InputError(f"{self.path}: person {i} has no place: its centre is -1 or its scale not above 0.")
-        return self._by_picture(range(len(self.persons)))
+        return self._by_image(range(len(self.persons)))
 
-    def everybody(self) -> list[PictureBoxes]:
-        """Return the pictures with the boxes of all persons who have a place."""
-        return self._by_picture(i for i, person in enumerate(self.persons) if np.isfinite(person.box_xyxy).all())
+    def everybody(self) -> list[ImageBoxes]:
+        """Return the images with the boxes of all persons who have a place."""
+        return self._by_image(i for i, person in enumerate(self.persons) if np.isfinite(person.box_xyxy).all())
 
-    def _by_picture(self, chosen: Iterable[int]) -> list[PictureBoxes]:
-        by_picture: dict[int | str, list[int]] = {person.image_id: [] for person in self.persons}
+    def _by_image(self, chosen: Iterable[int]) -> list[ImageBoxes]:
+        by_image: dict[int | str, list[int]] = {person.image_id: [] for person in self.persons}
         for i in chosen:
-            by_picture[self.persons[i].image_id].append(i)
+            by_image[self.persons[i].image_id].append(i)
         path_of = {person.image_id: person.image_path for person in self.persons}
         return [
-            PictureBoxes(
+            ImageBoxes(
                 path_of[image_id],
                 image_id,
                 np.array([self.persons[i].box_xyxy for i in persons], np.float32).reshape(-1, 4),
                 np.ones(len(persons), np.float32),
                 persons=tuple(persons),
             )
-            for image_id, persons in by_picture.items()
+            for image_id, persons in by_image.items()
         ]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Scenes: all annotated persons of a picture, for networks that find everybody at once, and what is known where."""
+"""Scenes: all annotated persons of an image, for networks that find everybody at once, and what is known where."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from leanpose.data.entries import Person, Picture
+from leanpose.data.entries import Image, Person
 from leanpose.errors import InputError
 from leanpose.geometry import Size
 from leanpose.io.values import FARTHEST
 from leanpose.structures import Scene
 
-Views = Literal["pictures", "persons"]
+Views = Literal["images", "persons"]
 
 MAX_PEOPLE = 30  # in one scene
-ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN = 255, 128, 0  # about the persons at a pixel of a picture
+ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN = 255, 128, 0  # about the persons at a pixel of an image
 
 
-def scenes_of(picture: Picture, persons: Sequence[Person], triples: np.ndarray, views: Views) -> list[Scene]:
-    """Return the scenes of one picture: itself, or the surroundings of each person with labelled keypoints.
+def scenes_of(image: Image, persons: Sequence[Person], triples: np.ndarray, views: Views) -> list[Scene]:
+    """Return the scenes of one image: itself, or the surroundings of each person with labelled keypoints.
 
     Args:
-        persons: all of the picture, crowds too.
+        persons: all of the image, crowds too.
         triples: (P, K, 3) their keypoints, in the order that is wanted.
     """
-    if picture.size is None:
-        raise InputError(f"{picture.what} lacks its 'width' and 'height' in pixels.")
-    height, width = picture.size
+    if image.size is None:
+        raise InputError(f"{image.what} lacks its 'width' and 'height' in pixels.")
+    height, width = image.size
     seen: list[np.ndarray] = []
     boxes: list[np.ndarray] = []
     ignored: list[tuple[np.ndarray, int]] = []
@@ -53,21 +53,21 @@ def scenes_of(picture: Picture, persons: Sequence[Person], triples: np.ndarray, 
     shown = [box for box, some in zip(boxes, labelled, strict=True) if some.any()] if views == "persons" else [whole]
     return [
         Scene(
-            image_path=picture.path,
-            image_id=picture.id,
+            image_path=image.path,
+            image_id=image.id,
             box_xyxy=box,
             keypoints=np.where(labelled[..., None], points[..., :2], np.nan).astype(np.float32),
             visibility=points[..., 2].astype(np.int8),
             boxes_xyxy=np.stack(boxes),
             ignored=tuple(ignored),
-            picture_size=picture.size,
+            image_size=image.size,
         )
         for box in shown
     ]
 
 
 def _outlines(person: Person, box: np.ndarray) -> list[np.ndarray]:
-    """Return the (n, 2) polygons of a person, in picture pixels; its box where it has none we can read.
+    """Return the (n, 2) polygons of a person, in image pixels; its box where it has none we can read.
 
     A run-length mask (COCO's crowds) is turned into its outlines.
     """
@@ -76,7 +76,7 @@ def _outlines(person: Person, box: np.ndarray) -> list[np.ndarray]:
         if isinstance(segmentation, list) and segmentation:
             return [_polygon(polygon) for polygon in segmentation]
         if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
-            return _outlines_of_runs(segmentation, person.picture.size)
+            return _outlines_of_runs(segmentation, person.image.size)
     except (LookupError, OverflowError, TypeError, ValueError):
         raise InputError(f"{person.what}: its 'segmentation' is neither polygons nor a run-length mask.") from None
     x1, y1, x2, y2 = box
@@ -95,15 +95,15 @@ def _outlines_of_runs(segmentation: dict[str, Any], size: Size | None) -> list[n
     height, width = (int(side) for side in segmentation["size"])
     counts = np.array(segmentation["counts"], dtype=np.int64)
     if (height, width) != size or counts.ndim != 1 or (counts < 0).any() or counts.sum() != height * width:
-        raise ValueError("not the size of the picture")
+        raise ValueError("not the size of the image")
     mask = np.repeat(np.arange(len(counts)) % 2, counts).astype(np.uint8).reshape(width, height).T
     outlines, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [outline.reshape(-1, 2).astype(np.float32) for outline in outlines]
 
 
-def known_map(scene: Scene, picture_size: Size) -> np.ndarray:
+def known_map(scene: Scene, image_size: Size) -> np.ndarray:
     """Draw what is known where: (H, W) uint8 of ALL_KNOWN, BOX_KNOWN and NOTHING_KNOWN."""
-    known = np.full(picture_size, ALL_KNOWN, dtype=np.uint8)
+    known = np.full(image_size, ALL_KNOWN, dtype=np.uint8)
     for polygon, level in sorted(scene.ignored, key=lambda region: -region[1]):
         cv2.fillPoly(known, [np.round(polygon).astype(np.int32)], level)
     return known

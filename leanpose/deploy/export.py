@@ -21,7 +21,7 @@ from leanpose.codecs import Heatmap, codec_of
 from leanpose.data.annotations import AnnotatedSet, open_annotations, read_annotated
 from leanpose.errors import InputError, WeightsError
 from leanpose.inference.engines import OnnxRuntimeEngine, TorchEngine
-from leanpose.inference.preprocess import box_inputs, picture_input
+from leanpose.inference.preprocess import box_inputs, image_input
 from leanpose.io.files import write_atomically
 from leanpose.io.preflight import check_needs
 from leanpose.models.batch_norm import fold_batch_norm
@@ -30,7 +30,7 @@ from leanpose.weights.catalogue import find_weights
 from leanpose.weights.record import Weights
 
 OPSET = 18
-STRIDE = 16  # whole pictures have sides that are multiples of it
+STRIDE = 16  # whole images have sides that are multiples of it
 MOST_INPUTS = 64  # of the comparison
 # How far an output's values may differ, as a share of the largest one. Keypoints are reported, not judged: where two
 # peaks of one map are about equal, the smallest difference moves a keypoint from one to the other.
@@ -47,7 +47,7 @@ class ExportReport:
         inputs: how many network inputs were compared.
         difference: largest difference of two values of one output, as a share of the largest value of this output.
         pixel_difference: largest distance of two decoded keypoints with a score above 0.2, network-input pixels; of
-            networks that find people themselves, of the highest peaks of the finer heat maps.
+            networks that find people themselves, of the highest peaks of the finer heatmaps.
     """
 
     file: str
@@ -77,7 +77,7 @@ def export(
         model: name or .safetensors file.
         out: .onnx file to write.
         data: COCO-style file whose persons are compared (64 of them); without it both see noise.
-        images: folder of its pictures.
+        images: folder of its images.
         storage: "float16" stores kernels in half the space; computation stays in float32.
 
     Raises:
@@ -88,7 +88,7 @@ def export(
     if storage not in TOLERANCE:
         raise InputError(f"storage must be 'float32' or 'float16', not '{storage}'.")
     if (data is None) != (images is None):
-        raise InputError("data and images belong together: give the annotation file and the folder of its pictures.")
+        raise InputError("data and images belong together: give the annotation file and the folder of its images.")
     path = find_weights(model, ".safetensors")
     if path.suffix != ".safetensors":
         raise InputError(f"{path.name} is exported already; give a .safetensors file.")
@@ -121,7 +121,7 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """Return a network as an ONNX model with its record in the metadata and a free batch size.
 
-    Networks that find people themselves also take pictures of any size, in multiples of their stride.
+    Networks that find people themselves also take images of any size, in multiples of their stride.
     """
     network = fold_batch_norm(network)
     images = torch.zeros(2, 3, *weights.input_size)
@@ -178,16 +178,16 @@ def _store_half(model: onnx.ModelProto) -> None:
 
 
 def real_inputs(weights: Weights, annotated: AnnotatedSet, count: int) -> list[np.ndarray]:
-    """Return at most `count` network inputs (1, 3, h, w) from all over a set: its persons, or whole pictures."""
+    """Return at most `count` network inputs (1, 3, h, w) from all over a set: its persons, or whole images."""
     samples = annotated.samples()
     if weights.task != "top_down":
-        pictures = list({sample.image_path: sample for sample in samples}.values())
+        images = list({sample.image_path: sample for sample in samples}.values())
         return [
-            picture_input(read_annotated(sample.image_path, sample.picture_size), weights)[0]
-            for sample in _spread(pictures, count)
+            image_input(read_annotated(sample.image_path, sample.image_size), weights)[0]
+            for sample in _spread(images, count)
         ]
     return [
-        box_inputs(read_annotated(sample.image_path, sample.picture_size), sample.box_xyxy[None], weights)[0]
+        box_inputs(read_annotated(sample.image_path, sample.image_size), sample.box_xyxy[None], weights)[0]
         for sample in _spread(samples, count)
     ]
 

@@ -1,7 +1,7 @@
 """int8: quantise a network for ONNX Runtime and OpenVINO, with layers left in float until accuracy is kept.
 
 One ONNX file serves both engines and all processors: activations are unsigned bytes (QUInt8), weights 7 bits in signed
-bytes with one scale a channel, each tensor between a QuantizeLinear and a DequantizeLinear. (Signed activations leave
+bytes with one scale per channel, each tensor between a QuantizeLinear and a DequantizeLinear. (Signed activations leave
 ONNX Runtime's fast path on x86.) Both engines add the products of two neighbouring bytes in 16 bits on x86 without
 VNNI, where 2 x 255 x 127 does not fit and 2 x 255 x 64 does. What weighs positions, as attention does, always stays in
 float.
@@ -101,9 +101,9 @@ def quantize(
     Args:
         model: name or .safetensors file.
         data: annotation file to measure accuracy on.
-        images: folder of its pictures.
+        images: folder of its images.
         out: .onnx file to write.
-        calibration: annotation file whose persons set the ranges of activations, with pictures in the same folder;
+        calibration: annotation file whose persons set the ranges of activations, with images in the same folder;
             without it `data`.
         samples: how many of them.
         max_drop: largest loss of AP (or PCKh@0.5), in points of 100.

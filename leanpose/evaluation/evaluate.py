@@ -17,41 +17,41 @@ from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DEFAULT_DETECTOR, Predictor
 from leanpose.io.files import write_text
 from leanpose.io.preflight import check_needs
-from leanpose.structures import PictureBoxes, Poses
+from leanpose.structures import ImageBoxes, Poses
 
 
-def predict_pictures(predictor: Predictor, pictures: Sequence[PictureBoxes]) -> Generator[list[dict[str, Any]]]:
-    """Yield each picture's persons in the COCO results form.
+def predict_images(predictor: Predictor, images: Sequence[ImageBoxes]) -> Generator[list[dict[str, Any]]]:
+    """Yield each image's persons in the COCO results form.
 
     Persons in boxes are rescored, and duplicates left out. Those of MPII stay as they are, and each has one key more:
     `person`, the place in the list of persons, from 0.
 
     Raises:
-        InputError: a picture cannot be read, or has another size than its annotations are for.
+        InputError: an image cannot be read, or has another size than its annotations are for.
     """
-    paths, boxes = [picture.path for picture in pictures], [picture.boxes_xyxy for picture in pictures]
+    paths, boxes = [image.path for image in images], [image.boxes_xyxy for image in images]
     with closing(predictor.stream(paths, boxes)) as found:
-        for picture, result in zip(pictures, found, strict=True):
+        for image, result in zip(images, found, strict=True):
             if isinstance(result, InputError):
                 raise result
             array, poses = result
-            check_size(array, picture.path, picture.picture_size)
-            yield _results(predictor, picture, poses)
+            check_size(array, image.path, image.image_size)
+            yield _results(predictor, image, poses)
 
 
-def predict_picture(predictor: Predictor, picture: PictureBoxes) -> list[dict[str, Any]]:
-    """Return what `predict_pictures` yields for one picture."""
-    poses = predictor(read_annotated(picture.path, picture.picture_size), picture.boxes_xyxy)
-    return _results(predictor, picture, poses)
+def predict_image(predictor: Predictor, image: ImageBoxes) -> list[dict[str, Any]]:
+    """Return what `predict_images` yields for one image."""
+    poses = predictor(read_annotated(image.path, image.image_size), image.boxes_xyxy)
+    return _results(predictor, image, poses)
 
 
-def _results(predictor: Predictor, picture: PictureBoxes, poses: Poses) -> list[dict[str, Any]]:
-    if picture.persons is not None:
-        results = poses.to_coco_results(picture.image_id, picture.category_id)
-        return [result | {"person": person} for result, person in zip(results, picture.persons, strict=True)]
-    if picture.boxes_xyxy is not None:
-        poses = predictor.rescored(poses, picture.scores)
-    return poses.to_coco_results(picture.image_id, picture.category_id)
+def _results(predictor: Predictor, image: ImageBoxes, poses: Poses) -> list[dict[str, Any]]:
+    if image.persons is not None:
+        results = poses.to_coco_results(image.image_id, image.category_id)
+        return [result | {"person": person} for result, person in zip(results, image.persons, strict=True)]
+    if image.boxes_xyxy is not None:
+        poses = predictor.rescored(poses, image.scores)
+    return poses.to_coco_results(image.image_id, image.category_id)
 
 
 class Metrics(dict[str, float]):
@@ -95,10 +95,10 @@ def measure(
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
     searched = predictor.bottom_up or boxes == "found"
     results: list[dict[str, Any]] = []
-    pictures = annotated.pictures(None if searched else boxes or "gt")
-    check_needs(files=(picture.path for picture in pictures))
-    with closing(predict_pictures(predictor, pictures)) as found:
-        for persons in tqdm(found, "predicting", len(pictures), unit="picture", disable=None):
+    images = annotated.images(None if searched else boxes or "gt")
+    check_needs(files=(image.path for image in images))
+    with closing(predict_images(predictor, images)) as found:
+        for persons in tqdm(found, "predicting", len(images), unit="image", disable=None):
             results += persons
     return Metrics(annotated.score(results, keypoint_set)), results
 
@@ -124,12 +124,12 @@ def evaluate(
         model: name or file (.onnx, .safetensors).
         data: COCO-style annotation file; or MPII's list of persons (valid.json of HRNet, or valid.h5) with its ground
             truth gt_valid.mat beside it.
-        images: folder of its pictures.
+        images: folder of its images.
         boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, or a person-detection file
             (COCO results form). Without it "gt"; networks that find people themselves take none.
         detector: name or file of the network that proposes persons, for boxes "found".
-        flip_test: average with the mirrored picture.
-        scales: for networks that find people themselves: average over pictures of several sizes, such as [0.5,1,2].
+        flip_test: average with the mirrored image.
+        scales: for networks that find people themselves: average over images of several sizes, such as [0.5,1,2].
         out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
             metrics.json; none is written without it.
         engine: "auto", "onnxruntime", "openvino" or "torch".
@@ -139,7 +139,7 @@ def evaluate(
         finder: the former name of detector; goes with the next release.
 
     Returns:
-        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and pictures with
+        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and images with
         a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. For MPII: PCKh@0.5, PCKh@0.1,
         and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
     """

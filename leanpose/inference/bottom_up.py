@@ -1,4 +1,4 @@
-"""Bottom-up: all persons of a picture from one look at it."""
+"""Bottom-up: all persons of an image from one look at it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leanpose import geometry
 from leanpose.codecs import AssociativeEmbedding, BottomUpCodec, check_outputs, codec_of
 from leanpose.errors import InputError, WeightsError
 from leanpose.inference.engines import Engine
-from leanpose.inference.preprocess import picture_input
+from leanpose.inference.preprocess import image_input
 from leanpose.structures import Poses
 from leanpose.weights.record import Weights
 
@@ -18,12 +18,12 @@ LARGEST_SCALE = 10
 
 
 class BottomUp:
-    """A whole picture in, all its persons out.
+    """A whole image in, all its persons out.
 
     Args:
         engine: a network of the task "bottom_up", with its record.
         flip_test: also run mirrored; the codec joins both.
-        scales: sizes of the picture, as factors on the record's input size; see `short_sides`. Heat maps are averaged
+        scales: sizes of the image, as factors on the record's input size; see `short_sides`. Heatmaps are averaged
             over all of them, tags come from the one nearest to 1.
 
     Raises:
@@ -33,49 +33,49 @@ class BottomUp:
 
     def __init__(self, engine: Engine, flip_test: bool = False, scales: Sequence[float] = (1.0,)) -> None:
         self.engine, self.weights = engine, engine.weights
-        check_whole_pictures(engine.weights)
+        check_whole_images(engine.weights)
         self.codec: BottomUpCodec = codec_of(engine.weights)
         self.flip_test = flip_test
         self.short_sides = short_sides(engine.weights, scales)
         if len(self.short_sides) > 1 and not isinstance(self.codec, AssociativeEmbedding):
-            raise InputError(f"The codec {engine.weights.codec} takes one size of the picture: leave scales out.")
+            raise InputError(f"The codec {engine.weights.codec} takes one size of the image: leave scales out.")
 
-    def poses(self, picture: np.ndarray) -> Poses:
-        """Return all persons of one picture, (H, W, 3) uint8 RGB, best first."""
-        outputs, matrix, input_size = self._outputs(picture, self.short_sides[0])
+    def poses(self, image: np.ndarray) -> Poses:
+        """Return all persons of one image, (H, W, 3) uint8 RGB, best first."""
+        outputs, matrix, input_size = self._outputs(image, self.short_sides[0])
         if len(self.short_sides) == 1:
             return self.decode(outputs, matrix, input_size)
         assert isinstance(self.codec, AssociativeEmbedding)
         total, tags = self.codec.merge(outputs, input_size)
         size = (total.shape[1], total.shape[2])
         for side in self.short_sides[1:]:
-            outputs, other_matrix, other_size = self._outputs(picture, side)
+            outputs, other_matrix, other_size = self._outputs(image, side)
             maps = self.codec.mean_heatmaps(outputs)
             total = total + geometry.relaid_maps(maps, (other_matrix, other_size), (matrix, input_size), size)
-        return self._in_picture(*self.codec.decode_merged(total / len(self.short_sides), tags, input_size), matrix)
+        return self._in_image(*self.codec.decode_merged(total / len(self.short_sides), tags, input_size), matrix)
 
     def _outputs(
-        self, picture: np.ndarray, short_side: int
+        self, image: np.ndarray, short_side: int
     ) -> tuple[Mapping[str, np.ndarray], np.ndarray, geometry.Size]:
-        """Return the outputs for a picture at one size, the (1, 2, 3) matrix to the input, and the input's size."""
-        image, matrix, input_size = picture_input(picture, self.weights, short_side)
-        outputs: Mapping[str, np.ndarray] = self.engine(image)
+        """Return the outputs for an image at one size, the (1, 2, 3) matrix to the input, and the input's size."""
+        inputs, matrix, input_size = image_input(image, self.weights, short_side)
+        outputs: Mapping[str, np.ndarray] = self.engine(inputs)
         check_outputs(self.codec, outputs, self.weights.model)
         if self.flip_test:
-            mirrored = self.engine(np.ascontiguousarray(image[..., ::-1]))
+            mirrored = self.engine(np.ascontiguousarray(inputs[..., ::-1]))
             outputs = self.codec.merge_flipped(outputs, mirrored, self.weights.keypoint_set.flip_index)
         return outputs, matrix, input_size
 
     def decode(self, outputs: Mapping[str, np.ndarray], matrix: np.ndarray, input_size: geometry.Size) -> Poses:
-        """Turn the outputs for one input of a picture into poses.
+        """Turn the outputs for one input of an image into poses.
 
         Args:
             outputs: of the network.
-            matrix, input_size: as of `picture_input`.
+            matrix, input_size: as of `image_input`.
         """
-        return self._in_picture(*self.codec.decode(outputs, input_size), matrix)
+        return self._in_image(*self.codec.decode(outputs, input_size), matrix)
 
-    def _in_picture(
+    def _in_image(
         self, keypoints: np.ndarray, scores: np.ndarray, person_scores: np.ndarray, matrix: np.ndarray
     ) -> Poses:
         flat = geometry.transform(keypoints.reshape(1, -1, 2), geometry.invert(matrix))
@@ -83,12 +83,12 @@ class BottomUp:
         return Poses(keypoints, scores, geometry.boxes_around(keypoints), person_scores, self.weights.keypoint_set)
 
 
-def check_whole_pictures(weights: Weights) -> None:
-    """Raise WeightsError where a record is not of a network that takes whole pictures."""
+def check_whole_images(weights: Weights) -> None:
+    """Raise WeightsError where a record is not of a network that takes whole images."""
     if weights.task == "top_down":
-        raise WeightsError(f"{weights.name} finds one person a crop, not the persons of a picture; use litepose_xs.")
+        raise WeightsError(f"{weights.name} finds one person per crop, not the persons of an image; use litepose_xs.")
     if weights.convention != "classic":
-        raise WeightsError(f"{weights.name} must have the convention 'classic', in which whole pictures are laid.")
+        raise WeightsError(f"{weights.name} must have the convention 'classic', in which whole images are laid.")
 
 
 def short_sides(weights: Weights, scales: Sequence[float]) -> list[int]:

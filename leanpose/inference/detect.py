@@ -1,4 +1,4 @@
-"""Detectors: a picture in, the boxes of its persons out."""
+"""Detectors: an image in, the boxes of its persons out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from leanpose import geometry
 from leanpose.codecs import DetectionCodec, check_outputs, codec_of, create_codec
 from leanpose.errors import InputError
-from leanpose.inference.bottom_up import BottomUp, check_whole_pictures, short_sides
+from leanpose.inference.bottom_up import BottomUp, check_whole_images, short_sides
 from leanpose.inference.engines import Engine
-from leanpose.inference.preprocess import picture_input
+from leanpose.inference.preprocess import image_input
 
 
 class Detector(Protocol):
     """What finds persons for a top-down network; a plain function will do."""
 
-    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes_xyxy (N, 4) in picture pixels and scores (N,) in 0..1 of a picture (H, W, 3) uint8 RGB."""
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes_xyxy (N, 4) in image pixels and scores (N,) in 0..1 of an image (H, W, 3) uint8 RGB."""
         ...
 
 
@@ -29,7 +29,7 @@ class NetworkDetector:
 
     Args:
         engine: the network with its record.
-        scales: sizes of the picture from which boxes are collected, as factors on the record's input size; None: those
+        scales: sizes of the image from which boxes are collected, as factors on the record's input size; None: those
             of the record.
 
     Raises:
@@ -39,7 +39,7 @@ class NetworkDetector:
 
     def __init__(self, engine: Engine, scales: Sequence[float] | None = None) -> None:
         weights = engine.weights
-        check_whole_pictures(weights)
+        check_whole_images(weights)
         self.engine, self.weights = engine, weights
         self.short_sides = short_sides(weights, weights.box_scales if scales is None else scales)
         self.codec: DetectionCodec | None = None
@@ -50,38 +50,38 @@ class NetworkDetector:
         else:
             self._people = BottomUp(engine)
 
-    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes_xyxy (N, 4) float32 inside the picture, in pixels, and scores (N,), best first."""
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes_xyxy (N, 4) float32 inside the image, in pixels, and scores (N,), best first."""
         if self.codec is None:
-            poses = self._people.poses(picture)
+            poses = self._people.poses(image)
             boxes, scores = poses.boxes_xyxy, poses.person_scores
         else:
-            found = [self._at(self.codec, picture, side) for side in self.short_sides]
+            found = [self._at(self.codec, image, side) for side in self.short_sides]
             boxes, scores = (np.concatenate(values) for values in zip(*found, strict=True))
             best = geometry.box_nms(boxes, scores, self.codec.nms_iou)[: self.codec.max_people]
             boxes, scores = boxes[best], scores[best]
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         boxes = boxes.clip(0, [width - 1, height - 1, width - 1, height - 1]).astype(np.float32)
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return boxes[kept], scores[kept]
 
-    def _at(self, codec: DetectionCodec, picture: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes (N, 4) in picture pixels and scores (N,) that are seen at one size."""
-        image, matrix, input_size = picture_input(picture, self.weights, short_side)
-        outputs = self.engine(image)
+    def _at(self, codec: DetectionCodec, image: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes (N, 4) in image pixels and scores (N,) that are seen at one size."""
+        inputs, matrix, input_size = image_input(image, self.weights, short_side)
+        outputs = self.engine(inputs)
         check_outputs(codec, outputs, self.weights.model)
         boxes, scores = codec.decode(outputs, input_size)
         corners = geometry.transform(boxes.reshape(1, -1, 2), geometry.invert(matrix))
         return corners.reshape(-1, 4), scores
 
 
-def detected(detector: Detector, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a detector finds in a picture, as boxes_xyxy (N, 4) float32 and scores (N,) float32.
+def detected(detector: Detector, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a detector finds in an image, as boxes_xyxy (N, 4) float32 and scores (N,) float32.
 
     Raises:
         InputError: it gives something else.
     """
-    found: Any = detector(picture)
+    found: Any = detector(image)
     try:
         boxes, scores = (np.asarray(values, dtype=np.float32) for values in found)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Run a network file: one call, several engines. Every engine maps normalised pictures to named heat maps.
+"""Run a network file: one call, several engines. Every engine maps normalised images to named heatmaps.
 
 `Engine.__call__((B, 3, h, w) float32) -> {"heatmaps": (B, K, h / s, w / s) float32, ...}`
 """
@@ -156,7 +156,7 @@ def _free_axes(shape: Any) -> list[int | str]:
 def _check_record(
     weights: Weights, input_shape: Sequence[int | str], output_shapes: Mapping[str, Sequence[int | str]], path: Path
 ) -> None:
-    """Raise WeightsError where a network's input and heat maps are not as its record says."""
+    """Raise WeightsError where a network's input and heatmaps are not as its record says."""
     maps = next((shape for name, shape in output_shapes.items() if name.startswith("heatmaps")), [])
     found = [*input_shape[1:], *maps[1:2]]  # an axis of any length is a word
     wanted = [3, *weights.input_size, len(weights.keypoint_set)]

@@ -1,4 +1,4 @@
-"""Predictor: pictures in, Poses out. Boxes, given or detected -> crops -> network -> codec -> picture pixels."""
+"""Predictor: images in, Poses out. Boxes, given or detected -> crops -> network -> codec -> image pixels."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from leanpose.inference.engines import Engine, EngineName, Finite, available_cor
 from leanpose.inference.preprocess import check_boxes
 from leanpose.inference.streams import in_order, pairs
 from leanpose.inference.top_down import TopDown, confidences, rescored
-from leanpose.io.images import Source, read_picture
+from leanpose.io.images import Source, read_image
 from leanpose.structures import Poses
 
 DEFAULT_MODEL = "lpn50"
 DEFAULT_DETECTOR = "litepose_xs"
 MIN_DETECTED_SCORE = 0.35  # of persons in boxes that a detector proposed
 MIN_GROUPED_SCORE = 0.2  # of persons that a network finds by itself
-CHUNK = 8  # pictures whose persons share calls of the network
+CHUNK = 8  # images whose persons share calls of the network
 
 _Located = tuple[np.ndarray, np.ndarray | None]  # boxes and their scores
 
 
 class Predictor:
-    """Find the persons of pictures and their keypoints.
+    """Find the persons of images and their keypoints.
 
         poses = Predictor()("photo.jpg")
 
@@ -46,9 +46,9 @@ class Predictor:
         threads: threads of the network; None lets the engine choose.
         batch_size: most crops in one call of the network.
         detector: what proposes persons where no boxes are given: a network like model, bottom-up or of the task
-            "detection", or a function from a picture, (H, W, 3) uint8 RGB, to boxes_xyxy (N, 4) in pixels and scores
-            (N,) in 0..1. None: the whole picture is one person.
-        min_person_score: persons below it are left out where the picture's persons were searched for; 0 keeps all.
+            "detection", or a function from an image, (H, W, 3) uint8 RGB, to boxes_xyxy (N, 4) in pixels and scores
+            (N,) in 0..1. None: the whole image is one person.
+        min_person_score: persons below it are left out where the image's persons were searched for; 0 keeps all.
             None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
         scales: of a bottom-up network, see `leanpose.inference.bottom_up.BottomUp`.
         device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
@@ -137,70 +137,70 @@ class Predictor:
 
     @property
     def bottom_up(self) -> bool:
-        """Whether the network finds all persons of a picture by itself."""
+        """Whether the network finds all persons of an image by itself."""
         return self.weights.task == "bottom_up"
 
-    def __call__(self, picture: Source, boxes: Any = None) -> Poses:
-        """Return the poses of all persons in one picture.
+    def __call__(self, image: Source, boxes: Any = None) -> Poses:
+        """Return the poses of all persons in one image.
 
         Args:
-            picture: path, URL, PIL picture or (H, W, 3) uint8 RGB array.
-            boxes: (N, 4) or (4,) person boxes xyxy in picture pixels; the result has one pose for each. None: the
+            image: path, URL, PIL image or (H, W, 3) uint8 RGB array.
+            boxes: (N, 4) or (4,) person boxes xyxy in image pixels; the result has one pose for each. None: the
                 persons are searched for, and come best first.
 
         Raises:
-            InputError: the picture cannot be read, a box has NaN, no area, or lies outside the picture, or boxes are
+            InputError: the image cannot be read, a box has NaN, no area, or lies outside the image, or boxes are
                 given to a bottom-up network.
             WeightsError: the network gives NaN.
         """
-        array = read_picture(picture)
+        array = read_image(image)
         return self._estimate([array], [self._locate(array, boxes)])[0]
 
     def stream(
-        self, pictures: Iterable[Source], boxes: Iterable[Any] | None = None, live: bool = False
+        self, images: Iterable[Source], boxes: Iterable[Any] | None = None, live: bool = False
     ) -> Generator[tuple[np.ndarray, Poses] | InputError]:
-        """Work through many pictures, with the poses that a call for each gives; files are read ahead.
+        """Work through many images, with the poses that a call for each gives; files are read ahead.
 
-        An engine that several threads may call (ONNX Runtime on the CPU) works on as many pictures at once as the
-        network may use threads, which is faster than many threads on one picture. Otherwise the persons of several
-        pictures share calls of the network: of CHUNK pictures of a list; of an iterator, which may be slow, of those
+        An engine that several threads may call (ONNX Runtime on the CPU) works on as many images at once as the
+        network may use threads, which is faster than many threads on one image. Otherwise the persons of several
+        images share calls of the network: of CHUNK images of a list; of an iterator, which may be slow, of those
         that came while the network was busy.
 
         Args:
-            pictures: each as of a call; an endless source will do: at most 2 * CHUNK pictures, or two a thread, are in
+            images: each as of a call; an endless source will do: at most 2 * CHUNK images, or two a thread, are in
                 memory. Arrays are copied when they are taken, so the source may fill the same one again.
-            boxes: for each picture what a call takes, as many as there are pictures, or an endless iterator; None: the
+            boxes: for each image what a call takes, as many as there are images, or an endless iterator; None: the
                 persons of all are searched for.
-            live: give each result before the next picture is taken, for a camera: no result is older than one call
-                takes. Slower where pictures wait.
+            live: give each result before the next image is taken, for a camera: no result is older than one call
+                takes. Slower where images wait.
 
         Yields:
-            For each picture, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
+            For each image, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
 
         Raises:
-            InputError: pictures or boxes are no iterables of them, or differ in number.
+            InputError: images or boxes are no iterables of them, or differ in number.
             Exception: the source's own; like the difference in number, after the results of all that was taken before.
         """
-        work = pairs(pictures, boxes)
-        alone = live or length_hint(pictures, 2) < 2
+        work = pairs(images, boxes)
+        alone = live or length_hint(images, 2) < 2
         if self._workers > 1 and not alone:
             return in_order(self._with_one_thread()._chunk, work, self._workers, 1)
-        return in_order(self._chunk, work, 1, 1 if live else CHUNK, live, fill=isinstance(pictures, Sized))
+        return in_order(self._chunk, work, 1, 1 if live else CHUNK, live, fill=isinstance(images, Sized))
 
     def _chunk(self, reading: Sequence[tuple[Future[np.ndarray], Any]]) -> list[tuple[np.ndarray, Poses] | InputError]:
-        """Return the results of `stream` for some pictures that are being read."""
+        """Return the results of `stream` for some images that are being read."""
         located: list[tuple[np.ndarray, _Located] | InputError] = []
         for future, boxes in reading:
             try:
-                picture = future.result()
-                located.append((picture, self._locate(picture, boxes)))
+                image = future.result()
+                located.append((image, self._locate(image, boxes)))
             except InputError as error:
                 located.append(error)
         good = [entry for entry in located if not isinstance(entry, InputError)]
-        poses = iter(self._estimate([picture for picture, _ in good], [persons for _, persons in good]))
+        poses = iter(self._estimate([image for image, _ in good], [persons for _, persons in good]))
         return [entry if isinstance(entry, InputError) else (entry[0], next(poses)) for entry in located]
 
-    def _locate(self, picture: np.ndarray, boxes: Any) -> _Located:
+    def _locate(self, image: np.ndarray, boxes: Any) -> _Located:
         """Return the boxes (N, 4) to look into, and their scores (N,) where they were searched for; a bottom-up network
         needs none."""
         if self.bottom_up:
@@ -208,15 +208,15 @@ class Predictor:
                 raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
             return np.zeros((0, 4), np.float32), None
         if boxes is None and self._detector is not None:
-            return detected(self._detector(), picture)
-        return check_boxes(boxes, picture.shape[:2]), None
+            return detected(self._detector(), image)
+        return check_boxes(boxes, image.shape[:2]), None
 
-    def _estimate(self, pictures: Sequence[np.ndarray], located: Sequence[_Located]) -> list[Poses]:
-        """Return the poses of each picture, best first where the persons were searched for."""
+    def _estimate(self, images: Sequence[np.ndarray], located: Sequence[_Located]) -> list[Poses]:
+        """Return the poses of each image, best first where the persons were searched for."""
         people = self._people
         if isinstance(people, BottomUp):
-            return [self._confident(people.poses(picture)) for picture in pictures]
-        found = people.poses(pictures, [boxes for boxes, _ in located])
+            return [self._confident(people.poses(image)) for image in images]
+        found = people.poses(images, [boxes for boxes, _ in located])
         return [
             poses if scores is None else self._confident(self.rescored(poses, confidences(scores)))
             for poses, (_, scores) in zip(found, located, strict=True)

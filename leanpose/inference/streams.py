@@ -1,4 +1,4 @@
-"""Many pictures with their boxes, from a source to workers and back in order; files are read ahead."""
+"""Many images with their boxes, from a source to workers and back in order; files are read ahead."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from typing import Any, TypeVar
 import numpy as np
 
 from leanpose.errors import InputError
-from leanpose.io.images import Source, read_picture
+from leanpose.io.images import Source, read_image
 
-READERS = 2  # threads that read pictures ahead
+READERS = 2  # threads that read images ahead
 _NONE_LEFT = object()
 
-Reading = tuple[Future[np.ndarray], Any]  # a picture that is being read, and its boxes
+Reading = tuple[Future[np.ndarray], Any]  # an image that is being read, and its boxes
 Result = TypeVar("Result")
 
 
-def pairs(pictures: Iterable[Source], boxes: Iterable[Any] | None) -> Iterator[tuple[Source, Any]]:
-    """Return the pictures with their boxes, None for each where there are none.
+def pairs(images: Iterable[Source], boxes: Iterable[Any] | None) -> Iterator[tuple[Source, Any]]:
+    """Return the images with their boxes, None for each where there are none.
 
     Raises:
         InputError: one is given in place of many, or their numbers differ; where these are not known before, the error
             comes after the last pair. Boxes of an iterator may go on.
     """
-    one_array = isinstance(pictures, np.ndarray) and pictures.ndim < 4
-    for name, given in (("pictures", pictures), ("boxes", () if boxes is None else boxes)):
+    one_array = isinstance(images, np.ndarray) and images.ndim < 4
+    for name, given in (("images", images), ("boxes", () if boxes is None else boxes)):
         many = hasattr(given, "__iter__") or hasattr(given, "__getitem__")
-        if not many or isinstance(given, (str, bytes)) or (given is pictures and one_array):
+        if not many or isinstance(given, (str, bytes)) or (given is images and one_array):
             raise InputError(f"A stream takes a list of {name}, not one {type(given).__name__}; put it into a list.")
-    if isinstance(pictures, Sized) and isinstance(boxes, Sized) and len(pictures) != len(boxes):
-        raise InputError(f"There are {len(pictures)} pictures, but {len(boxes)} entries of boxes; give one for each.")
-    return _pairs(pictures, boxes)
+    if isinstance(images, Sized) and isinstance(boxes, Sized) and len(images) != len(boxes):
+        raise InputError(f"There are {len(images)} images, but {len(boxes)} entries of boxes; give one for each.")
+    return _pairs(images, boxes)
 
 
-def _pairs(pictures: Iterable[Source], boxes: Iterable[Any] | None) -> Iterator[tuple[Source, Any]]:
+def _pairs(images: Iterable[Source], boxes: Iterable[Any] | None) -> Iterator[tuple[Source, Any]]:
     others = repeat(None) if boxes is None else iter(boxes)
-    for count, picture in enumerate(pictures):
+    for count, image in enumerate(images):
         its_boxes = next(others, _NONE_LEFT)
         if its_boxes is _NONE_LEFT:
-            raise InputError(f"The boxes end after {count} pictures, which go on; give boxes for each, [] for nobody.")
-        yield picture, its_boxes
+            raise InputError(f"The boxes end after {count} images, which go on; give boxes for each, [] for nobody.")
+        yield image, its_boxes
     if length_hint(others):
-        raise InputError("The pictures end before their boxes; give one for each.")
+        raise InputError("The images end before their boxes; give one for each.")
 
 
 def in_order(
@@ -59,14 +59,14 @@ def in_order(
     live: bool = False,
     fill: bool = True,
 ) -> Generator[Result]:
-    """Yield what `work` makes of chunks of pictures, one result a picture.
+    """Yield what `work` makes of chunks of images, one result per image.
 
     Args:
-        source: pictures with their boxes. Where it raises, what was taken before is worked on and yielded first.
+        source: images with their boxes. Where it raises, what was taken before is worked on and yielded first.
         workers: threads that work; each has a chunk more waiting.
-        size: pictures in a chunk.
-        live: yield a chunk's results before the next picture is taken.
-        fill: whether a chunk waits for more pictures while no worker is busy.
+        size: images in a chunk.
+        live: yield a chunk's results before the next image is taken.
+        fill: whether a chunk waits for more images while no worker is busy.
     """
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(workers) as pool:
         chunk: list[Reading] = []
@@ -91,14 +91,14 @@ def in_order(
         raise end
 
 
-def _taken(picture: Source, boxes: Any, readers: ThreadPoolExecutor) -> Reading:
-    """Let a picture be read; what is no file is copied before the source goes on, since that may fill it anew."""
-    reading = readers.submit(_read, picture)
-    if not isinstance(picture, (str, os.PathLike)):
+def _taken(image: Source, boxes: Any, readers: ThreadPoolExecutor) -> Reading:
+    """Let an image be read; what is no file is copied before the source goes on, since that may fill it anew."""
+    reading = readers.submit(_read, image)
+    if not isinstance(image, (str, os.PathLike)):
         reading.exception()  # waits
     return reading, deepcopy(boxes)
 
 
-def _read(picture: Source) -> np.ndarray:
-    array = read_picture(picture)
-    return array.copy() if isinstance(picture, np.ndarray) else array
+def _read(image: Source) -> np.ndarray:
+    array = read_image(image)
+    return array.copy() if isinstance(image, np.ndarray) else array

@@ -19,7 +19,7 @@ NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
 
 
 class TopDown:
-    """Pictures and boxes in, one pose per box out.
+    """Images and boxes in, one pose per box out.
 
     Args:
         engine: a network of the task "top_down", with its record.
@@ -33,15 +33,15 @@ class TopDown:
         self.flip_test = flip_test
         self.batch_size = batch_size
 
-    def poses(self, pictures: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]) -> list[Poses]:
-        """Return the poses of each picture; the persons of all pictures share calls of the network.
+    def poses(self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]) -> list[Poses]:
+        """Return the poses of each image; the persons of all images share calls of the network.
 
         Args:
-            pictures: (H, W, 3) uint8 RGB each.
+            images: (H, W, 3) uint8 RGB each.
             boxes_xyxy: (N, 4) pixels for each.
         """
         everywhere = np.concatenate([np.zeros((0, 4), np.float32), *boxes_xyxy])
-        sources = [picture for picture, boxes in zip(pictures, boxes_xyxy, strict=True) for _ in boxes]
+        sources = [image for image, boxes in zip(images, boxes_xyxy, strict=True) for _ in boxes]
         keypoints, scores = self._in_boxes(sources, everywhere)
         results, start = [], 0
         for boxes in boxes_xyxy:
@@ -50,18 +50,18 @@ class TopDown:
             results.append(Poses(keypoints[these], scores[these], boxes, person_scores, self.weights.keypoint_set))
         return results
 
-    def _in_boxes(self, pictures: Sequence[np.ndarray], boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return keypoints (N, K, 2) in picture pixels and scores (N, K) of the persons in boxes (N, 4), each of its
-        own picture."""
+    def _in_boxes(self, images: Sequence[np.ndarray], boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return keypoints (N, K, 2) in image pixels and scores (N, K) of the persons in boxes (N, 4), each of its
+        own image."""
         k = len(self.weights.keypoint_set)
         parts = [(np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32))]
         for i in range(0, len(boxes_xyxy), self.batch_size):
             batch = slice(i, i + self.batch_size)
-            images, matrices = box_inputs(pictures[batch], boxes_xyxy[batch], self.weights)
-            outputs: Mapping[str, np.ndarray] = self.engine(images)
+            inputs, matrices = box_inputs(images[batch], boxes_xyxy[batch], self.weights)
+            outputs: Mapping[str, np.ndarray] = self.engine(inputs)
             check_outputs(self.codec, outputs, self.weights.model)
             if self.flip_test:
-                mirrored = self.engine(np.ascontiguousarray(images[..., ::-1]))
+                mirrored = self.engine(np.ascontiguousarray(inputs[..., ::-1]))
                 outputs = self.codec.merge_flipped(outputs, mirrored, self.weights.keypoint_set.flip_index)
             parts.append(self.decode(outputs, matrices))
         keypoints, scores = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -72,10 +72,10 @@ class TopDown:
 
         Args:
             outputs: for N inputs.
-            matrices: (N, 2, 3) from picture to input pixels, as of `box_inputs`.
+            matrices: (N, 2, 3) from image to input pixels, as of `box_inputs`.
 
         Returns:
-            (N, K, 2) float32 keypoints in picture pixels and (N, K) scores.
+            (N, K, 2) float32 keypoints in image pixels and (N, K) scores.
         """
         keypoints, scores = self.codec.decode(outputs, self.weights.input_size)
         keypoints = geometry.transform(keypoints, geometry.invert(matrices)) - self.weights.bias

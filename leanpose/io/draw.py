@@ -1,4 +1,4 @@
-"""Draw poses into a picture: left limbs blue, right limbs orange, the middle of the body white.
+"""Draw poses into an image: left limbs blue, right limbs orange, the middle of the body white.
 
 Everything is one shape, a capsule (a thick line with round ends) at sub-pixel positions; a disc is a capsule
 of no length. Limbs wear a thin dark casing and keypoints a light rim, so that both show on bright and dark
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from leanpose.errors import InputError
-from leanpose.io.images import Source, read_picture
+from leanpose.io.images import Source, read_image
 from leanpose.keypoint_sets import KeypointSet, side_and_part
 from leanpose.structures import Poses
 
@@ -36,7 +36,7 @@ FACE = frozenset(("nose", "eye", "ear", "mouth", "chin", "forehead"))
 LEG = frozenset(("pelvis", "hip", "knee", "ankle", "foot", "heel", "toe", "big_toe", "small_toe"))
 FACE_WIDTH = 0.55  # of a limb's width
 LIMB_WIDTH = 0.018  # of the person's size
-THINNEST, THICKEST = 1 / 800, 1 / 75  # limb width as a part of the picture's longer side
+THINNEST, THICKEST = 1 / 800, 1 / 75  # limb width as a part of the image's longer side
 THINNEST_PIXELS = 2.0
 
 CONFIDENT_SCORE = 0.6  # from here on a keypoint is opaque
@@ -50,16 +50,16 @@ _ARC = np.stack([np.cos(_HALF_TURN), np.sin(_HALF_TURN)], axis=1)  # (12, 2) rig
 
 
 def draw_poses(
-    picture: Source, poses: Poses, min_score: float = 0.2, boxes: bool = False, thickness: float = 1.0
+    image: Source, poses: Poses, min_score: float = 0.2, boxes: bool = False, thickness: float = 1.0
 ) -> np.ndarray:
-    """Return a copy of the picture with the poses drawn on it; persons with ids carry a label.
+    """Return a copy of the image with the poses drawn on it; persons with ids carry a label.
 
     Large persons lie on top of small ones. A limb is as opaque as its less certain end: faint at `min_score`,
     full from 0.6 on. Its width follows the person's size.
 
     Args:
-        picture: (H, W, 3) uint8 RGB, or a path, URL or PIL picture; it is left as it is.
-        poses: N persons in pixels of this picture. NaN keypoints are skipped, outer ones cut off.
+        image: (H, W, 3) uint8 RGB, or a path, URL or PIL image; it is left as it is.
+        poses: N persons in pixels of this image. NaN keypoints are skipped, outer ones cut off.
         min_score: keypoints of lower score are absent, with their limbs; about 0 to 1.
         boxes: also draw the person boxes.
         thickness: factor on all line widths, above 0.
@@ -68,11 +68,11 @@ def draw_poses(
         (H, W, 3) uint8 RGB.
 
     Raises:
-        InputError: the picture cannot be read, or `thickness` is not above 0.
+        InputError: the image cannot be read, or `thickness` is not above 0.
     """
     if not thickness > 0:
         raise InputError(f"thickness must be above 0, not {thickness}; 1 is the usual width.")
-    canvas = read_picture(picture).copy()
+    canvas = read_image(image).copy()
     opacities = _opacities(poses, min_score)
     sizes = _person_sizes(poses, opacities)
     longer_side = max(canvas.shape[:2])
@@ -210,7 +210,7 @@ def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, width: float, colour: Co
 
 
 def _draw_label(canvas: np.ndarray, box_xyxy: np.ndarray, identity: int, width: float) -> None:
-    """Draw the id in a pill on the box's top edge, moved into the picture where it would be cut."""
+    """Draw the id in a pill on the box's top edge, moved into the image where it would be cut."""
     if not np.isfinite(box_xyxy).all():
         return
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.34, width / 16)

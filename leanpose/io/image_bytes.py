@@ -1,4 +1,4 @@
-"""What the bytes of picture files say that OpenCV does not: whether they are whole, deep, or turned."""
+"""What the bytes of image files say that OpenCV does not: whether they are whole, deep, or turned."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ def fault(data: bytes) -> str:
 
 
 def may_be_deep(data: bytes) -> bool:
-    """Whether a picture may have 16 bits a channel; kinds that scale such values themselves are left to OpenCV."""
+    """Whether an image may have 16 bits a channel; kinds that scale such values themselves are left to OpenCV."""
     return data.startswith(_DEEP_KINDS) or (data.startswith(_PNG) and data[24:25] == b"\x10")
 
 
 def is_avif(data: bytes) -> bool:
-    """Whether it is a file in boxes, of which OpenCV reads AVIF only. EXIF does not turn these pictures, boxes do."""
+    """Whether it is a file in boxes, of which OpenCV reads AVIF only. EXIF does not turn these images, boxes do."""
     return data[4:8] == b"ftyp"
 
 
-def upright(picture: np.ndarray, data: bytes) -> np.ndarray:
-    """Turn and mirror a stored picture (H, W, 3) as the boxes `irot` and `imir` of an AVIF file say; others stay."""
+def upright(image: np.ndarray, data: bytes) -> np.ndarray:
+    """Turn and mirror a stored image (H, W, 3) as the boxes `irot` and `imir` of an AVIF file say; others stay."""
     for kind, value in _avif_turns(data) if is_avif(data) else ():
         # irot counts quarter turns to the left; imir exchanges top and bottom, or left and right
-        picture = np.rot90(picture, value & 3) if kind == b"irot" else np.flip(picture, value & 1)
-    return np.ascontiguousarray(picture)
+        image = np.rot90(image, value & 3) if kind == b"irot" else np.flip(image, value & 1)
+    return np.ascontiguousarray(image)
 
 
 def _avif_turns(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield b"irot" or b"imir" and its byte, for the main picture, in the order that they apply in (ISO 23008-12)."""
+    """Yield b"irot" or b"imir" and its byte, for the main image, in the order that they apply in (ISO 23008-12)."""
     parts = dict(_parts(dict(_parts(data)).get(b"meta", b"")[4:]))
     properties = dict(_parts(parts.get(b"iprp", b"")))
     known = list(_parts(properties.get(b"ipco", b"")))
@@ -47,7 +47,7 @@ def _avif_turns(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _property_numbers(ipma: bytes, main: int) -> Iterator[int]:
-    """Yield the numbers, from 1, of the properties that the box `ipma` gives to one picture of the file."""
+    """Yield the numbers, from 1, of the properties that the box `ipma` gives to one image of the file."""
     id_size, number_size = 4 if ipma[:1] > b"\0" else 2, 2 if ipma[3:4] and ipma[3] & 1 else 1
     position = 8
     while position + id_size < len(ipma):

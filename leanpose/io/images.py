@@ -1,4 +1,4 @@
-"""Pictures in: files, URLs, PIL pictures and arrays become RGB uint8 (H, W, 3), or one clear error."""
+"""Images in: files, URLs, PIL images and arrays become RGB uint8 (H, W, 3), or one clear error."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ SILENT_SECONDS = 30  # in which nothing comes
 _DOWNLOAD_LIMIT = 100 * 2**20  # bytes
 
 
-def read_picture(source: Source) -> np.ndarray:
-    """Return a picture as (H, W, 3) uint8 RGB.
+def read_image(source: Source) -> np.ndarray:
+    """Return an image as (H, W, 3) uint8 RGB.
 
-    Grey, RGBA and 16-bit pictures are converted, and the rotation that a file states (EXIF; AVIF's own) is applied.
+    Grey, RGBA and 16-bit images are converted, and the rotation that a file states (EXIF; AVIF's own) is applied.
 
     Args:
-        source: path, http(s) URL, PIL picture, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB order,
+        source: path, http(s) URL, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB order,
             uint8 or uint16.
 
     Raises:
-        InputError: the file is missing, is no picture, or is cut off.
+        InputError: the file is missing, is no image, or is cut off.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
-        return decode_picture(_read_bytes(str(name)), str(name))
-    if hasattr(source, "getexif") and hasattr(source, "convert"):  # a PIL picture, without importing PIL
+        return decode_image(_read_bytes(str(name)), str(name))
+    if hasattr(source, "getexif") and hasattr(source, "convert"):  # a PIL image, without importing PIL
         return _from_pil(source)
-    raise InputError(f"A picture must be a path, URL, PIL picture or array, not {type(source).__name__}.")
+    raise InputError(f"An image must be a path, URL, PIL image or array, not {type(source).__name__}.")
 
 
-def decode_picture(data: bytes, name: str) -> np.ndarray:
-    """Decode the bytes of a picture file to (H, W, 3) uint8 RGB; `name` is used in messages."""
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decode the bytes of an image file to (H, W, 3) uint8 RGB; `name` is used in messages."""
     if not data:
-        raise InputError(f"{name} is empty; give a picture file.")
+        raise InputError(f"{name} is empty; give an image file.")
     if fault := image_bytes.fault(data):
         raise InputError(f"{name} {fault}.")
     flags = cv2.IMREAD_COLOR_RGB
@@ -67,28 +67,28 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     if deep or avif:  # as BGR, since OpenCV 5 mixes up the channels of 16-bit TIFF, and of AVIF with alpha
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
-        picture = None
-    if picture is None or picture.size == 0 or picture.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{name} is not a picture that can be read; use JPEG, PNG, WebP, BMP or TIFF.")
+        image = None
+    if image is None or image.size == 0 or image.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{name} is not an image that can be read; use JPEG, PNG, WebP, BMP or TIFF.")
     if deep or avif:
-        picture = image_bytes.upright(_eight_bits(picture)[..., ::-1], data)
-    return picture
+        image = image_bytes.upright(_eight_bits(image)[..., ::-1], data)
+    return image
 
 
-def _eight_bits(picture: np.ndarray) -> np.ndarray:
-    """Return a picture as uint8: the upper eight of the bits that its camera used.
+def _eight_bits(image: np.ndarray) -> np.ndarray:
+    """Return an image as uint8: the upper eight of the bits that its camera used.
 
     These are 8, 10, 12, 14 or 16, the least that hold the highest value; cameras put 10 to 14 bits into 16-bit files.
     """
-    if picture.dtype.kind != "u" or picture.dtype.itemsize != 2:
-        return picture
-    bits = max(8, int(picture.max()).bit_length())
-    return (picture >> (bits + bits % 2 - 8)).astype(np.uint8)
+    if image.dtype.kind != "u" or image.dtype.itemsize != 2:
+        return image
+    bits = max(8, int(image.max()).bit_length())
+    return (image >> (bits + bits % 2 - 8)).astype(np.uint8)
 
 
-def find_pictures(sources: Iterable[str]) -> list[str]:
+def find_images(sources: Iterable[str]) -> list[str]:
     """Expand files, folders (not their sub-folders and hidden files), globs and URLs to a list of names, each once.
 
     Brackets are signs of the name where there is such a file or folder, else a choice of letters, as in `[ab]*.jpg`.
@@ -105,17 +105,17 @@ def find_pictures(sources: Iterable[str]) -> list[str]:
             if not inside:
                 others = left_out(source)
                 but = f", but {others}: convert them to JPEG or PNG" if others else ""
-                raise InputError(f"The folder {source} holds no pictures ({', '.join(sorted(SUFFIXES))}){but}.")
+                raise InputError(f"The folder {source} holds no images ({', '.join(sorted(SUFFIXES))}){but}.")
             found += inside
         elif inside := _matches(source):
             found += inside
         else:
-            raise InputError(f"There is no picture {source}; check the path.")
+            raise InputError(f"There is no image {source}; check the path.")
     return list(dict.fromkeys(found))
 
 
 def left_out(folder: str) -> str:
-    """Return which pictures and videos of a folder `find_pictures` does not take, as "2 .heic, 1 .mp4"."""
+    """Return which images and videos of a folder `find_images` does not take, as "2 .heic, 1 .mp4"."""
     kinds = Counter(path.suffix.lower() for path in _files_in(folder))
     return ", ".join(f"{kinds[kind]} {kind}" for kind in sorted(kinds.keys() & OTHER_SUFFIXES))
 
@@ -148,7 +148,7 @@ def _read_bytes(name: str) -> bytes:
     try:
         return _download(name) if _is_url(name) else Path(name).read_bytes()
     except FileNotFoundError:
-        raise InputError(f"There is no picture {name}; check the path.") from None
+        raise InputError(f"There is no image {name}; check the path.") from None
     except InputError:
         raise
     except (OSError, ValueError, http.client.HTTPException) as error:  # includes urllib.error.URLError
@@ -178,10 +178,10 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise InputError(f"A picture array must be (H, W, 3) with H and W above 0, not {array.shape}.")
+        raise InputError(f"An image array must be (H, W, 3) with H and W above 0, not {array.shape}.")
     array = _eight_bits(array[:, :, :3])  # alpha may have more bits
     if array.dtype != np.uint8:
-        raise InputError(f"A picture array must be uint8, not {array.dtype}; scale it to 0..255 and convert.")
+        raise InputError(f"An image array must be uint8, not {array.dtype}; scale it to 0..255 and convert.")
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     return np.ascontiguousarray(array)
@@ -198,4 +198,4 @@ def _from_pil(source: Any) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # a closed or damaged file: Pillow's decoders raise many kinds
-        raise InputError(f"The PIL picture cannot be read ({error}).") from None
+        raise InputError(f"The PIL image cannot be read ({error}).") from None

@@ -1,7 +1,7 @@
 """Tell files that leanpose wrote, which new results may replace, from those of others, which nothing replaces.
 
-Each kind is known by its content: a picture's JSON by its keys, coco.json by its `info`, poses.csv by its header, and a
-drawn picture by the EXIF entry "Software: leanpose". Who changes a result with another tool makes it a file of theirs.
+Each kind is known by its content: an image's JSON by its keys, coco.json by its `info`, poses.csv by its header, and a
+drawn image by the EXIF entry "Software: leanpose". Who changes a result with another tool makes it a file of theirs.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-JSON_KEYS = frozenset(("picture", "width", "height", "keypoint_set", "persons"))
+JSON_KEYS = frozenset(("image", "width", "height", "keypoint_set", "persons"))
 COCO_INFO = {"description": "persons found by leanpose", "contributor": "leanpose"}
 COCO_KEYS = frozenset(("images", "annotations", "categories"))
 ANNOTATION_KEYS = frozenset(
     ("image_id", "category_id", "keypoints", "bbox", "score", "id", "num_keypoints", "area", "iscrowd")
 )
-CSV_COLUMNS = ("picture", "person", "score", "x1", "y1", "x2", "y2")  # before those of the keypoints
+CSV_COLUMNS = ("image", "person", "score", "x1", "y1", "x2", "y2")  # before those of the keypoints
 # EXIF in TIFF's form: little-endian, one entry in the first directory: Software (0x131), 9 letters at byte 26
 SOFTWARE = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x31\x01\x02\0\x09\0\0\0\x1a\0\0\0" + b"\0\0\0\0" + b"leanpose\0"
-_ENDS = 4096  # bytes at both ends of a picture; WebP keeps EXIF last, the others first
+_ENDS = 4096  # bytes at both ends of an image; WebP keeps EXIF last, the others first
 
 
 def is_own(path: Path) -> bool:

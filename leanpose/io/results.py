@@ -18,9 +18,9 @@ Result = tuple[str, tuple[int, int], Poses]  # image, its (height, width), and t
 
 
 def to_json(source: str, size: tuple[int, int], poses: Poses) -> dict[str, Any]:
-    """Return one picture's result: its name, width and height, and a dict a person with keypoints by name."""
+    """Return one image's result: its name, width and height, and a dict a person with keypoints by name."""
     return {
-        "picture": source,
+        "image": source,
         "width": size[1],
         "height": size[0],
         "keypoint_set": poses.keypoint_set.name,
@@ -29,7 +29,7 @@ def to_json(source: str, size: tuple[int, int], poses: Poses) -> dict[str, Any]:
 
 
 def to_csv(results: Iterable[Result]) -> str:
-    """Return one row a person: picture, person, score, box, then x, y and score of every keypoint, empty if absent."""
+    """Return one row per person: image, person, score, box, then x, y and score of every keypoint, empty if absent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for number, (source, _, poses) in enumerate(results):

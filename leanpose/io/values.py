@@ -14,7 +14,7 @@ import numpy as np
 
 from leanpose.errors import InputError
 
-FARTHEST = 1e6  # pixels; no coordinate of a picture is larger
+FARTHEST = 1e6  # pixels; no coordinate of an image is larger
 
 Id = int | str
 

@@ -12,7 +12,7 @@ from leanpose.keypoint_sets import CROWDPOSE, KeypointSet
 COCO_KEYS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 CROWDPOSE_KEYS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP easy", "AP medium", "AP hard")
 
-# Crowd index of the pictures of a level: from the first number on, below the second.
+# Crowd index of the images of a level: from the first number on, below the second.
 CROWD_LEVELS = {"AP easy": (-math.inf, 0.2), "AP medium": (0.2, 0.8), "AP hard": (0.8, math.inf)}
 CROWDPOSE_AREA = 0.53  # of a person, as a part of the box: CrowdPose has no masks
 
@@ -35,14 +35,14 @@ def keypoint_metrics(
         where: name of the ground truth, for messages.
 
     Raises:
-        InputError: a result that cannot be used, such as one of a picture that the ground truth does not have.
+        InputError: a result that cannot be used, such as one of an image that the ground truth does not have.
     """
     metric = crowdpose_metrics if is_crowdpose(truth, keypoint_set) else coco_keypoint_metrics
     return metric(truth, results, keypoint_set, where)
 
 
 def is_crowdpose(truth: dict[str, Any], keypoint_set: KeypointSet) -> bool:
-    """Tell whether a ground truth is CrowdPose's: its 14 keypoints in its order, and pictures with a `crowdIndex`."""
+    """Tell whether a ground truth is CrowdPose's: its 14 keypoints in its order, and images with a `crowdIndex`."""
     return keypoint_set.keypoints == CROWDPOSE.keypoints and any("crowdIndex" in image for image in truth["images"])
 
 
@@ -64,8 +64,8 @@ def crowdpose_metrics(
 ) -> dict[str, float]:
     """Return the nine figures of the CrowdPose evaluation, 0 to 1.
 
-    COCO's keypoint evaluation (20 persons a picture, greedy matching by OKS), but a person's area is 0.53 times that of
-    the box, nothing is told apart by size, and AP is also given by how crowded a picture is: easy where its crowd index
+    COCO's keypoint evaluation (20 persons per image, greedy matching by OKS), but a person's area is 0.53 times that of
+    the box, nothing is told apart by size, and AP is also given by how crowded an image is: easy where its crowd index
     is below 0.2, medium from 0.2 on, hard from 0.8 on. A person without visible keypoints (`num_keypoints` 0) counts
     neither way. As crowdposetools since October 2020 (github.com/Jeff-sjtu/CrowdPose, cocoeval.py), where the three
     levels of older releases are wrong; it rounds them to four digits.
@@ -81,8 +81,8 @@ def crowdpose_metrics(
     evaluation = _Evaluation({**truth, "annotations": persons}, results, keypoint_set, where)
     figures = evaluation.figures()
     for level, (lowest, end) in CROWD_LEVELS.items():
-        pictures = [image["id"] for image in truth["images"] if lowest <= image["crowdIndex"] < end]
-        figures[level] = evaluation.figures(pictures)["AP"]
+        ids = [image["id"] for image in truth["images"] if lowest <= image["crowdIndex"] < end]
+        figures[level] = evaluation.figures(ids)["AP"]
     return {key: figures[key] for key in CROWDPOSE_KEYS}
 
 
@@ -103,10 +103,10 @@ def _checked(result: Any, i: int, keypoint_set: KeypointSet) -> dict[str, Any]:
 
 
 class _Evaluation:
-    """Results beside a ground truth, ready to be scored on all pictures or on some.
+    """Results beside a ground truth, ready to be scored on all images or on some.
 
     faster-coco-eval wants whole numbers as ids, those of annotations unlike and above 0, so all are numbered here.
-    Pictures whose ids are whole numbers keep their order: that of the evaluation where scores are equal.
+    Images whose ids are whole numbers keep their order: that of the evaluation where scores are equal.
 
     Arguments are those of `keypoint_metrics`, and stay as they are.
     """
@@ -117,11 +117,11 @@ class _Evaluation:
         checked = [_checked(result, i, keypoint_set) for i, result in enumerate(results)]
         ids = sorted((image["id"] for image in truth["images"]), key=lambda one: (isinstance(one, str), one))
         known = Known(ids)
-        pictures = [known.find(result["image_id"]) for result in checked]
-        unknown = {shown(result["image_id"]) for result, one in zip(checked, pictures, strict=True) if one is None}
+        found = [known.find(result["image_id"]) for result in checked]
+        unknown = {shown(result["image_id"]) for result, one in zip(checked, found, strict=True) if one is None}
         if unknown:
             raise InputError(
-                f"The results name {len(unknown)} pictures that {where} does not have, such as {min(unknown)}."
+                f"The results name {len(unknown)} images that {where} does not have, such as {min(unknown)}."
             )
         self.coco_eval = require("faster_coco_eval", "train")
         self.sigmas = keypoint_set.oks_sigmas
@@ -136,21 +136,21 @@ class _Evaluation:
         # A result's size is that of its box, as in the official tools, or that of its keypoints.
         keys = (*RESULT_KEYS, "bbox") if all(result.get("bbox") for result in checked) else RESULT_KEYS
         category = Known([truth["categories"][0]["id"]])
-        found = [
-            {key: result[key] for key in keys} | {"image_id": self.numbers[picture], "category_id": 1}
-            for result, picture in zip(checked, pictures, strict=True)
-            if picture is not None and category.find(result["category_id"]) is not None
+        entries = [
+            {key: result[key] for key in keys} | {"image_id": self.numbers[one], "category_id": 1}
+            for result, one in zip(checked, found, strict=True)
+            if one is not None and category.find(result["category_id"]) is not None
         ]
         # loadRes of faster-coco-eval 1.6.5 fails on an empty list.
-        self.found = self.truth.loadRes(found) if found else self.coco_eval.COCO({**content, "annotations": []})
+        self.found = self.truth.loadRes(entries) if entries else self.coco_eval.COCO({**content, "annotations": []})
 
-    def figures(self, pictures: list[Id] | None = None) -> dict[str, float]:
-        """Return the figures of COCO_KEYS, on the pictures of these ids; None: on all."""
+    def figures(self, image_ids: list[Id] | None = None) -> dict[str, float]:
+        """Return the figures of COCO_KEYS, on the images of these ids; None: on all."""
         evaluation = self.coco_eval.COCOeval_faster(
             self.truth, self.found, "keypoints", print_function=lambda *_: None, kpt_oks_sigmas=self.sigmas
         )
-        if pictures is not None:
-            evaluation.params.imgIds = [self.numbers[image_id] for image_id in pictures]
+        if image_ids is not None:
+            evaluation.params.imgIds = [self.numbers[image_id] for image_id in image_ids]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

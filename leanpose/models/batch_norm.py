@@ -66,7 +66,7 @@ def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     if not num_batches:
-        raise InputError("Give at least one batch of pictures to compute the statistics of batch norms from.")
+        raise InputError("Give at least one batch of images to compute the statistics of batch norms from.")
 
 
 def _foldable(network: nn.Module) -> dict[str, list[str]]:

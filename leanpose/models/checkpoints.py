@@ -22,12 +22,12 @@ from leanpose.weights.record import Weights
 State = Mapping[str, torch.Tensor]
 
 DATA_OF = {"coco": "COCO train2017", "mpii": "MPII Human Pose train", "crowdpose": "CrowdPose train and val"}
-KEYPOINT_SET_OF = {17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of heat maps
+KEYPOINT_SET_OF = {17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of heatmaps
 
-# How the published networks want their pictures, by the names of the models; a network that is built on one of them is
+# How the published networks want their images, by the names of the models; a network that is built on one of them is
 # none of them. LPN and SimpleBaseline are fed OpenCV's BGR with statistics in RGB order (LPN on MPII: RGB). All but
-# ViTPose crop the classic way, and the top-down ones among them move the mirrored heat map by one pixel. What LPN finds
-# on MPII is moved back by one pixel of the picture (TEST.BIAS of its configuration).
+# ViTPose crop the classic way, and the top-down ones among them move the mirrored heatmap by one pixel. What LPN finds
+# on MPII is moved back by one pixel of the image (TEST.BIAS of its configuration).
 CHECKPOINTS: dict[tuple[str, ...], dict[str, Any]] = {
     ("lpn50", "lpn101", "lpn152"): {
         "convention": "classic",
@@ -76,7 +76,7 @@ CHECKPOINTS: dict[tuple[str, ...], dict[str, Any]] = {
         "recipe": "published checkpoint, started from a supernet",
     },
 }
-LAST_LAYERS = {  # one output channel a keypoint
+LAST_LAYERS = {  # one output channel per keypoint
     *("final_layer.weight", "final_refined.1.conv.3.weight", "keypoint_head.final_layer.weight"),
 }
 
@@ -151,7 +151,7 @@ def convert(
         model: name of the network, for example "lpn50".
         out: .safetensors file to write.
         input_size: height and width that the weights were trained for.
-        keypoint_set: "coco", "mpii" ...; empty: found from the number of heat maps.
+        keypoint_set: "coco", "mpii" ...; empty: found from the number of heatmaps.
     """
     published = {name: settings for names, settings in CHECKPOINTS.items() for name in names}
     if model not in published:

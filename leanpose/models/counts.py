@@ -17,7 +17,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, input_size: tuple[int, int]) -> dict[str, int]:
-    """Count the multiply-adds (MACs; FLOPs = 2 x MACs) that a network spends on one picture in eval mode.
+    """Count the multiply-adds (MACs; FLOPs = 2 x MACs) that a network spends on one image in eval mode.
 
     Counted by `torch.utils.flop_counter` on a copy of the network without data, so it takes no arithmetic.
     Norms, biases, activations, softmax and sums are not counted.

@@ -2,9 +2,9 @@
 
 Paper: Wu et al., "HEViTPose: High-Efficiency Vision Transformer for Human Pose Estimation", arXiv 2311.13615;
 journal version in Scientific Reports, 2026, doi 10.1038/s41598-026-35859-x.
-Original: github.com/T1sweet/HEViTPose (MIT; README and pictures, no code).
-Differs: this is a reconstruction from the abstract, the published pictures and arithmetic, not the authors' model.
-The pictures show the order of the parts of a block and the flow inside the attention. Channels, depths, groups,
+Original: github.com/T1sweet/HEViTPose (MIT; README and images, no code).
+Differs: this is a reconstruction from the abstract, the published images and arithmetic, not the authors' model.
+The images show the order of the parts of a block and the flow inside the attention. Channels, depths, groups,
 heads, reductions and the widths of the head are fitted to the published sizes (T 3.21 M parameters and 1.75 G,
 S 5.88 M and 3.64 G, B 10.63 M and 5.58 G at 256x256 with 16 keypoints); other settings fit them as well. All but the
 attention follows EfficientViT (arXiv 2305.07027). The published G leave out products of two activations and count
@@ -158,7 +158,7 @@ class SqueezeExcite(nn.Module):
 
 
 class HEViTPose(nn.Module):
-    """Three stages to stride 16, two transposed convolutions to stride 4, one heatmap a keypoint.
+    """Three stages to stride 16, two transposed convolutions to stride 4, one heatmap per keypoint.
 
     Args:
         dims: C1, C2, C3, channels of the stages at strides 4, 8 and 16.
@@ -167,7 +167,7 @@ class HEViTPose(nn.Module):
         groups: G, groups of channels in the attention; divides all of `dims`.
         heads: of each group; divides the C / G channels of a group in every stage.
         reductions: R of the stages, side in pixels of what is one key and value; 1 leaves the pixels as they are.
-            The sides of the pictures have to be multiples of 16 and of stride x R in every stage: 32 by default.
+            The sides of the images have to be multiples of 16 and of stride x R in every stage: 32 by default.
         sr: how R x R pixels become one: "conv", "separable", "depthwise" or "avgpool".
         sr_shared: keys and values are computed from the same of them.
         stem_overlap: 0 to 5, pixels that neighbouring patches of the stem share (PEOW): kernel minus stride 4.
@@ -242,7 +242,7 @@ class HEViTPose(nn.Module):
         self._init()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 32, or as `reductions` says.
@@ -251,7 +251,7 @@ class HEViTPose(nn.Module):
             heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it.
 
         Raises:
-            InputError: a side of the pictures is no such multiple.
+            InputError: a side of the images is no such multiple.
         """
         check_input_sides(images, multiple=self.multiple)
         features = self.stage1(self.stem(images))  # (B, C1, H/4, W/4)

@@ -53,7 +53,7 @@ class HourglassModule(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """A stem to stride 4, one or more hourglasses one after another, one heatmap a keypoint.
+    """A stem to stride 4, one or more hourglasses one after another, one heatmap per keypoint.
 
     Args:
         num_keypoints: K, number of heatmaps.
@@ -95,7 +95,7 @@ class Hourglass(nn.Module):
             self.refine = refine
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 128.
@@ -105,7 +105,7 @@ class Hourglass(nn.Module):
             heatmaps_stack1 ...: the same of each stack but the last, in train mode only.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 128.
+            InputError: a side of the images is no multiple of 128.
         """
         check_input_sides(images, multiple=128)
         features = self.stem(images)  # (B, 256, H/4, W/4), as all that follow

@@ -117,7 +117,7 @@ class HRNetBackbone(nn.Module):
             (B, width, H/4, W/4), at least 0.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 32.
+            InputError: a side of the images is no multiple of 32.
         """
         check_input_sides(images, multiple=32)
         features = self.relu(self.bn1(self.conv1(images)))  # (B, 64, H/2, W/2)
@@ -130,7 +130,7 @@ class HRNetBackbone(nn.Module):
 
 
 class HRNet(HRNetBackbone):
-    """The backbone and a 1x1 convolution: one heatmap a keypoint.
+    """The backbone and a 1x1 convolution: one heatmap per keypoint.
 
     Args:
         width: channels of the branch of stride 4.
@@ -147,7 +147,7 @@ class HRNet(HRNetBackbone):
         nn.init.normal_(self.final_layer.weight, std=0.001)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 32.
@@ -156,7 +156,7 @@ class HRNet(HRNetBackbone):
             heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 32.
+            InputError: a side of the images is no multiple of 32.
         """
         features = self.refine(self.features(images))  # (B, width, H/4, W/4)
         return {"heatmaps": self.final_layer(features)}  # (B, K, H/4, W/4)

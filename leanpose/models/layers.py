@@ -12,7 +12,7 @@ from leanpose.errors import InputError, suggest
 
 
 class Auxiliary(NamedTuple):
-    """Heat maps that a network returns in train mode only, to be learned beside its final ones.
+    """Heatmaps that a network returns in train mode only, to be learned beside its final ones.
 
     A network that has some lists them in its attribute `auxiliary`, under the names of its outputs.
 
@@ -137,7 +137,7 @@ def check_choice(option: str, value: str, choices: Any) -> None:
 
 
 def check_input_sides(images: Tensor, multiple: int) -> None:
-    """Check that the sides of a batch of pictures suit the strides of a network.
+    """Check that the sides of a batch of images suit the strides of a network.
 
     Nothing is checked while a network is traced, compiled or exported: there the sides may be symbols.
 

@@ -188,7 +188,7 @@ class LitePose(nn.Module):
                 right and bottom edge.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 16.
+            InputError: a side of the images is no multiple of 16.
         """
         check_input_sides(images, multiple=16)
         x0 = self.first(images)  # (B, stem_width, H/2, W/2)

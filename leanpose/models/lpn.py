@@ -64,7 +64,7 @@ class LightweightBottleneck(nn.Module):
 
 
 class LPN(nn.Module):
-    """Thin residual network to stride 16, two group deconvolutions to stride 4, one heatmap a keypoint.
+    """Thin residual network to stride 16, two group deconvolutions to stride 4, one heatmap per keypoint.
 
     Args:
         blocks_per_stage: number of bottlenecks in layer1 to layer4.
@@ -105,7 +105,7 @@ class LPN(nn.Module):
             self._init_published()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 16.
@@ -114,7 +114,7 @@ class LPN(nn.Module):
             heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 16.
+            InputError: a side of the images is no multiple of 16.
         """
         check_input_sides(images, multiple=16)
         features = self.relu(self.bn1(self.conv1(images)))  # (B, 64, H/2, W/2)

@@ -40,7 +40,7 @@ GROUPS: dict[int, Sequence[Sequence[int]]] = {
 
 
 class HierarchicalRMPG(HRNetBackbone):
-    """HRNet's branch of stride 4, widened, then supervised and free RMPGs in a row, one heatmap a keypoint.
+    """HRNet's branch of stride 4, widened, then supervised and free RMPGs in a row, one heatmap per keypoint.
 
     Args:
         width: channels of HRNet's branch of stride 4.
@@ -92,7 +92,7 @@ class HierarchicalRMPG(HRNetBackbone):
             nn.init.normal_(layer.get_parameter("weight"), std=0.001)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 32.
@@ -103,7 +103,7 @@ class HierarchicalRMPG(HRNetBackbone):
                 second supervised RMPG are called heatmaps_body_2 and so on.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 32.
+            InputError: a side of the images is no multiple of 32.
         """
         features = self.neck(self.features(images))  # (B, C, H/4, W/4)
         parts: dict[str, Tensor] = {}  # (B, keypoints of the part, H/4, W/4) each

@@ -166,7 +166,7 @@ class Pyramid(nn.Module):
 
 
 class SFM(nn.Module):
-    """Stem to stride 4, two pyramids one after the other, one heatmap a keypoint after each.
+    """Stem to stride 4, two pyramids one after the other, one heatmap per keypoint after each.
 
     The second pyramid starts from the stem and the first one's finest decoder node. Bridges are all its further inputs
     from the first pyramid, each between nodes of one level; they cost no parameters and no multiply-adds.
@@ -264,7 +264,7 @@ class SFM(nn.Module):
         return 2 * skips + 1 + bridges
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 4.
@@ -274,7 +274,7 @@ class SFM(nn.Module):
             heatmaps_first: the same, of the first of two pyramids; in train mode only.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 4.
+            InputError: a side of the images is no multiple of 4.
         """
         check_input_sides(images, multiple=4)
         features = self.stem(images)  # (B, C, H/4, W/4)

@@ -18,7 +18,7 @@ HEAD_CHANNELS = 256
 
 
 class SimpleBaseline(nn.Module):
-    """ResNet to stride 32, three transposed convolutions to stride 4, one heatmap a keypoint.
+    """ResNet to stride 32, three transposed convolutions to stride 4, one heatmap per keypoint.
 
     Args:
         blocks_per_stage: number of bottlenecks in layer1 to layer4.
@@ -54,7 +54,7 @@ class SimpleBaseline(nn.Module):
             self.refine = refine
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 32.
@@ -63,7 +63,7 @@ class SimpleBaseline(nn.Module):
             heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it.
 
         Raises:
-            InputError: a side of the pictures is no multiple of 32.
+            InputError: a side of the images is no multiple of 32.
         """
         check_input_sides(images, multiple=32)
         features = self.relu(self.bn1(self.conv1(images)))  # (B, 64, H/2, W/2)

@@ -136,14 +136,14 @@ class VisionTransformer(nn.Module):
 
 
 class ViTPose(nn.Module):
-    """Vision transformer at stride 16, two transposed convolutions to stride 4, one heatmap a keypoint.
+    """Vision transformer at stride 16, two transposed convolutions to stride 4, one heatmap per keypoint.
 
     Args:
         channels: C, of the transformer.
         num_keypoints: K, number of heatmaps.
         drop_path: probability, at least 0 and below 1, of leaving a residual of the last block out in training; it
             grows linearly from 0 in the first block.
-        input_size: (height, width) of the pictures in pixels, multiples of 16: the transformer knows their places.
+        input_size: (height, width) of the images in pixels, multiples of 16: the transformer knows their places.
         refine: what stands between the transformer and the transposed convolutions, (B, C, H/16, W/16) to the same
             shape, initialised by its own rules; None: nothing.
 
@@ -185,7 +185,7 @@ class ViTPose(nn.Module):
         nn.init.normal_(final_layer.weight, std=0.001)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person a picture.
+        """Estimate the heatmaps of one person per image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W those of `input_size`.
@@ -194,14 +194,14 @@ class ViTPose(nn.Module):
             heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it.
 
         Raises:
-            InputError: the pictures have another size.
+            InputError: the images have another size.
         """
         _check_size(images, self.input_size)
         features = self.refine(self.backbone(images))  # (B, C, H/16, W/16)
         return {"heatmaps": self.keypoint_head(features)}  # (B, K, H/4, W/4)
 
     def depth_of(self, parameter_name: str) -> int:
-        """Tell how far from the pictures a parameter is, for learning rates that grow from layer to layer.
+        """Tell how far from the images a parameter is, for learning rates that grow from layer to layer.
 
         Args:
             parameter_name: as `named_parameters` gives it.
@@ -217,7 +217,7 @@ class ViTPose(nn.Module):
 
 @fx.wrap
 def _check_size(images: Tensor, size: tuple[int, int]) -> None:
-    """Check the size of a batch of pictures, except while the network is compiled or exported."""
+    """Check the size of a batch of images, except while the network is compiled or exported."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return
     if tuple(images.shape[-2:]) != size:

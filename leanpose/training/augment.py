@@ -1,4 +1,4 @@
-"""Random views of person crops: one affine a person (flip, scale, rotate, shift, half body), then colour.
+"""Random views of person crops: one affine per person (flip, scale, rotate, shift, half body), then colour.
 
 Runs on whole batches, on the device of its tensors. The random numbers are an argument, drawn a sample by the loader,
 so that a view depends on seed, epoch and sample alone, never on batch size, process or device.
@@ -16,7 +16,7 @@ from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size, grid_centre
 from leanpose.keypoint_sets import KeypointSet
 
-NOISE = 12  # random numbers a view needs, uniform in (0, 1)
+NOISE = 12  # random numbers that a view needs, uniform in (0, 1)
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,8 @@ def _sample(
     points = grid @ linear.transpose(1, 2) + centre[:, None]  # (B, h w, 2) crop pixels
     last = points.new_tensor([crops.shape[2] - 1, crops.shape[1] - 1])
     points = (points * (2 / last) - 1).view(-1, height, width, 2)  # -1 and 1: centres of first and last pixel
-    pictures = crops.permute(0, 3, 1, 2).float()
-    return grid_sample(pictures, points, mode="bilinear", padding_mode="zeros", align_corners=True)
+    images = crops.permute(0, 3, 1, 2).float()
+    return grid_sample(images, points, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 def _coloured(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from leanpose.data.annotations import check_size, open_annotations
 from leanpose.data.scenes import Views, known_map
 from leanpose.errors import InputError, note
 from leanpose.geometry import Convention, Size
-from leanpose.io.images import read_picture
+from leanpose.io.images import read_image
 from leanpose.keypoint_sets import KeypointSet, without_partner
 from leanpose.structures import Sample, Scene
 from leanpose.training.augment import NOISE
@@ -31,7 +31,7 @@ class DataSource:
 
     Attributes:
         annotations: COCO-style JSON file, or MPII's list of persons (JSON or .h5).
-        images: folder of its pictures.
+        images: folder of its images.
         share: weight of this set among all: how often its persons are drawn.
     """
 
@@ -48,7 +48,7 @@ class CropSet(Dataset):
 
     A crop shows the padded box at the scale of the network input with a margin around it, so that one affine on the
     crop gives any view. Crops of scenes have a fourth channel: what is known about the persons at each pixel
-    (scenes.known_map; 0 outside the picture). Items are asked for in batches of (position, draw) pairs; the
+    (scenes.known_map; 0 outside the image). Items are asked for in batches of (position, draw) pairs; the
     draw's number seeds its noise.
 
     Args:
@@ -56,7 +56,7 @@ class CropSet(Dataset):
         input_size: (height, width) of the network input.
         padding, convention: as the network's Weights record says.
         seed: of the noise.
-        threads: pictures decoded at once.
+        threads: images decoded at once.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class CropSet(Dataset):
             self.annotations["weights"] = torch.from_numpy(np.stack(weights))
 
     def _fill(self, samples: Sequence[Sample | Scene], matrices: np.ndarray, threads: int) -> None:
-        by_picture = [
+        by_image = [
             (path, list(group))
             for path, group in groupby(
                 sorted(range(len(samples)), key=lambda i: samples[i].image_path),
@@ -101,16 +101,16 @@ class CropSet(Dataset):
 
         def cut(entry: tuple[str, list[int]]) -> None:
             path, positions = entry
-            picture = read_picture(path)
+            image = read_image(path)
             for i in positions:
                 sample = samples[i]
-                check_size(picture, path, sample.picture_size)
+                check_size(image, path, sample.image_size)
                 if isinstance(sample, Scene):
-                    picture = np.dstack([picture[..., :3], known_map(sample, picture.shape[:2])])
-                crops[i] = geometry.crop(picture, matrices[i], self.crop_size)
+                    image = np.dstack([image[..., :3], known_map(sample, image.shape[:2])])
+                crops[i] = geometry.crop(image, matrices[i], self.crop_size)
 
         with ThreadPoolExecutor(threads) as pool:
-            for _ in tqdm(pool.map(cut, by_picture), "decoding pictures", len(by_picture), disable=None):
+            for _ in tqdm(pool.map(cut, by_image), "decoding images", len(by_image), disable=None):
                 pass
 
     def to(self, device: torch.device) -> None:
@@ -151,7 +151,7 @@ def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _carried(points: Sequence[np.ndarray], matrices: np.ndarray) -> torch.Tensor:
-    """Carry (..., 2) picture pixels of each sample to pixels of its crop."""
+    """Carry (..., 2) image pixels of each sample to pixels of its crop."""
     stacked = _stacked(points)
     flat = geometry.transform(stacked.reshape(len(stacked), -1, 2), matrices)
     return torch.from_numpy(flat.reshape(stacked.shape).astype(np.float32))

@@ -33,7 +33,7 @@ from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
 from leanpose.models.checkpoints import load_network, load_state, read_state
 from leanpose.models.counts import count_parameters
-from leanpose.structures import PictureBoxes
+from leanpose.structures import ImageBoxes
 from leanpose.training.crops import CropSet, MixedSampler, read_sources
 from leanpose.training.module import PoseTraining
 from leanpose.training.objectives import create_objective
@@ -68,7 +68,7 @@ class _Data(NamedTuple):
     crops: CropSet
     lengths: list[int]
     annotated: AnnotatedSet
-    pictures: list[PictureBoxes]
+    images: list[ImageBoxes]
 
 
 def train(recipe: Recipe, resume: bool = False) -> Path:
@@ -88,7 +88,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
 
     Raises:
         InputError: a value of the recipe or a file that cannot be used, or a run that cannot go on with this recipe;
-            all before pictures are decoded. Later, a loss that is no number.
+            all before images are decoded. Later, a loss that is no number.
     """
     out = Path(recipe.out)
     if resume:
@@ -102,11 +102,11 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     annotated = open_annotations(validation.annotations, validation.images)
     annotated.check(get_keypoint_set(recipe.keypoint_set), "the recipe")
     annotated.samples()  # refuses a set without persons, which would choose no epoch
-    pictures = annotated.pictures(None if recipe.views else "gt")
+    images = annotated.images(None if recipe.views else "gt")
     samples = [sample for samples in sets for sample in samples]
     check_needs(
         packages=("tensorboard", "faster_coco_eval"),
-        files=[sample.image_path for sample in samples] + [picture.path for picture in pictures],
+        files=[sample.image_path for sample in samples] + [image.path for image in images],
     )
     crops = CropSet(samples, recipe.training_size, recipe.padding, recipe.convention, threads=recipe.threads)
     write_text(
@@ -115,7 +115,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     )
     best = _start(recipe)
     teacher = _teacher(recipe)
-    data = _Data(crops, [len(samples) for samples in sets], annotated, pictures)
+    data = _Data(crops, [len(samples) for samples in sets], annotated, images)
     for part in parts:
         with _quiet():
             _run_part(part, best, teacher, data)
@@ -145,7 +145,7 @@ def _parts(recipe: Recipe, out: Path) -> list[_Part]:
 
 
 def _check(recipe: Recipe) -> None:
-    """Raise InputError or WeightsError for what would fail only after the pictures were decoded."""
+    """Raise InputError or WeightsError for what would fail only after the images were decoded."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     if recipe.batch_size % processes:
         raise InputError(f"batch_size {recipe.batch_size} must be a multiple of the {processes} processes.")
@@ -191,7 +191,7 @@ def _teacher(recipe: Recipe) -> torch.nn.Module | None:
 
 
 def _maps(record: Weights) -> dict[str, Any]:
-    """Return what two networks must share for one to learn the other's heat maps of the same views."""
+    """Return what two networks must share for one to learn the other's heatmaps of the same views."""
     keys = ("input_size", "mean", "std", "channel_order", "convention")
     codec = codec_of(record)
     shared = {"keypoint set": record.keypoint_set.name, "task": codec.task, "sigma": getattr(codec, "sigma", None)}
@@ -221,7 +221,7 @@ train_recipe.__doc__ = f"{train_recipe.__doc__}".replace(
 
 
 def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, data: _Data) -> None:
-    recipe, folder, crops, pictures = part.recipe, part.folder, data.crops, data.pictures
+    recipe, folder, crops, images = part.recipe, part.folder, data.crops, data.images
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     seed_everything(part.seed, verbose=False)
     crops.seed = part.seed
@@ -236,9 +236,9 @@ def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, 
         processes,
     )
     loader = DataLoader(crops, recipe.batch_size // processes, sampler=sampler, collate_fn=_as_it_is)
-    validation: DataLoader[int] = DataLoader(range(len(pictures)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
+    validation: DataLoader[int] = DataLoader(range(len(images)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
     total_steps = None if recipe.epochs is None else recipe.epochs * steps_per_epoch
-    module = PoseTraining(recipe, _network(recipe, start), total_steps, pictures, teacher)
+    module = PoseTraining(recipe, _network(recipe, start), total_steps, images, teacher)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer = _trainer(recipe, folder, steps_per_epoch, data.annotated)
@@ -276,7 +276,7 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: Anno
         callbacks=_callbacks(recipe, folder, annotated),
         plugins=[WholeCheckpoints()],
         logger=[
-            CSVLogger(folder, name="csv"),  # a folder a run: a resumed one would delete what is there
+            CSVLogger(folder, name="csv"),  # a folder per run: a resumed one would delete what is there
             TensorBoardLogger(folder, name=None, version="tensorboard"),
         ],
     )

@@ -10,10 +10,10 @@ import torch
 from lightning.pytorch import LightningModule
 
 from leanpose.errors import InputError, WeightsError
-from leanpose.evaluation.evaluate import predict_picture
+from leanpose.evaluation.evaluate import predict_image
 from leanpose.inference.engines import TorchEngine
 from leanpose.inference.predictor import Predictor
-from leanpose.structures import PictureBoxes
+from leanpose.structures import ImageBoxes
 from leanpose.training.objectives import Batch, create_objective
 from leanpose.training.recipe import Recipe
 
@@ -27,8 +27,8 @@ class PoseTraining(LightningModule):
         recipe: what to train and how.
         network: its network.
         total_steps: optimizer steps of the stage, for the schedule; None: without an end.
-        pictures: what to predict in validation.
-        teacher: a network whose heat maps are learned too, in evaluation mode.
+        images: what to predict in validation.
+        teacher: a network whose heatmaps are learned too, in evaluation mode.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class PoseTraining(LightningModule):
         recipe: Recipe,
         network: torch.nn.Module,
         total_steps: int | None,
-        pictures: Sequence[PictureBoxes] = (),
+        images: Sequence[ImageBoxes] = (),
         teacher: torch.nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
-        self.pictures = pictures
+        self.images = images
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
@@ -61,21 +61,21 @@ class PoseTraining(LightningModule):
                     module.eval()
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
-        """Return normalised images (B, 3, h, w) and what is annotated in them, in input pixels."""
+        """Return normalised inputs (B, 3, h, w) and what is annotated in them, in input pixels."""
         with torch.no_grad():
-            images, annotations = self.objective.views(batch)
-            mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.record.mean, self.record.std))
-            images = (images - mean) / std
+            inputs, annotations = self.objective.views(batch)
+            mean, std = (inputs.new_tensor(v).view(3, 1, 1) for v in (self.record.mean, self.record.std))
+            inputs = (inputs - mean) / std
         if self.recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images, annotations
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs, annotations
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        images, annotations = self.views(batch)
+        inputs, annotations = self.views(batch)
         if self._teach is not None:
             with torch.no_grad():
-                annotations["teacher"] = self._teach(images)[self.objective.codec.output_names[0]]
-        losses = self.objective.losses(self._forward(images), annotations)
+                annotations["teacher"] = self._teach(inputs)[self.objective.codec.output_names[0]]
+        losses = self.objective.losses(self._forward(inputs), annotations)
         loss = torch.stack([*losses.values()]).sum()
         self.log("loss", loss.detach(), prog_bar=True)
         if len(losses) > 1:
@@ -106,9 +106,9 @@ class PoseTraining(LightningModule):
         engine = TorchEngine(self.network, self.record)
         self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
 
-    def validation_step(self, picture: int, batch_index: int) -> None:
+    def validation_step(self, image: int, batch_index: int) -> None:
         try:
-            self.results += predict_picture(self._predictor, self.pictures[picture])
+            self.results += predict_image(self._predictor, self.images[image])
         except WeightsError:  # NaN from a network that trains
             raise self._diverged("The network gives no finite numbers any more: training diverged") from None
 

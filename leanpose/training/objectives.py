@@ -1,4 +1,4 @@
-"""What a batch asks of a network: random views of its crops, targets in heat maps, losses. One class per task."""
+"""What a batch asks of a network: random views of its crops, targets in heatmaps, losses. One class per task."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def create_objective(recipe: Recipe, auxiliary: Mapping[str, Auxiliary]) -> Obje
     """Return the objective of a recipe: that of its task.
 
     Args:
-        auxiliary: the training-only heat maps of its network by output name, as the network lists them.
+        auxiliary: the training-only heatmaps of its network by output name, as the network lists them.
     """
     record = recipe.weights()
     views = ViewSettings(recipe.augmentation, recipe.training_size, record.keypoint_set, record.convention)
@@ -77,12 +77,12 @@ def create_objective(recipe: Recipe, auxiliary: Mapping[str, Auxiliary]) -> Obje
 
 
 class TopDown:
-    """One person a crop: what the codec reads, and the heat maps that a network has for training only.
+    """One person per crop: what the codec reads, and the heatmaps that a network has for training only.
 
     Args:
         codec: draws the targets and compares them with the outputs.
         views: how views are drawn.
-        auxiliary: training-only heat maps by output name; their targets are those of the codec's first output.
+        auxiliary: training-only heatmaps by output name; their targets are those of the codec's first output.
         loss_weights: of the losses by name, where they are not 1 or the network's.
         foreground_weight: see leanpose.codecs.losses.
         taught: whether the outputs of a teacher stand in the annotations.
@@ -139,7 +139,7 @@ class TopDown:
 
 
 class BottomUp:
-    """All persons of a view: heat maps at two scales, tags that tell them apart, and, if the network has the head for
+    """All persons of a view: heatmaps at two scales, tags that tell them apart, and, if the network has the head for
     it, where each person is.
 
     Args:

@@ -37,22 +37,22 @@ class Recipe:
             keypoint set.
         keypoint_set: "coco", "crowdpose", "mpii" or "lsp"; keypoints of other sets are carried over by name.
         input_size: height and width of the network input in pixels.
-        views: null trains on one person a crop. For networks that find everybody: "pictures" shows the centre square
-            of each picture, "persons" the surroundings of each person; all persons in view are learned.
+        views: null trains on one person per crop. For networks that find everybody: "images" shows the centre square
+            of each image, "persons" the surroundings of each person; all persons in view are learned.
         view_size: height and width of what is shown in training; null: input_size.
-        padding: factor on the person box, or with views "pictures" on the square over the short side.
+        padding: factor on the person box, or with views "images" on the square over the short side.
         convention: "udp" or "classic", see leanpose.geometry.
         codec, codec_options: heat-map representation and its parameters.
         model_options: further constructor arguments of the network.
         start: .safetensors file to start from, or a name such as "lpn50"; null trains from scratch.
-        teacher: likewise, a trained network whose heat maps are learned beside the annotations, also where
+        teacher: likewise, a trained network whose heatmaps are learned beside the annotations, also where
             nothing is annotated (distillation, arXiv 1811.05419); null: none. It sees the same views, so its input
             size, normalisation, keypoints, codec and convention must be the recipe's. loss_weights.teacher, 1 unless
             given, says how much it counts.
         stages: runs one after another, each starting from the best of the one before (LPN's iterative training).
         epochs: of each stage; null, with schedule "wsd": without an end, until Ctrl-C.
-        samples_per_epoch: persons an epoch; null: as many as there are.
-        batch_size: persons a step, of all processes together.
+        samples_per_epoch: persons per epoch; null: as many as there are.
+        batch_size: persons per step, of all processes together.
         optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
         learning_rate: at the top of the schedule.
         layer_decay: factor on the learning rate for each layer from the last towards the first, for networks that
@@ -69,7 +69,7 @@ class Recipe:
             steps it is at most (1 + n) / (10 + n), so that short runs are not held back by their start.
         foreground_weight: extra weight of the squared error on keypoints, see leanpose.codecs.losses.
         loss_weights: of the parts of the loss, by name, where they differ: of bottom-up training from
-            leanpose.training.objectives, of training-only heat maps ("heatmaps_first" of sfm) from the network's.
+            leanpose.training.objectives, of training-only heatmaps ("heatmaps_first" of sfm) from the network's.
         freeze_batch_norm: keep normalisation statistics as they are in the start file.
         precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed"; "auto": bf16-mixed where the processor or
             GPU multiplies bf16 itself, else 32-true. Elsewhere bf16 is emulated and many times slower.
@@ -80,7 +80,7 @@ class Recipe:
         flip_test: average with the mirrored crop when evaluating.
         seed: of initialisation, order and augmentation.
         accelerator: "auto", "cpu", "cuda" or "mps".
-        threads: pictures decoded at once when crops are made.
+        threads: images decoded at once when crops are made.
         max_minutes: stop a stage after this time; null: no limit.
         data, licence, note: words for the weights' record.
     """
@@ -160,10 +160,10 @@ class Recipe:
         if self.views is not None and (height != width or height % 64):
             raise InputError(
                 f"Views of '{self.views}' need an input_size of equal sides, multiples of 64, not {height}x{width}: "
-                "it is the short side of a whole picture."
+                "it is the short side of a whole image."
             )
         if self.views is not None and self.teacher is not None:
-            raise InputError("A teacher shows the keypoints of one person a crop: leave it out, or leave views out.")
+            raise InputError("A teacher shows the keypoints of one person per crop: leave it out, or leave views out.")
         if self.views is None and self.task != "top_down":
             raise InputError(f"The codec {self.codec} learns all persons in view: give views, such as persons.")
 

@@ -51,7 +51,7 @@ class KeepBest(Callback):
         assert loader is not None
         done = f", going on after epoch {trainer.current_epoch}" if trainer.current_epoch else ""
         parts = f" ({trainer.world_size} processes)" if trainer.world_size > 1 else ""
-        what = "pictures" if recipe.views == "pictures" else "persons"
+        what = "images" if recipe.views == "images" else "persons"
         _say(
             module,
             f"{self.folder.name}: {recipe.model} at {height}x{width}, {len(loader.dataset)} {what}, "

@@ -31,7 +31,7 @@ class Measurement:
         value: 0 to 1; -1 where the data has no such person.
         data: name of the annotation file.
         boxes: where the persons' boxes came from: "annotated", "found", "none" for a network that was given whole
-            pictures, or other words, such as "proposing for lpn50".
+            images, or other words, such as "proposing for lpn50".
         flip_test: whether the mirrored input was averaged in.
         input_size: (height, width) of the network input in pixels; None: not noted.
     """
@@ -45,7 +45,7 @@ class Measurement:
 
     def __str__(self) -> str:
         figure = f"{100 * self.value:.1f}" if self.value >= 0 else "-"
-        seen = {"none": "whole pictures", "annotated": "annotated boxes", "found": "found boxes"}.get(
+        seen = {"none": "whole images", "annotated": "annotated boxes", "found": "found boxes"}.get(
             self.boxes, self.boxes
         )
         return f"{self.metric} {figure} ({self.data}, {seen}, {'' if self.flip_test else 'no '}flip test)"
@@ -60,18 +60,18 @@ class Weights:
         model: a name of leanpose.models, for example "lpn50".
         input_size: (height, width) of the network input in pixels.
         keypoint_set: names, edges and sigmas of the K keypoints.
-        task: what is found: "top_down", the keypoints of one person per input; "bottom_up", all persons of a picture;
+        task: what is found: "top_down", the keypoints of one person per input; "bottom_up", all persons of an image;
             "detection", their boxes.
         mean, std: three numbers each, on pixel values 0..255, in the order of `channel_order`.
         channel_order: "rgb", or "bgr" for networks trained on OpenCV's order.
         padding: factor on the person box before cropping.
-        convention: how boxes, inputs and heat maps align, see leanpose.geometry.
+        convention: how boxes, inputs and heatmaps align, see leanpose.geometry.
         codec, codec_options: a name of leanpose.codecs and its parameters.
         box_codec, box_codec_options: of a bottom-up network, the codec of its outputs that propose boxes for a top-down
             network; None: the boxes are those around its poses.
-        box_scales: sizes of the picture at which boxes are looked for, as factors on the input size.
-        flip_shift: in the flip test, move the mirrored heat map by one pixel (classic convention only).
-        bias: picture pixels that keypoints lie too far to the right and down; taken off by prediction in boxes.
+        box_scales: sizes of the image at which boxes are looked for, as factors on the input size.
+        flip_shift: in the flip test, move the mirrored heatmap by one pixel (classic convention only).
+        bias: image pixels that keypoints lie too far to the right and down; taken off by prediction in boxes.
         model_options: constructor arguments of the network that differ from the defaults.
         licence: of the weights.
         data: what they were trained on, in words.
@@ -171,7 +171,7 @@ def _newer_keys(values: dict[str, Any]) -> dict[str, Any]:
     for words, value in values.get("metrics", {}).items():  # "AP (val.json, annotated boxes, flip test)"
         metric, _, rest = words.rstrip(")").partition(" (")
         data, seen, *test = f"{rest}, ".split(", ")
-        boxes = "none" if seen == "whole pictures" else seen.removesuffix(" boxes")
+        boxes = "none" if seen == "whole images" else seen.removesuffix(" boxes")
         entry = Measurement(metric, value, data, boxes, "flip test" in test, tuple(values["input_size"]))
         metrics.append(dataclasses.asdict(entry))
     return {"task": task, "metrics": metrics, **box_keys}

@@ -27,7 +27,7 @@ PEAKS_ONLY = AssociativeEmbedding(adjust=False, refine=False)
 def maps_of(
     peaks: list[tuple[int, int, int, float, float]], num_keypoints: int = 3, num_tags: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Single bright pixels (keypoint, x, y, value, tag), elsewhere heat maps and tags of 0."""
+    """Single bright pixels (keypoint, x, y, value, tag), elsewhere heatmaps and tags of 0."""
     heatmaps = np.zeros((num_keypoints, *SIZE), dtype=np.float32)
     tags = np.zeros((num_keypoints, *SIZE, num_tags), dtype=np.float32)
     for keypoint, x, y, value, tag in peaks:

@@ -60,7 +60,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def maps(golden: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Case -> heat maps (K, H, W) and tags (K, H, W, T)."""
+    """Case -> heatmaps (K, H, W) and tags (K, H, W, T)."""
     result = {"F": (golden["F.det"][0], golden["F.tag"][0])}
     for case in DRAWN:
         result[case] = draw(case, golden[f"{case}.stray_index"], golden[f"{case}.stray_value"])

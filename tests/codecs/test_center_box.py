@@ -15,7 +15,7 @@ PEOPLE = [[2.0, 3.0, 14.0, 40.0], [20.5, 10.25, 44.0, 60.5], [30.0, 1.0, 36.5, 8
 
 
 def encode(boxes: list[list[float]], codec: CenterBox | None = None, size: tuple[int, int] = SIZE) -> Any:
-    """Return the targets of one picture: centers (H, W), distances (4, H, W), weights (H, W), NumPy."""
+    """Return the targets of one image: centers (H, W), distances (4, H, W), weights (H, W), NumPy."""
     torch = pytest.importorskip("torch")
     tensor = torch.tensor(boxes, dtype=torch.float32).view(1, -1, 4)
     targets = (codec or CenterBox()).encode_maps(tensor, torch.ones(1, len(boxes), dtype=torch.bool), size)
@@ -130,7 +130,7 @@ def test_no_person(boxes: list[list[float]]) -> None:
     assert (distances == 1).all()
 
 
-def test_pictures_of_a_batch_do_not_touch_one_another() -> None:
+def test_images_of_a_batch_do_not_touch_one_another() -> None:
     torch = pytest.importorskip("torch")
     boxes = torch.full((3, 4, 4), float("nan"))
     boxes[0, :3] = torch.tensor(PEOPLE)
@@ -140,9 +140,9 @@ def test_pictures_of_a_batch_do_not_touch_one_another() -> None:
     targets = CenterBox().encode_maps(boxes.requires_grad_(), valid, SIZE)
     assert [tuple(target.shape) for target in targets] == [(3, 1, *SIZE), (3, 4, *SIZE), (3, *SIZE)]
     assert all(target.dtype == torch.float32 and not target.requires_grad for target in targets)
-    for picture, people in enumerate((PEOPLE, [], PEOPLE[1:2])):
+    for image, people in enumerate((PEOPLE, [], PEOPLE[1:2])):
         for found, expected in zip(targets, encode(people), strict=True):
-            np.testing.assert_array_equal(found[picture].squeeze(0).numpy(), expected)
+            np.testing.assert_array_equal(found[image].squeeze(0).numpy(), expected)
 
 
 # ---- decode

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 SIZE = (64, 48)  # height, width
-# Those that find one person a map; the others have test files of their own.
+# Those that find one person per map; the others have test files of their own.
 OF_ONE_PERSON: dict[str, type[Any]] = {name: make for name, make in CODECS.items() if make.task == "top_down"}
 every_codec = pytest.mark.parametrize("codec", [make() for make in OF_ONE_PERSON.values()], ids=list(OF_ONE_PERSON))
 

@@ -20,7 +20,7 @@ Golden = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def golden() -> Golden:
-    """The official targets, losses and gradients of three pictures with four, one and no persons."""
+    """The official targets, losses and gradients of three images with four, one and no persons."""
     if not GOLDEN.exists():
         pytest.skip(f"{GOLDEN} is not here; it does not come with the repository")
     return pytest.importorskip("safetensors.torch").load_file(GOLDEN)
@@ -29,10 +29,10 @@ def golden() -> Golden:
 def by_keypoint(golden: Golden, packed: torch.Tensor) -> torch.Tensor:
     """Move values (B, P, K) of a person's official keypoints, packed to the front, to the places of the keypoints."""
     flat, valid = golden["target.joints.0"].long().unbind(dim=3)  # (B, P, K) each
-    picture, person, slot = valid.nonzero(as_tuple=True)
-    keypoint = flat[picture, person, slot] // MAP_PIXELS
+    image, person, slot = valid.nonzero(as_tuple=True)
+    keypoint = flat[image, person, slot] // MAP_PIXELS
     moved = torch.zeros_like(packed)
-    moved[picture, person, keypoint] = packed[picture, person, slot]
+    moved[image, person, keypoint] = packed[image, person, slot]
     return moved
 
 
@@ -69,14 +69,14 @@ def test_tag_losses_and_gradients_equal_official(golden: Golden, form: Push) -> 
 
 
 @pytest.mark.parametrize("form", ["exp", "max"])
-def test_tag_losses_of_single_pictures_equal_official(golden: Golden, form: Push) -> None:
+def test_tag_losses_of_single_images_equal_official(golden: Golden, form: Push) -> None:
     tags = golden["pred.0"][:, NUM_KEYPOINTS:]
     indices, valid = tag_targets(golden)
-    for picture in range(3):
-        one = slice(picture, picture + 1)
+    for image in range(3):
+        one = slice(image, image + 1)
         push, pull = tag_losses(tags[one], indices[one], valid[one], form)
-        torch.testing.assert_close(push, golden[f"ae.{form}.single_push"][picture], rtol=0, atol=1e-7)
-        torch.testing.assert_close(pull, golden[f"ae.{form}.single_pull"][picture], rtol=0, atol=3e-7)
+        torch.testing.assert_close(push, golden[f"ae.{form}.single_push"][image], rtol=0, atol=1e-7)
+        torch.testing.assert_close(pull, golden[f"ae.{form}.single_pull"][image], rtol=0, atol=3e-7)
 
 
 def test_total_and_its_gradients_equal_official(golden: Golden) -> None:

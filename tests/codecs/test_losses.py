@@ -68,10 +68,10 @@ def test_wrong_arguments() -> None:
         heatmap_mse(predicted, target, weights, foreground_weight=-1)
 
 
-# ---- heat maps of all persons
+# ---- heatmaps of all persons
 
 
-def test_masked_loss_is_a_mean_over_all_pixels_of_each_picture() -> None:
+def test_masked_loss_is_a_mean_over_all_pixels_of_each_image() -> None:
     predicted, target, _ = random_batch()
     mask = torch.ones(2, 5, 4)
     mask[1, 2:] = 0
@@ -106,7 +106,7 @@ def test_masked_loss_refuses_wrong_arguments() -> None:
 
 
 def tag_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tags (2, 2, 1, 3) of two pictures; the first has persons with mean tags 0, 2 and 3, the second has one."""
+    """Tags (2, 2, 1, 3) of two images; the first has persons with mean tags 0, 2 and 3, the second has one."""
     tags = torch.tensor([[[[-1.0, 2.0, 3.0]], [[1.0, 9.0, 9.0]]], [[[5.0, 6.0, 7.0]], [[8.0, 8.0, 8.0]]]])
     indices = torch.tensor([[[0, 0], [1, 0], [0, 0], [2, 0]], [[2, 0], [0, 0], [0, 0], [0, 0]]])
     valid = torch.tensor([[[1, 1], [1, 0], [0, 0], [1, 0]], [[1, 1], [0, 0], [0, 0], [0, 0]]], dtype=torch.bool)
@@ -118,7 +118,7 @@ def tag_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 )
 def test_tag_losses_by_hand(form: str, nearness: list[float]) -> None:
     push, pull = tag_losses(*tag_batch(), form)
-    # Three pairs in both orders, half of the mean over 6; the other picture counts as 0.
+    # Three pairs in both orders, half of the mean over 6; the other image counts as 0.
     assert push.item() == pytest.approx(0.5 * 2 * sum(nearness) / 6 / 2)
     # Tags -1 and 1 around 0, two persons of one keypoint; and 7 and 8 around 7.5.
     assert pull.item() == pytest.approx((1.0 / 3 + 0.25) / 2)

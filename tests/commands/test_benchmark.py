@@ -27,7 +27,7 @@ from leanpose.inference.engines import load_engine
 from leanpose.inference.predictor import Predictor
 from leanpose.inference.preprocess import check_boxes
 from leanpose.inference.top_down import TopDown
-from leanpose.io.images import decode_picture
+from leanpose.io.images import decode_image
 
 PHOTO = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
 
@@ -43,7 +43,7 @@ def test_the_steps_in_boxes_are_those_of_predict(persons: int) -> None:
     data = PHOTO.read_bytes()
     predictor, detector = Predictor("lpn50", threads=1), NetworkDetector(load_engine("litepose_xs", threads=1))
     poses, seconds = find_in_boxes(TopDown(predictor.engine), detector, data, persons)
-    pixels = decode_picture(data, "photo")
+    pixels = decode_image(data, "photo")
     expected = predictor(pixels, boxes_in(pixels.shape[:2], persons))
     np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
     np.testing.assert_array_equal(poses.person_scores, expected.person_scores)
@@ -54,14 +54,14 @@ def test_the_steps_in_boxes_are_those_of_predict(persons: int) -> None:
 def test_the_steps_of_a_network_that_finds_everybody_are_those_of_predict() -> None:
     data = PHOTO.read_bytes()
     poses, seconds = find_everybody(load_engine("litepose_xs", threads=1), data)
-    expected = Predictor("litepose_xs", threads=1, min_person_score=0.0)(decode_picture(data, "photo"))
+    expected = Predictor("litepose_xs", threads=1, min_person_score=0.0)(decode_image(data, "photo"))
     np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
     assert tuple(seconds) == tuple(step for step in STEPS if step != "find")
 
 
 @pytest.mark.parametrize("size", [(480, 640), (64, 48), (1080, 1920)])
 @pytest.mark.parametrize("persons", [1, 2, 16, 100])
-def test_boxes_lie_in_the_picture(size: tuple[int, int], persons: int) -> None:
+def test_boxes_lie_in_the_image(size: tuple[int, int], persons: int) -> None:
     boxes = boxes_in(size, persons)
     assert boxes.shape == (persons, 4)
     check_boxes(boxes, size)
@@ -73,7 +73,7 @@ def test_report_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = tmp_path / "report.json"
     threads = cv2.getNumThreads()
     words = ["benchmark", "lpn50", "litepose_xs", "--engine", "onnxruntime", "--persons", "1,2", "--fps", "0.1"]
-    assert main([*words, "--picture", str(PHOTO), "--out", str(out)]) == 0
+    assert main([*words, "--image", str(PHOTO), "--out", str(out)]) == 0
     assert cv2.getNumThreads() == threads
     printed = capsys.readouterr().out
     report = json.loads(out.read_text())
@@ -84,10 +84,10 @@ def test_report_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         total = sum(value for step, value in row["milliseconds"].items() if step != "draw")
         assert row["frames_per_second"] == pytest.approx(1000 / total)
         assert row["model"] in printed
-    assert report["picture"] == "astronaut.png, 512 x 512"
+    assert report["image"] == "astronaut.png, 512 x 512"
     assert report["machine"]["cores"] >= 1
     assert report["machine"].keys() >= {"processor", "system", "numpy", "onnxruntime"}
-    assert "For 0.1 pictures a second here: --model lpn50." in printed
+    assert "For 0.1 images per second here: --model lpn50." in printed
 
 
 def row(model: str, milliseconds: float, figure: float | None, persons: int = 1) -> Row:
@@ -100,7 +100,7 @@ def row(model: str, milliseconds: float, figure: float | None, persons: int = 1)
     [
         (10, "--model large"),  # 20 a second
         (30, "--model small"),
-        (300, "No model reaches 300 pictures a second here; large on onnxruntime is the fastest with 200.0"),
+        (300, "No model reaches 300 images per second here; large on onnxruntime is the fastest with 200.0"),
     ],
 )
 def test_recommendation(fps: float, words: str) -> None:
@@ -109,8 +109,8 @@ def test_recommendation(fps: float, words: str) -> None:
 
 
 def test_the_table_has_a_column_for_each_step() -> None:
-    lines = str(BenchmarkReport(machine(), "a picture", [row("small", 10, 0.3)], None)).splitlines()
-    assert lines[3].split() == ["model", "engine", "threads", "persons", *STEPS, "±", "pictures/s", "MB", "AP"]
+    lines = str(BenchmarkReport(machine(), "an image", [row("small", 10, 0.3)], None)).splitlines()
+    assert lines[3].split() == ["model", "engine", "threads", "persons", *STEPS, "±", "images/s", "MB", "AP"]
     assert lines[4].split()[:4] == ["small", "onnxruntime", "1", "1"]
 
 
@@ -122,7 +122,7 @@ def test_the_table_has_a_column_for_each_step() -> None:
         ({"threads": "0"}, "threads must be whole numbers above 0"),
         ({"fps": 0.0}, "fps must be above 0"),
         ({"out": "report.txt"}, "written as .json, not report.txt"),
-        ({"picture": "absent.jpg"}, "absent.jpg cannot be read"),
+        ({"image": "absent.jpg"}, "absent.jpg cannot be read"),
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:

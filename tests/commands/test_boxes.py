@@ -1,4 +1,4 @@
-"""Boxes for `predict`: which entry of a file belongs to which picture, and what cannot be told."""
+"""Boxes for `predict`: which entry of a file belongs to which image, and what cannot be told."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def given(content: Any, *pictures: str) -> list[Any]:
-    """Return the boxes of each picture that a file gives."""
+def given(content: Any, *images: str) -> list[Any]:
+    """Return the boxes of each image that a file gives."""
     Path("boxes.json").write_text(json.dumps(content))
-    return [np.asarray(its.boxes).tolist() for its in read_boxes("boxes.json", pictures)]
+    return [np.asarray(its.boxes).tolist() for its in read_boxes("boxes.json", images)]
 
 
-def coco(*names: str, **picture: Any) -> dict[str, Any]:
-    """Return a COCO-style file of pictures with the boxes A and B."""
-    images = [{"id": i, "file_name": name, **picture} for i, name in enumerate(names)]
+def coco(*names: str, **image: Any) -> dict[str, Any]:
+    """Return a COCO-style file of images with the boxes A and B."""
+    images = [{"id": i, "file_name": name, **image} for i, name in enumerate(names)]
     boxes = [[x1, y1, x2 - x1 + 1, y2 - y1 + 1] for x1, y1, x2, y2 in (A, B)]
     return {"images": images, "annotations": [{"image_id": i, "bbox": boxes[i]} for i in range(len(names))]}
 
@@ -46,13 +46,13 @@ def test_names_match_by_whole_trailing_parts(above: str, before: str, monkeypatc
     if not above:
         monkeypatch.chdir("set")
     for names in ([f"{before}a/img.png", f"{before}b/img.png"], [f"{before}a\\img.png", f"{before}b\\img.png"]):
-        pictures = f"{above}a/img.png", f"{above}b/img.png"
-        assert given(coco(*names), *pictures) == [[A], [B]]
-        assert given(dict(zip(names, ([A], [B]), strict=True)), *pictures) == [[A], [B]]
+        images = f"{above}a/img.png", f"{above}b/img.png"
+        assert given(coco(*names), *images) == [[A], [B]]
+        assert given(dict(zip(names, ([A], [B]), strict=True)), *images) == [[A], [B]]
 
 
 def test_part_of_a_word_is_no_part_of_a_path() -> None:
-    with pytest.raises(InputError, match="names none of the pictures"):
+    with pytest.raises(InputError, match="names none of the images"):
         given({"g.png": [A]}, "set/a/img.png")
 
 
@@ -73,17 +73,17 @@ def test_what_cannot_be_told_is_refused(content: Any, message: str) -> None:
         given(content, "set/a/img.png", "set/b/img.png")
 
 
-def test_pictures_without_an_entry_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_without_an_entry_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert given({"a/img.png": [A]}, "set/a/img.png", "set/b/img.png") == [[A], []]
-    assert "boxes.json has no entry for set/b/img.png: taken as pictures of nobody" in capsys.readouterr().err
+    assert "boxes.json has no entry for set/b/img.png: taken as images of nobody" in capsys.readouterr().err
     given({"a/img.png": [A], "b/img.png": []}, "set/a/img.png", "set/b/img.png")
     assert capsys.readouterr().err == ""
 
 
 def test_names_of_urls() -> None:
-    picture = "http://example.org/set/img.png?size=large"
-    for name in (picture, "set/img.png", "img.png"):
-        assert given({name: [A]}, picture) == [[A]]
+    image = "http://example.org/set/img.png?size=large"
+    for name in (image, "set/img.png", "img.png"):
+        assert given({name: [A]}, image) == [[A]]
 
 
 def test_only_persons_have_boxes() -> None:
@@ -98,11 +98,11 @@ def test_a_list_of_mpii_persons_has_boxes() -> None:
     assert given([person], "set/a/img.png") == [[[10, 11, 90, 91]]]  # lowered by 6 pixels, and counted from 0
 
 
-def test_a_picture_of_another_size_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_image_of_another_size_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
     content = coco("a/img.png", "b/img.png", width=100, height=120)
     content["images"][1] |= {"width": 120, "height": 100}
     Path("boxes.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="1 of 2 pictures could not be used"):
+    with pytest.raises(InputError, match="1 of 2 images could not be used"):
         predict_files(["set/a/img.png", "set/b/img.png"], boxes="boxes.json", out="out", format="json", threads=1)
     assert [path.name for path in Path("out").iterdir()] == ["img.json"]
     assert "set/b/img.png has 100 x 120 pixels, but its annotations are for 120 x 100" in capsys.readouterr().err
@@ -112,6 +112,6 @@ def test_a_picture_of_another_size_has_no_result(capsys: pytest.CaptureFixture[s
 def test_coco_output_is_read_again_from_any_folder(cwd: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predict_files(["set/a/img.png"], boxes="10,10,90,90", out="out", format="coco", threads=1)
     monkeypatch.chdir(cwd)
-    picture = str((folder / "set/a/img.png").relative_to(Path.cwd()))
-    ((box,),) = (its.boxes for its in read_boxes(str(folder / "out/coco.json"), [picture]))
+    image = str((folder / "set/a/img.png").relative_to(Path.cwd()))
+    ((box,),) = (its.boxes for its in read_boxes(str(folder / "out/coco.json"), [image]))
     np.testing.assert_allclose(box, [10, 10, 89, 89])  # as annotated boxes are clipped

@@ -48,21 +48,21 @@ class Harmful:
 
 @pytest.fixture
 def bad(tmp_path: Path) -> Path:
-    """A folder with every kind of file that cannot be used, and one good picture, 40 x 60 pixels."""
+    """A folder with every kind of file that cannot be used, and one good image, 40 x 60 pixels."""
     folder = tmp_path / "bad"
     folder.mkdir()
-    picture = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8)
-    cv2.imwrite(str(folder / "good.png"), picture)
-    cv2.imwrite(str(folder / "whole.jpg"), picture)
+    image = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "good.png"), image)
+    cv2.imwrite(str(folder / "whole.jpg"), image)
     jpeg, png = (folder / "whole.jpg").read_bytes(), (folder / "good.png").read_bytes()
     (folder / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (folder / "cut.png").write_bytes(png[: len(png) // 2])
     (folder / "damaged.png").write_bytes(png[:200] + bytes([png[200] ^ 255]) + png[201:])
     (folder / "empty.png").touch()
-    (folder / "text.jpg").write_text("This is not a picture.")
+    (folder / "text.jpg").write_text("This is not an image.")
     (folder / "nothing.bmp").write_bytes(b"BM" + bytes(52))
     (folder / "folder.jpg").mkdir()
-    (folder / "no_pictures").mkdir()
+    (folder / "no_images").mkdir()
     (folder / "broken.json").write_text("{")
     (folder / "list.json").write_text("[[0, 0, 10, 10]]")
     (folder / "nan.json").write_text('{"good.png": [[NaN, 0, 10, 10]]}')
@@ -79,20 +79,20 @@ def bad(tmp_path: Path) -> Path:
 
 # words after `leanpose predict`, {} standing for the folder; part of the one line on stderr
 BAD_INPUT: dict[str, tuple[list[str], str]] = {
-    "missing file": (["{}/none.png"], "There is no picture {}/none.png"),
-    "glob without result": (["{}/*.webp"], "There is no picture {}/*.webp"),
-    "long name": (["x" * 300 + ".png"], "There is no picture xxx"),
-    "not a picture": (["{}/text.jpg"], "{}/text.jpg is not a picture"),
-    "header only": (["{}/nothing.bmp"], "{}/nothing.bmp is not a picture"),
+    "missing file": (["{}/none.png"], "There is no image {}/none.png"),
+    "glob without result": (["{}/*.webp"], "There is no image {}/*.webp"),
+    "long name": (["x" * 300 + ".png"], "There is no image xxx"),
+    "not an image": (["{}/text.jpg"], "{}/text.jpg is not an image"),
+    "header only": (["{}/nothing.bmp"], "{}/nothing.bmp is not an image"),
     "cut JPEG": (["{}/cut.jpg"], "{}/cut.jpg is cut off"),
     "cut PNG": (["{}/cut.png"], "{}/cut.png is cut off"),
     "damaged PNG": (["{}/damaged.png"], "{}/damaged.png is damaged"),
     "empty file": (["{}/empty.png"], "{}/empty.png is empty"),
-    "folder without pictures": (["{}/no_pictures"], "The folder {}/no_pictures holds no pictures"),
-    "folder named like a picture": (["{}/folder.jpg"], "The folder {}/folder.jpg holds no pictures"),
+    "folder without images": (["{}/no_images"], "The folder {}/no_images holds no images"),
+    "folder named like an image": (["{}/folder.jpg"], "The folder {}/folder.jpg holds no images"),
     "nobody at the URL": (["http://127.0.0.1:9/a.png"], "http://127.0.0.1:9/a.png cannot be read"),
     "no URL": (["http://a b/c.png"], "http://a b/c.png cannot be read"),
-    "box outside": (["{}/good.png", "--boxes", "50,0,90,30"], "lies outside the picture of 40 x 60 pixels"),
+    "box outside": (["{}/good.png", "--boxes", "50,0,90,30"], "lies outside the image of 40 x 60 pixels"),
     "box without area": (["{}/good.png", "--boxes", "5,5,5,30"], "has no area"),
     "box upside down": (["{}/good.png", "--boxes", "5,30,25,5"], "has no area"),
     "NaN box": (["{}/good.png", "--boxes", "nan,0,9,9"], "Box 0 (nan, 0, 9, 9) has a coordinate that is not a number"),
@@ -102,7 +102,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "empty boxes": (["{}/good.png", "--boxes", ""], "Boxes must be x1,y1,x2,y2 in pixels"),
     "missing boxes file": (["{}/good.png", "--boxes", "{}/none.json"], "There is no file {}/none.json"),
     "broken JSON": (["{}/good.png", "--boxes", "{}/broken.json"], "{}/broken.json is not valid JSON"),
-    "JSON list": (["{}/good.png", "--boxes", "{}/list.json"], "{}/list.json must map picture names to lists of boxes"),
+    "JSON list": (["{}/good.png", "--boxes", "{}/list.json"], "{}/list.json must map image names to lists of boxes"),
     "NaN in JSON": (["{}/good.png", "--boxes", "{}/nan.json"], "has a coordinate that is not a number"),
     "words in JSON": (["{}/good.png", "--boxes", "{}/words.json"], "Boxes must be numbers"),
     "missing keys": (["{}/good.png", "--boxes", "{}/coco.json"], "{}/coco.json: image 0 lacks the key 'file_name'"),
@@ -120,7 +120,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "missing detector": (["{}/good.png", "--detector", "{}/none.onnx"], "There is no file {}/none.onnx"),
     "detector of single persons": (
         ["{}/good.png", "--detector", "lpn50"],
-        "finds one person a crop, not the persons of a picture",
+        "finds one person per crop, not the persons of an image",
     ),
     "pickle as detector": (
         ["{}/good.png", "--detector", "{}/pickle.pth"],
@@ -136,9 +136,9 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
 
 
 def words_of(case: str, folder: Path) -> list[str]:
-    """Words of a case; where they are not about boxes and finders, the whole picture is one person."""
+    """Words of a case; where they are not about boxes and finders, the whole image is one person."""
     words = [word.replace("{}", str(folder)) for word in BAD_INPUT[case][0]]
-    return words if {"--boxes", "--detector"} & set(words) else [*words, "--boxes", "picture"]
+    return words if {"--boxes", "--detector"} & set(words) else [*words, "--boxes", "image"]
 
 
 @pytest.mark.parametrize("case", sorted(BAD_INPUT.keys() - {"header only"}))
@@ -185,15 +185,15 @@ ODD_BUT_GOOD: dict[str, np.ndarray] = {
 }
 
 
-def test_odd_pictures_are_handled(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    for name, picture in ODD_BUT_GOOD.items():
-        cv2.imwrite(str(tmp_path / name), picture)
-    image = pytest.importorskip("PIL.Image")
-    turned = image.Exif()
+def test_odd_images_are_handled(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, image in ODD_BUT_GOOD.items():
+        cv2.imwrite(str(tmp_path / name), image)
+    pil = pytest.importorskip("PIL.Image")
+    turned = pil.Exif()
     turned[0x0112] = 6  # the camera was turned: 90 degrees clockwise to see it upright
-    image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=turned)
+    pil.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=turned)
     out = tmp_path / "out"
-    assert main(["predict", str(tmp_path), "--boxes", "picture", "--out", str(out)]) == 0
+    assert main(["predict", str(tmp_path), "--boxes", "image", "--out", str(out)]) == 0
     assert capfd.readouterr().err == ""
     for name in (*ODD_BUT_GOOD, "turned.jpg"):
         result = json.loads((out / name).with_suffix(".json").read_text())
@@ -201,14 +201,14 @@ def test_odd_pictures_are_handled(tmp_path: Path, capfd: pytest.CaptureFixture[s
         assert len(result["persons"]) == 1
 
 
-def test_a_box_may_begin_left_of_the_picture(bad: Path, tmp_path: Path) -> None:
+def test_a_box_may_begin_left_of_the_image(bad: Path, tmp_path: Path) -> None:
     for words in (["--boxes", "-5,-3,30,50"], ["--boxes=-5,-3,30,50"]):
         out = tmp_path / "out"
         assert main(["predict", str(bad / "good.png"), *words, "--out", str(out), "--format", "json"]) == 0
         assert json.loads((out / "good.json").read_text())["persons"][0]["box_xyxy"] == [-5, -3, 30, 50]
 
 
-def test_a_picture_of_nobody_is_no_fault(
+def test_a_image_of_nobody_is_no_fault(
     tmp_path: Path, networks: dict[str, Any], rectangle_people: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     record = Weights("all", "all", (256, 256), task="bottom_up", convention="classic", codec="associative_embedding")
@@ -226,7 +226,7 @@ def test_a_picture_of_nobody_is_no_fault(
 def test_a_file_name_that_is_not_unicode(bad: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Path(os.fsdecode(name)).write_bytes((bad / "good.png").read_bytes())
-    words = ["--boxes", "picture", "--out", "out", "--format", "json,csv,coco"]
+    words = ["--boxes", "image", "--out", "out", "--format", "json,csv,coco"]
     result = run("predict", os.fsdecode(name), *words, folder=tmp_path)
     assert result.returncode == 0 and result.stderr == ""
     assert len((tmp_path / "out" / "poses.csv").read_text().splitlines()) == 2
@@ -265,7 +265,7 @@ def test_two_minus_signs_end_the_options(bad: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     for name in ("-a.png", "--out", "b.png"):
         Path(name).write_bytes((bad / "good.png").read_bytes())
-    words = ["b.png", "--boxes", "picture", "--format", "json", "--out", "results", "--", "-a.png", "--out"]
+    words = ["b.png", "--boxes", "image", "--format", "json", "--out", "results", "--", "-a.png", "--out"]
     assert main(["predict", *words]) == 0
     assert sorted(path.name for path in Path("results").iterdir()) == ["--out.json", "-a.json", "b.json"]
 
@@ -276,8 +276,8 @@ def test_a_reader_that_leaves_loses_nothing(both: bool, bad: Path, tmp_path: Pat
     """As in `leanpose predict ... | head -1`: the run ends in silence, with all results."""
     for i in range(12):
         (tmp_path / f"{i}.png").write_bytes((bad / "good.png").read_bytes())
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    words = ["predict", ".", "--boxes", "picture", "--format", "json,csv", "--out", "out", "--threads", "1"]
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    words = ["predict", ".", "--boxes", "image", "--format", "json,csv", "--out", "out", "--threads", "1"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
     reading, writing = os.pipe()
     os.close(reading)
@@ -285,15 +285,15 @@ def test_a_reader_that_leaves_loses_nothing(both: bool, bad: Path, tmp_path: Pat
     command = [sys.executable, "-m", "leanpose", *words]
     result = subprocess.run(command, stdout=writing, stderr=errors, text=True, cwd=tmp_path, env=environment)
     os.close(writing)
-    assert result.returncode == 2  # one picture is bad
+    assert result.returncode == 2  # one image is bad
     if not both:
-        assert result.stderr.count("\n") == 2 and "1 of 13 pictures" in result.stderr
+        assert result.stderr.count("\n") == 2 and "1 of 13 images" in result.stderr
     assert len((tmp_path / "out" / "poses.csv").read_text().splitlines()) == 13
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix")
 def test_output_that_is_closed_from_the_beginning(bad: Path, tmp_path: Path) -> None:
-    words = f"predict {bad}/good.png --boxes picture --format json --out {tmp_path}/out"
+    words = f"predict {bad}/good.png --boxes image --format json --out {tmp_path}/out"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run(f"{sys.executable} -m leanpose {words} >&- 2>&-", shell=True, env=environment).returncode == 0
     assert (tmp_path / "out" / "good.json").exists()
@@ -435,11 +435,11 @@ needs_finder = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("boxes", [["--boxes", "picture"], pytest.param([], marks=needs_finder)])
+@pytest.mark.parametrize("boxes", [["--boxes", "image"], pytest.param([], marks=needs_finder)])
 def test_import_and_a_whole_predict_are_without_torch(boxes: list[str], tmp_path: Path) -> None:
     result = run(code=f"import leanpose; {LOADED}")
     assert result.returncode == 0 and "torch" not in result.stdout.split() and "leanpose" in result.stdout.split()
-    words = ["predict", str(ASTRONAUT), *boxes, "--out", str(tmp_path), "--format", "json,csv,coco,picture"]
+    words = ["predict", str(ASTRONAUT), *boxes, "--out", str(tmp_path), "--format", "json,csv,coco,image"]
     result = run(code=f"from leanpose.commands.cli import main; assert main({words!r}) == 0; {LOADED}")
     assert result.returncode == 0, result.stderr
     loaded = result.stdout.splitlines()[-1].split()
@@ -490,7 +490,7 @@ def test_without_the_extra_the_line_to_type_is_shown(words: list[str], tmp_path:
 
 
 def test_reading_a_file_does_not_need_pillow() -> None:
-    result = run(code=f"import leanpose; leanpose.read_picture({str(ASTRONAUT)!r}); {LOADED}")
+    result = run(code=f"import leanpose; leanpose.read_image({str(ASTRONAUT)!r}); {LOADED}")
     assert result.returncode == 0 and "PIL" not in result.stdout.split() and "cv2" in result.stdout.split()
 
 
@@ -555,7 +555,7 @@ def test_the_same_annotations_without_fault_are_evaluated(bad: Path, capsys: pyt
 )
 def test_scales_are_a_list(scales: list[str], expected: list[float] | None) -> None:
     evaluate = importlib.import_module("leanpose.evaluation.evaluate").evaluate
-    words = ["all", "--data", "a.json", "--images", "pictures"]
+    words = ["all", "--data", "a.json", "--images", "images"]
     assert parse("evaluate", evaluate, words + scales)[1]["scales"] == expected  # type: ignore[index]
 
 
@@ -563,5 +563,5 @@ def test_scales_are_a_list(scales: list[str], expected: list[float] | None) -> N
 def test_scales_that_are_no_list(scales: str) -> None:
     evaluate = importlib.import_module("leanpose.evaluation.evaluate").evaluate
     with pytest.raises(InputError, match="--scales cannot be") as caught:
-        parse("evaluate", evaluate, ["all", "--data", "a.json", "--images", "pictures", "--scales", scales])
+        parse("evaluate", evaluate, ["all", "--data", "a.json", "--images", "images", "--scales", scales])
     assert "\n" not in str(caught.value)

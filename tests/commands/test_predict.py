@@ -21,7 +21,7 @@ from leanpose.commands.predict import _result_names, predict_files
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, LeanposeError, WeightsError
 from leanpose.inference.predictor import DEFAULT_DETECTOR, Predictor
-from leanpose.io.images import read_picture
+from leanpose.io.images import read_image
 from leanpose.io.results import to_coco, to_csv
 from leanpose.keypoint_sets import COCO
 from leanpose.structures import Poses
@@ -33,11 +33,11 @@ ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two pictures of one name in two folders, made current: one/her.png (256 x 256) and two/her.jpg (128 x 120)."""
-    half = cv2.resize(read_picture(ASTRONAUT)[..., ::-1], (256, 256), interpolation=cv2.INTER_AREA)
-    for name, picture in (("one/her.png", half), ("two/her.jpg", half[:120, 30:158])):
+    """Two images of one name in two folders, made current: one/her.png (256 x 256) and two/her.jpg (128 x 120)."""
+    half = cv2.resize(read_image(ASTRONAUT)[..., ::-1], (256, 256), interpolation=cv2.INTER_AREA)
+    for name, image in (("one/her.png", half), ("two/her.jpg", half[:120, 30:158])):
         (tmp_path / name).parent.mkdir()
-        cv2.imwrite(str(tmp_path / name), picture)
+        cv2.imwrite(str(tmp_path / name), image)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -50,8 +50,8 @@ def persons(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text())["persons"]
 
 
-def test_all_formats_of_two_pictures_of_one_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    predict_files(["one", "two"], boxes="picture", out="out", format="json,csv,coco, picture", threads=1)
+def test_all_formats_of_two_images_of_one_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict_files(["one", "two"], boxes="image", out="out", format="json,csv,coco, image", threads=1)
     out = folder / "out"
     assert files_in(out) == ["coco.json", "her-2.jpg", "her-2.json", "her.json", "her.png", "poses.csv"]
     printed = capsys.readouterr()
@@ -62,13 +62,13 @@ def test_all_formats_of_two_pictures_of_one_name(folder: Path, capsys: pytest.Ca
     ]
 
     result = json.loads((out / "her-2.json").read_text())
-    assert (result["picture"], result["width"], result["height"]) == (str(Path("two/her.jpg")), 128, 120)
+    assert (result["image"], result["width"], result["height"]) == (str(Path("two/her.jpg")), 128, 120)
     assert result["keypoint_set"] == "coco"
     assert list(result["persons"][0]["keypoints"]) == list(COCO.keypoints)
     expected = Predictor("lpn50", threads=1, detector=None)("two/her.jpg").to_dicts()
     assert result["persons"] == expected
 
-    drawn, plain = read_picture(out / "her.png"), read_picture("one/her.png")
+    drawn, plain = read_image(out / "her.png"), read_image("one/her.png")
     assert drawn.shape == plain.shape
     assert 0.005 < (drawn != plain).any(axis=2).mean() < 0.5
 
@@ -78,7 +78,7 @@ def test_csv(folder: Path) -> None:
     assert files_in(folder / "out") == ["poses.csv"]
     with open("out/poses.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["picture"], row["person"]) for row in rows] == [
+    assert [(row["image"], row["person"]) for row in rows] == [
         (str(Path(name)), str(i)) for name in ("one/her.png", "two/her.jpg") for i in range(2)
     ]
     assert [float(rows[1][key]) for key in ("x1", "y1", "x2", "y2")] == [30, 5, 90, 115]
@@ -89,9 +89,9 @@ def test_csv(folder: Path) -> None:
     assert float(rows[3]["score"]) == pytest.approx(poses.person_scores[1], abs=0.0001)
 
 
-def test_boxes_of_other_pictures_only(folder: Path) -> None:
+def test_boxes_of_other_images_only(folder: Path) -> None:
     Path("boxes.json").write_text(json.dumps({"his.png": [BOX]}))
-    with pytest.raises(InputError, match=r"boxes\.json names none of the pictures"):
+    with pytest.raises(InputError, match=r"boxes\.json names none of the images"):
         predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
 
 
@@ -102,14 +102,14 @@ def made_up(scores: np.ndarray, x: float) -> Poses:
     return Poses(keypoints, scores.astype(np.float32), boxes, np.ones(n, np.float32), COCO)
 
 
-def test_csv_keeps_the_places_in_very_large_pictures() -> None:
+def test_csv_keeps_the_places_in_very_large_images() -> None:
     text = to_csv([("a.tif", (20000, 20000), made_up(np.ones((1, 17)), 12345.678))])
     assert "12345.68" in text.splitlines()[1].split(",")[7:9] and "e+" not in text
 
 
 def test_csv_without_persons_has_its_header() -> None:
     text = to_csv([("a.jpg", (10, 10), Poses.empty(COCO))])
-    assert text.startswith("picture,person,score,x1,y1,x2,y2,nose_x,nose_y,nose_score,") and text.count("\n") == 1
+    assert text.startswith("image,person,score,x1,y1,x2,y2,nose_x,nose_y,nose_score,") and text.count("\n") == 1
 
 
 def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
@@ -174,17 +174,17 @@ def test_boxes(folder: Path, boxes: str | dict[str, Any]) -> None:
     )
 
 
-def test_boxes_reach_beyond_the_picture(folder: Path) -> None:
+def test_boxes_reach_beyond_the_image(folder: Path) -> None:
     predict_files(["two/her.jpg"], boxes="-20,-5,100,300", out="out", format="json", threads=1)
     assert persons(folder / "out" / "her.json")[0]["box_xyxy"] == [-20, -5, 100, 300]
 
 
-def test_a_picture_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_image_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("boxes.json").write_text(json.dumps({"her.png": [BOX]}))
     predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
     assert [len(persons(folder / "out" / name)) for name in ("her.json", "her-2.json")] == [1, 0]
     assert "0 persons" in capsys.readouterr().out
-    np.testing.assert_allclose(read_picture("out/her-2.jpg").astype(int), read_picture("two/her.jpg"), atol=40)
+    np.testing.assert_allclose(read_image("out/her-2.jpg").astype(int), read_image("two/her.jpg"), atol=40)
 
 
 @pytest.mark.parametrize("form", ["json", "coco"])
@@ -198,7 +198,7 @@ def test_the_boxes_file_is_never_overwritten(folder: Path, form: str) -> None:
 
 
 def annotated(**changes: Any) -> dict[str, Any]:
-    """A COCO-style file with one person of picture her.jpg, some values of the person replaced or taken out (...)."""
+    """A COCO-style file with one person of image her.jpg, some values of the person replaced or taken out (...)."""
     person = {"image_id": 5, "bbox": [10, 10, 91, 101]} | changes
     person = {key: value for key, value in person.items() if value is not ...}
     return {"images": [{"id": 5, "file_name": "her.jpg"}], "annotations": [person]}
@@ -208,7 +208,7 @@ def annotated(**changes: Any) -> dict[str, Any]:
     ("content", "message"),
     [
         ("{", "boxes.json is not valid JSON"),
-        (json.dumps([[0, 0, 1, 1]]), "must map picture names to lists of boxes"),
+        (json.dumps([[0, 0, 1, 1]]), "must map image names to lists of boxes"),
         (json.dumps({"her.jpg": "all"}), r"boxes\.json: her\.jpg: Boxes must be numbers"),
         (json.dumps({"her.jpg": None}), r"boxes\.json: her\.jpg: Boxes must be numbers"),
         (json.dumps({"his.jpg": "all", "her.jpg": [BOX]}), r"boxes\.json: his\.jpg: Boxes must be numbers"),
@@ -237,16 +237,16 @@ def test_unusable_box_files(folder: Path, content: str, message: str) -> None:
 
 @pytest.mark.parametrize("boxes", ["", " ", "all", "1,2,3", "1,2,3,4,5", "1,2,3,x", "1, 2, 3, 4", "1,2,3,4 5,6"])
 def test_unusable_box_texts(folder: Path, boxes: str) -> None:
-    with pytest.raises(InputError, match=r"Boxes must be x1,y1,x2,y2 in pixels, a \.json file or 'picture'"):
+    with pytest.raises(InputError, match=r"Boxes must be x1,y1,x2,y2 in pixels, a \.json file or 'image'"):
         predict_files(["two/her.jpg"], boxes=boxes, out="out", threads=1)
     assert not Path("out").exists()
 
 
-def test_one_bad_picture_among_three(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_image_among_three(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("cut.jpg").write_bytes(Path("two/her.jpg").read_bytes()[:500])
-    with pytest.raises(InputError, match="1 of 3 pictures could not be used; they are named above"):
+    with pytest.raises(InputError, match="1 of 3 images could not be used; they are named above"):
         predict_files(
-            ["one/her.png", "cut.jpg", "two/her.jpg"], boxes="picture", out="out", format="json,csv,coco", threads=1
+            ["one/her.png", "cut.jpg", "two/her.jpg"], boxes="image", out="out", format="json,csv,coco", threads=1
         )
     assert capsys.readouterr().err == "leanpose: cut.jpg is cut off: its end is missing; copy or download it again.\n"
     assert files_in(folder / "out") == ["coco.json", "her-2.json", "her.json", "poses.csv"]
@@ -254,31 +254,31 @@ def test_one_bad_picture_among_three(folder: Path, capsys: pytest.CaptureFixture
     assert names == ["one/her.png", "two/her.jpg"]
 
 
-def test_a_box_that_fits_one_picture_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="1 of 2 pictures"):
+def test_a_box_that_fits_one_image_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="1 of 2 images"):
         predict_files(["one", "two"], out="out", format="json", boxes="150,150,250,250", threads=1)
-    assert "lies outside the picture of 128 x 120 pixels" in capsys.readouterr().err
+    assert "lies outside the image of 128 x 120 pixels" in capsys.readouterr().err
     assert files_in(folder / "out") == ["her.json"]
 
 
-def test_all_pictures_bad(folder: Path) -> None:
+def test_all_images_bad(folder: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
-        Path(name).write_text("no picture")
-    with pytest.raises(InputError, match="2 of 2 pictures"):
-        predict_files(["a.jpg", "b.jpg"], boxes="picture", out="out", format="json,csv,coco,picture", threads=1)
+        Path(name).write_text("no image")
+    with pytest.raises(InputError, match="2 of 2 images"):
+        predict_files(["a.jpg", "b.jpg"], boxes="image", out="out", format="json,csv,coco,image", threads=1)
     assert not Path("out").exists()
 
 
-def test_a_picture_given_twice_is_written_once(folder: Path) -> None:
-    predict_files(["one/her.png", "one", "one/*.png"], boxes="picture", out="out", format="json,coco", threads=1)
+def test_a_image_given_twice_is_written_once(folder: Path) -> None:
+    predict_files(["one/her.png", "one", "one/*.png"], boxes="image", out="out", format="json,coco", threads=1)
     assert files_in(folder / "out") == ["coco.json", "her.json"]
     assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 1
 
 
-def test_pictures_named_as_the_common_files(folder: Path) -> None:
+def test_images_named_as_the_common_files(folder: Path) -> None:
     for name in ("coco.png", "poses.png"):
         Path(name).write_bytes(Path("one/her.png").read_bytes())
-    predict_files(["coco.png", "poses.png"], boxes="picture", out="out", format="json,csv,coco", threads=1)
+    predict_files(["coco.png", "poses.png"], boxes="image", out="out", format="json,csv,coco", threads=1)
     assert files_in(folder / "out") == ["coco-2.json", "coco.json", "poses-2.json", "poses.csv"]
     assert len(persons(folder / "out" / "coco-2.json")) == 1
 
@@ -287,15 +287,15 @@ def test_pictures_named_as_the_common_files(folder: Path) -> None:
     ("sources", "out"),
     [(["one/her.png"], "one"), (["one/her.png"], "two/../one"), (["two/her.png", "one/her.png"], "one")],
 )
-def test_pictures_are_never_overwritten(folder: Path, sources: list[str], out: str) -> None:
+def test_images_are_never_overwritten(folder: Path, sources: list[str], out: str) -> None:
     Path("two/her.png").write_bytes(Path("one/her.png").read_bytes())
     before = {name: (folder / name).read_bytes() for name in files_in(folder)}
     with pytest.raises(InputError, match=r"would overwrite .*her\.png; choose another folder with --out"):
-        predict_files(sources, boxes="picture", out=out, threads=1)
+        predict_files(sources, boxes="image", out=out, threads=1)
     assert {name: (folder / name).read_bytes() for name in files_in(folder)} == before
     predict_files(
-        ["one/her.png"], boxes="picture", out="one", format="json", threads=1
-    )  # a JSON file beside the picture is fine
+        ["one/her.png"], boxes="image", out="one", format="json", threads=1
+    )  # a JSON file beside the image is fine
     assert files_in(folder / "one") == ["her.json", "her.png"]
 
 
@@ -312,12 +312,12 @@ def test_pictures_are_never_overwritten(folder: Path, sources: list[str], out: s
         (".hidden.png", ".hidden.png"),
     ],
 )
-def test_kind_of_the_drawn_picture(folder: Path, name: str, drawn: str) -> None:
+def test_kind_of_the_drawn_image(folder: Path, name: str, drawn: str) -> None:
     suffix = Path(name).suffix or ".png"
-    Path(name).write_bytes(cv2.imencode(suffix.lower(), read_picture("one/her.png"))[1].tobytes())
-    predict_files([name], boxes="picture", out="out", format="picture", threads=1)
+    Path(name).write_bytes(cv2.imencode(suffix.lower(), read_image("one/her.png"))[1].tobytes())
+    predict_files([name], boxes="image", out="out", format="image", threads=1)
     assert files_in(folder / "out") == [drawn]
-    assert read_picture(folder / "out" / drawn).shape == (256, 256, 3)
+    assert read_image(folder / "out" / drawn).shape == (256, 256, 3)
 
 
 def test_old_results_are_replaced(folder: Path) -> None:
@@ -350,10 +350,10 @@ def run_on_a_full_disk(largest: int, *words: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of the file size exist on Unix only")
-@pytest.mark.parametrize("form", ["json", "csv", "coco", "picture"])
+@pytest.mark.parametrize("form", ["json", "csv", "coco", "image"])
 def test_full_disk(folder: Path, form: str) -> None:
     out = folder / "out"
-    run = run_on_a_full_disk(300, "predict", "one/her.png", "--boxes", "picture", "--out", str(out), "--format", form)
+    run = run_on_a_full_disk(300, "predict", "one/her.png", "--boxes", "image", "--out", str(out), "--format", form)
     assert run.returncode == 2, run.stderr
     assert run.stderr.startswith("leanpose: ") and run.stderr.count("\n") == 1
     assert "cannot be written (File too large); free space" in run.stderr
@@ -362,7 +362,7 @@ def test_full_disk(folder: Path, form: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of the file size exist on Unix only")
 def test_full_disk_keeps_older_results_whole(folder: Path) -> None:
-    predict_files(["one/her.png"], boxes="picture", out="out", threads=1)
+    predict_files(["one/her.png"], boxes="image", out="out", threads=1)
     before = {name: (folder / "out" / name).read_bytes() for name in files_in(folder / "out")}
     run = run_on_a_full_disk(5000, "predict", "one/her.png", "--out", "out", "--boxes", "10,10,100,110")
     assert run.returncode == 2, run.stderr
@@ -372,12 +372,12 @@ def test_full_disk_keeps_older_results_whole(folder: Path) -> None:
     assert len(persons(folder / "out" / "her.json")) == 1
 
 
-def test_one_picture_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its name leaves no room for a suffix; the others and the tables are written."""
     long = "x" * 251 + ".png"
     Path(long).write_bytes(Path("one/her.png").read_bytes())
-    with pytest.raises(InputError, match="1 of 3 pictures could not be used; they are named above"):
-        predict_files(["one", long, "two"], boxes="picture", out="out", format="json,csv", threads=1)
+    with pytest.raises(InputError, match="1 of 3 images could not be used; they are named above"):
+        predict_files(["one", long, "two"], boxes="image", out="out", format="json,csv", threads=1)
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and "xxx.json cannot be written (File name too long)" in printed.err
     assert len(printed.out.splitlines()) == 2
@@ -388,7 +388,7 @@ def test_one_picture_that_cannot_be_written(folder: Path, capsys: pytest.Capture
 @pytest.mark.parametrize("stem", ["x" * 250, "人体姿势估计" * 13 + "人体姿势"])
 def test_names_as_long_as_disks_allow(folder: Path, stem: str) -> None:
     Path(f"{stem}.png").write_bytes(Path("one/her.png").read_bytes())
-    predict_files([f"{stem}.png"], boxes="picture", out="out", format="json,picture", threads=1)
+    predict_files([f"{stem}.png"], boxes="image", out="out", format="json,image", threads=1)
     assert files_in(folder / "out") == [f"{stem}.json", f"{stem}.png"]
 
 
@@ -396,14 +396,14 @@ def test_names_as_long_as_disks_allow(folder: Path, stem: str) -> None:
 def test_the_tables_of_what_is_done_are_written(
     end: BaseException, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stream(self: Predictor, pictures: list[str], boxes: Any) -> Iterator[Any]:
-        for picture in pictures[:2]:
-            yield read_picture(picture), self(picture, boxes[0])
+    def stream(self: Predictor, images: list[str], boxes: Any) -> Iterator[Any]:
+        for image in images[:2]:
+            yield read_image(image), self(image, boxes[0])
         raise end
 
     monkeypatch.setattr(Predictor, "stream", stream)
     with pytest.raises(type(end)):
-        predict_files(["one", "two", str(ASTRONAUT)], boxes="picture", out="out", format="json,csv,coco", threads=1)
+        predict_files(["one", "two", str(ASTRONAUT)], boxes="image", out="out", format="json,csv,coco", threads=1)
     assert files_in(folder / "out") == ["coco.json", "her-2.json", "her.json", "poses.csv"]
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 2
@@ -412,17 +412,17 @@ def test_the_tables_of_what_is_done_are_written(
 def test_kinds_that_a_folder_leaves_out_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one/a.heic", "one/b.HEIC", "one/c.mp4", "one/notes.txt", "one/._her.png"):
         Path(name).write_bytes(b"something")
-    predict_files(["one", "two"], boxes="picture", out="out", format="json", threads=1)
+    predict_files(["one", "two"], boxes="image", out="out", format="json", threads=1)
     assert capsys.readouterr().err == "leanpose: 2 .heic, 1 .mp4 in one left out; convert to JPEG or PNG.\n"
 
 
 def test_result_names_differ() -> None:
     """Also where a disk takes capital and small letters for the same, or a name looks like a number of ours."""
     names = _result_names(["a/x.jpg", "b/x.jpg", "x-2.jpg", "X.jpg", "c/x.png", "http://host/", "coco.png"])
-    assert list(names.values()) == ["x", "x-2", "x-2-2", "X-3", "x-4", "picture", "coco-2"]
+    assert list(names.values()) == ["x", "x-2", "x-2-2", "X-3", "x-4", "image", "coco-2"]
 
 
-def test_names_of_many_pictures_of_one_name() -> None:
+def test_names_of_many_images_of_one_name() -> None:
     count = 50_000  # pairwise comparisons would take minutes
     names = _result_names(f"clip{i}/frame.jpg" for i in range(count))
     assert names["clip0/frame.jpg"] == "frame" and names[f"clip{count - 1}/frame.jpg"] == f"frame-{count}"
@@ -454,7 +454,7 @@ def test_a_network_that_gives_nan_is_named(
     models = ["all", "crops"] if broken == "all" else ["crops"]
     for model in models:
         with pytest.raises(WeightsError, match=r"The network (all\.coco_256x256|crops) gives NaN"):
-            predict_files(["two.png", "none.png"], model, out="out", format="json,csv,coco,picture", detector="all")
+            predict_files(["two.png", "none.png"], model, out="out", format="json,csv,coco,image", detector="all")
     assert not Path("out").exists()
 
 
@@ -471,13 +471,13 @@ def two_networks(folder: Path, networks: dict[str, Any], rectangle_people: Recta
     """Two networks that can be loaded, "crops" and "all", and in the folder two.png with two persons, none.png."""
     networks |= {"crops": rectangle_people(TOP_DOWN), "all": rectangle_people(BOTTOM_UP)}
     for name, boxes in (("two.png", PEOPLE), ("none.png", {})):
-        cv2.imwrite(name, rectangle_people.picture(330, 500, **boxes)[..., ::-1])
+        cv2.imwrite(name, rectangle_people.image(330, 500, **boxes)[..., ::-1])
     return networks
 
 
 @pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "detector": "all"}], ids=["all", "crops"])
 def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networks: dict[str, Any]) -> None:
-    predict_files(["two.png"], out="out", format="json,csv,coco,picture", **words)  # type: ignore[arg-type]
+    predict_files(["two.png"], out="out", format="json,csv,coco,image", **words)  # type: ignore[arg-type]
     assert files_in(folder / "out") == ["coco.json", "poses.csv", "two.json", "two.png"]
     found = persons(folder / "out" / "two.json")
     assert found == Predictor(**words)("two.png").to_dicts()  # type: ignore[arg-type]
@@ -486,20 +486,20 @@ def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networ
     np.testing.assert_allclose(noses, [[79.5, 44.7], [264.5, 63.8]], atol=5)
     assert len(Path("out/poses.csv").read_text().splitlines()) == 3
     assert len(json.loads(Path("out/coco.json").read_text())["annotations"]) == 2
-    drawn, plain = read_picture("out/two.png"), read_picture("two.png")
+    drawn, plain = read_image("out/two.png"), read_image("two.png")
     assert (drawn[:, :165] != plain[:, :165]).any() and (drawn[:, 165:] != plain[:, 165:]).any()
 
 
 @pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "detector": "all"}], ids=["all", "crops"])
-def test_a_picture_of_nobody_is_no_fault(
+def test_a_image_of_nobody_is_no_fault(
     words: dict[str, str], folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    predict_files(["none.png"], out="out", format="json,csv,coco,picture", **words)  # type: ignore[arg-type]
+    predict_files(["none.png"], out="out", format="json,csv,coco,image", **words)  # type: ignore[arg-type]
     assert "none.png: 0 persons, " in capsys.readouterr().out
     assert files_in(folder / "out") == ["coco.json", "none.json", "none.png", "poses.csv"]
     result = json.loads(Path("out/none.json").read_text())
-    assert result == {"picture": "none.png", "width": 500, "height": 330, "keypoint_set": "coco", "persons": []}
-    np.testing.assert_array_equal(read_picture("out/none.png"), read_picture("none.png"))
+    assert result == {"image": "none.png", "width": 500, "height": 330, "keypoint_set": "coco", "persons": []}
+    np.testing.assert_array_equal(read_image("out/none.png"), read_image("none.png"))
     assert len(Path("out/poses.csv").read_text().splitlines()) == 1
     content = json.loads(Path("out/coco.json").read_text())
     assert (len(content["images"]), content["annotations"], len(content["categories"])) == (1, [], 1)
@@ -512,10 +512,10 @@ def test_weak_persons_are_left_out(model: str, folder: Path, two_networks: dict[
         assert len(persons(folder / "out" / "two.json")) == count
 
 
-def test_the_whole_picture_as_one_person(folder: Path, two_networks: dict[str, Any]) -> None:
-    """Also in several pictures, whatever their size, without a detector, and however weak the person is."""
+def test_the_whole_image_as_one_person(folder: Path, two_networks: dict[str, Any]) -> None:
+    """Also in several images, whatever their size, without a detector, and however weak the person is."""
     predict_files(
-        ["two.png", "one", "none.png"], "crops", "picture", "out", "json", detector="absent", min_person_score=1
+        ["two.png", "one", "none.png"], "crops", "image", "out", "json", detector="absent", min_person_score=1
     )
     for name, box in (("two", [0, 0, 499, 329]), ("her", [0, 0, 255, 255]), ("none", [0, 0, 499, 329])):
         assert [person["box_xyxy"] for person in persons(folder / "out" / f"{name}.json")] == [box]
@@ -531,9 +531,9 @@ def test_given_boxes_need_no_finder(folder: Path, two_networks: dict[str, Any]) 
     assert persons(folder / "out" / "none.json") == []  # it is not searched either
 
 
-@pytest.mark.parametrize("boxes", ["picture", "0,0,50,50", "boxes.json"])
+@pytest.mark.parametrize("boxes", ["image", "0,0,50,50", "boxes.json"])
 def test_a_bottom_up_network_takes_no_boxes(boxes: str, folder: Path, two_networks: dict[str, Any]) -> None:
-    """One sentence, not one a picture."""
+    """One sentence, not one per image."""
     Path("boxes.json").write_text(json.dumps({"two.png": [[30, 20, 130, 300]]}))
     with pytest.raises(InputError, match=r"^all finds people without boxes; leave --boxes out"):
         predict_files(["two.png", "none.png"], "all", boxes, "out", "json")
@@ -544,7 +544,7 @@ def test_a_bottom_up_network_takes_no_boxes(boxes: str, folder: Path, two_networ
     ("detector", "message"),
     [
         ("al.onnx", r"There is no file al\.onnx"),
-        ("crops", "crops finds one person a crop"),
+        ("crops", "crops finds one person per crop"),
         ("nobody", "There are no weights 'nobody'"),
     ],
 )
@@ -560,7 +560,7 @@ def test_lacking_keypoints_in_every_format(
 ) -> None:
     record = replace(BOTTOM_UP, codec_options={"refine": False})
     two_networks["partly"] = rectangle_people(record, absent=("nose", "left_ankle"))
-    predict_files(["two.png"], "partly", out="out", format="json,csv,coco,picture")
+    predict_files(["two.png"], "partly", out="out", format="json,csv,coco,image")
     for person in persons(folder / "out" / "two.json"):
         assert len(person["keypoints"]) == 15 and "nose" not in person["keypoints"]
     for annotation in json.loads(Path("out/coco.json").read_text())["annotations"]:
@@ -568,7 +568,7 @@ def test_lacking_keypoints_in_every_format(
     with open("out/poses.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["nose_x"], row["nose_y"], row["nose_score"]) for row in rows] == [("", "", "")] * 2
-    assert read_picture("out/two.png").shape == (330, 500, 3)
+    assert read_image("out/two.png").shape == (330, 500, 3)
 
 
 @pytest.mark.skipif(

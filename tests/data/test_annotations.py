@@ -33,14 +33,14 @@ def perfect(people: MakePeople) -> Callable[..., float]:
         annotated = open_annotations(file, images)
         annotated.check(COCO, "the oracle")
         results = []
-        for picture in annotated.pictures():
-            of_picture = [s for s in annotated.samples(COCO) if s.image_id == picture.image_id]
-            for sample in of_picture:
+        for image in annotated.images():
+            of_image = [s for s in annotated.samples(COCO) if s.image_id == image.image_id]
+            for sample in of_image:
                 triples = np.column_stack([np.nan_to_num(sample.keypoints), np.ones(17)])
                 results.append(
                     {
-                        "image_id": picture.image_id,
-                        "category_id": picture.category_id,
+                        "image_id": image.image_id,
+                        "category_id": image.category_id,
                         "keypoints": triples.ravel().tolist(),
                         "score": 1.0,
                     }
@@ -73,12 +73,12 @@ MEANS_NOTHING: dict[str, Callable[[Content], Any]] = {
     "annotation ids as words": every("annotations", id="person"),
     "no annotation ids": every("annotations", id=...),
     "order of annotations": lambda content: content["annotations"].reverse(),
-    "order of pictures": lambda content: content["images"].reverse(),
-    "ids of pictures as text": both(
+    "order of images": lambda content: content["images"].reverse(),
+    "ids of images as text": both(
         every("images", id=lambda i: str(i["id"])), every("annotations", image_id=lambda a: str(a["image_id"]))
     ),
-    "ids of pictures as text in one list": every("annotations", image_id=lambda a: str(a["image_id"])),
-    "ids of pictures with a point": every("annotations", image_id=lambda a: float(a["image_id"])),
+    "ids of images as text in one list": every("annotations", image_id=lambda a: str(a["image_id"])),
+    "ids of images with a point": every("annotations", image_id=lambda a: float(a["image_id"])),
     "category 0": both(every("categories", id=0), every("annotations", category_id=0)),
     "category as word": both(every("categories", id="human"), every("annotations", category_id="human")),
     "category as text in one list": every("categories", id="1"),
@@ -196,7 +196,7 @@ def test_samples_come_from_every_form(people: MakePeople, mpii_people: MakePeopl
             assert all(Path(s.image_path).is_file() for s in samples)
 
 
-def test_scenes_need_all_persons_of_a_picture(people: MakePeople, mpii_people: MakePeople) -> None:
+def test_scenes_need_all_persons_of_a_image(people: MakePeople, mpii_people: MakePeople) -> None:
     assert len(open_annotations(*people(count=2)).scenes(COCO, "persons")) == 2
     with pytest.raises(InputError, match=r"valid\.json is a list of MPII persons, which lacks many persons"):
         open_annotations(*mpii_people(count=2)).scenes(MPII)
@@ -220,7 +220,7 @@ def test_names_of_another_machine_are_found(name: str, people: MakePeople) -> No
     assert Path(sample.image_path) == images / "sub" / "1.png"
 
 
-def test_two_names_never_become_one_picture(people: MakePeople) -> None:
+def test_two_names_never_become_one_image(people: MakePeople) -> None:
     file, images = people(count=2)
     (images / "2.png").unlink()
     file.write_text(file.read_text().replace('"1.png"', '"a/1.png"').replace('"2.png"', '"b/1.png"'))
@@ -235,12 +235,12 @@ def test_everybody_is_there_for_boxes(people: MakePeople, mpii_people: MakePeopl
     content["annotations"][1]["iscrowd"] = 1
     del content["categories"]  # nor does anybody need to say what keypoints there are
     file.write_text(json.dumps(content))
-    assert [len(picture.boxes_xyxy) for picture in open_annotations(file, None).everybody()] == [1, 0]
-    assert [len(picture.boxes_xyxy) for picture in open_annotations(*mpii_people(count=2)).everybody()] == [1, 1]
+    assert [len(image.boxes_xyxy) for image in open_annotations(file, None).everybody()] == [1, 0]
+    assert [len(image.boxes_xyxy) for image in open_annotations(*mpii_people(count=2)).everybody()] == [1, 1]
 
 
 def test_detections_are_of_the_category_of_persons(people: MakePeople, tmp_path: Path) -> None:
-    file, images = people(count=3)
+    file, folder = people(count=3)
     content = json.loads(file.read_text())
     both(every("categories", id=7), every("annotations", category_id=7))(content)
     box = {"bbox": [1, 2, 30, 40], "score": "0.5"}
@@ -249,8 +249,8 @@ def test_detections_are_of_the_category_of_persons(people: MakePeople, tmp_path:
         boxes = tmp_path / "boxes.json"
         entries = [{"image_id": "1", "category_id": 7}, {"image_id": 2, "category_id": 1}, {"image_id": 3}]
         boxes.write_text(json.dumps([box | entry for entry in [*entries, {"image_id": 3, "category_id": 5}]]))
-        pictures = open_annotations(file, images).pictures(boxes)
-        assert [(p.image_id, p.scores.tolist()) for p in pictures] == [(i, [0.5]) for i in kept]
+        images = open_annotations(file, folder).images(boxes)
+        assert [(p.image_id, p.scores.tolist()) for p in images] == [(i, [0.5]) for i in kept]
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         open_annotations(tmp_path / "absent.json", tmp_path)
 
 
-def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
+def test_a_image_of_another_size_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "a.png")
     cv2.imwrite(path, np.zeros((30, 40, 3), np.uint8))
     for size in (None, (30, 40)):

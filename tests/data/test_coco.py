@@ -15,7 +15,7 @@ from leanpose.data.entries import clipped
 from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, MAX_PEOPLE, NOTHING_KNOWN, Views, known_map
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, LSP, KeypointSet
-from leanpose.structures import PictureBoxes, Scene
+from leanpose.structures import ImageBoxes, Scene
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data"
 FISH = KeypointSet("fish", ("head", "tail"), (("head", "tail"),), "test")
@@ -23,7 +23,7 @@ UNLABELLED = [0, 0, 0, 0, 0, 0]
 
 
 def content(**changes: Any) -> dict[str, Any]:
-    """Return a file of one picture with one person of two keypoints; changes go into the annotation."""
+    """Return a file of one image with one person of two keypoints; changes go into the annotation."""
     annotation = {
         "id": 1,
         "image_id": 7,
@@ -45,8 +45,8 @@ def written(tmp_path: Path, values: Any) -> Path:
 
 
 def test_a_person_becomes_a_sample(tmp_path: Path) -> None:
-    (sample,) = open_annotations(written(tmp_path, content()), tmp_path / "pictures").samples()
-    assert sample.image_path == str(tmp_path / "pictures" / "a.jpg")
+    (sample,) = open_annotations(written(tmp_path, content()), tmp_path / "images").samples()
+    assert sample.image_path == str(tmp_path / "images" / "a.jpg")
     assert sample.image_id == 7
     np.testing.assert_array_equal(sample.box_xyxy, [10, 20, 39, 59])
     np.testing.assert_array_equal(sample.keypoints, np.array([[12.5, 25], [np.nan, np.nan]], np.float32))
@@ -87,7 +87,7 @@ def test_hidden_keypoints_stay_labelled(tmp_path: Path) -> None:
         pytest.param({"iscrowd": 1}, id="crowd"),
         pytest.param({"bbox": [10, 20, 0, 40]}, id="no width"),
         pytest.param({"bbox": [10, 20, 30, 0]}, id="no height"),
-        pytest.param({"bbox": [200, 20, 30, 40]}, id="outside the picture"),
+        pytest.param({"bbox": [200, 20, 30, 40]}, id="outside the image"),
         pytest.param({"keypoints": [12, 25, 0, 5, 5, 0]}, id="nothing labelled"),
     ],
 )
@@ -104,7 +104,7 @@ def test_persons_that_cannot_be_trained_on_are_left_out(tmp_path: Path, changes:
         ([10, 20, 30, 40], (80, 100), [10, 20, 39, 59]),  # the last pixel inside
         ([-5, -6, 30, 40], (80, 100), [0, 0, 29, 39]),  # the start is moved, the size stays
         ([90, 70, 30, 40], (80, 100), [90, 70, 99, 79]),
-        ([90.5, 70, 30, 40], None, [90.5, 70, 119.5, 109]),  # a picture of unknown size clips nothing
+        ([90.5, 70, 30, 40], None, [90.5, 70, 119.5, 109]),  # an image of unknown size clips nothing
         ([10, 20, 1, 40], (80, 100), None),  # one pixel wide: both edges on it
         ([10, 20, -3, 40], (80, 100), None),
         ([100, 20, 30, 40], (80, 100), None),
@@ -145,7 +145,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "annotation without bbox": (without("bbox", "annotations"), "annotation 0 lacks the key 'bbox'"),
     "category without keypoints": (without("keypoints", "categories"), "exactly one category with 'keypoints'"),
     "too few keypoints": (content(keypoints=[1, 2, 2]), "has 3 keypoint numbers, but the category names 2 keypoints"),
-    "unknown picture": (content(image_id=8), "annotation 0 belongs to image 8, not in 'images'"),
+    "unknown image": (content(image_id=8), "annotation 0 belongs to image 8, not in 'images'"),
     "keypoints are words": (content(keypoints=["a"] * 6), "annotation 0: 'keypoints' must be 6 numbers"),
     "keypoints are one number": (content(keypoints=5), "annotation 0: 'keypoints' must be 6 numbers"),
     "NaN keypoint": (
@@ -157,7 +157,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "NaN box": (content(bbox=[1, 2, float("nan"), 4]), r"annotation 0: 'bbox' must be 4 numbers \(no NaN"),
     "box of infinite numbers": (content(bbox=[1, 2, 10**400, 4]), "annotation 0: 'bbox' must be 4 numbers"),
     "crowd in words": (content(iscrowd="yes"), "annotation 0: 'iscrowd' must be a number"),
-    "wide picture": (
+    "wide image": (
         content() | {"images": [{"id": 7, "file_name": "a", "width": "wide", "height": 5}]},
         "image 0: 'width' must be a number",
     ),
@@ -194,22 +194,22 @@ def test_a_folder_or_binary_file_is_an_error(tmp_path: Path) -> None:
             open_annotations(path, tmp_path).samples()
 
 
-def persons(*changes: dict[str, Any], **picture: Any) -> dict[str, Any]:
-    """Return a file of one picture with one person for each of the changes; `picture` changes the picture."""
+def persons(*changes: dict[str, Any], **image: Any) -> dict[str, Any]:
+    """Return a file of one image with one person for each of the changes; `image` changes the image."""
     values = content()
-    values["images"][0] |= picture
+    values["images"][0] |= image
     values["annotations"] = [content(**change)["annotations"][0] for change in changes]
     return values
 
 
-def scenes_of(tmp_path: Path, values: dict[str, Any], views: Views = "pictures") -> list[Scene]:
-    return open_annotations(written(tmp_path, values), tmp_path / "pictures").scenes(FISH, views)
+def scenes_of(tmp_path: Path, values: dict[str, Any], views: Views = "images") -> list[Scene]:
+    return open_annotations(written(tmp_path, values), tmp_path / "images").scenes(FISH, views)
 
 
-def test_a_picture_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
+def test_a_image_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
     small = {"bbox": [60, 10, 10, 20], "keypoints": [61, 11, 1, 62, 12, 2]}
     (scene,) = scenes_of(tmp_path, persons(small, {}))
-    assert scene.image_path == str(tmp_path / "pictures" / "a.jpg")
+    assert scene.image_path == str(tmp_path / "images" / "a.jpg")
     assert scene.image_id == 7
     np.testing.assert_array_equal(scene.boxes_xyxy, [[10, 20, 39, 59], [60, 10, 69, 29]])  # the larger one first
     expected = np.array([[[12.5, 25], [np.nan, np.nan]], [[61, 11], [62, 12]]], np.float32)
@@ -223,7 +223,7 @@ def test_a_picture_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
     ("width", "height", "square"),
     [(100, 80, [10, 0, 89, 79]), (80, 101, [0, 10.5, 79, 89.5]), (60, 60, [0, 0, 59, 59])],
 )
-def test_views_of_pictures_are_laid_around_the_centre_square(
+def test_views_of_images_are_laid_around_the_centre_square(
     tmp_path: Path, width: int, height: int, square: list[float]
 ) -> None:
     (scene,) = scenes_of(tmp_path, persons({}, {}, width=width, height=height))
@@ -240,7 +240,7 @@ def test_views_of_persons_are_laid_around_each_with_labelled_keypoints(tmp_path:
         assert {level for _, level in scene.ignored} == {NOTHING_KNOWN, BOX_KNOWN}
 
 
-def test_scenes_come_in_the_order_of_the_pictures(tmp_path: Path) -> None:
+def test_scenes_come_in_the_order_of_the_images(tmp_path: Path) -> None:
     values = persons({"image_id": 2}, {"image_id": 9}, {"image_id": 2})
     values["images"] = [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in (9, 5, 2)]
     scenes = scenes_of(tmp_path, values)  # 5 has nobody
@@ -318,7 +318,7 @@ def test_the_largest_persons_are_kept_and_the_others_ignored(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("side", ["width", "height"])
 @pytest.mark.parametrize("value", [None, 0])
-def test_scenes_need_the_size_of_their_picture(tmp_path: Path, side: str, value: Any) -> None:
+def test_scenes_need_the_size_of_their_image(tmp_path: Path, side: str, value: Any) -> None:
     with pytest.raises(InputError, match=r"set\.json: image 0 lacks its 'width' and 'height' in pixels"):
         scenes_of(tmp_path, persons({}, **{side: value}))
 
@@ -332,15 +332,15 @@ def test_scenes_of_other_keypoints_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "views"),
     [
-        (content() | {"annotations": []}, "pictures"),
-        (content(iscrowd=1), "pictures"),
-        (content(bbox=[10, 20, 0, 40]), "pictures"),
+        (content() | {"annotations": []}, "images"),
+        (content(iscrowd=1), "images"),
+        (content(bbox=[10, 20, 0, 40]), "images"),
         (content(keypoints=UNLABELLED), "persons"),
     ],
     ids=["no annotation", "only crowds", "no area", "nothing labelled"],
 )
 def test_a_file_without_scenes_is_an_error(tmp_path: Path, values: dict[str, Any], views: Views) -> None:
-    with pytest.raises(InputError, match=r"set\.json holds no picture with an annotated person"):
+    with pytest.raises(InputError, match=r"set\.json holds no image with an annotated person"):
         scenes_of(tmp_path, values, views)
 
 
@@ -387,22 +387,22 @@ def test_of_overlapping_regions_the_least_known_counts(swapped: bool) -> None:
 
 def test_where_nothing_is_ignored_all_is_known() -> None:
     assert (known_map(scene(), (20, 30)) == ALL_KNOWN).all()
-    assert ALL_KNOWN > BOX_KNOWN > NOTHING_KNOWN == 0  # 0 is also what lies outside the picture
+    assert ALL_KNOWN > BOX_KNOWN > NOTHING_KNOWN == 0  # 0 is also what lies outside the image
 
 
-def detected(tmp_path: Path, values: Any) -> list[PictureBoxes]:
+def detected(tmp_path: Path, values: Any) -> list[ImageBoxes]:
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps(values))
-    return open_annotations(written(tmp_path, content()), tmp_path).pictures(boxes)
+    return open_annotations(written(tmp_path, content()), tmp_path).images(boxes)
 
 
 def test_detections_of_other_categories_are_left_out(tmp_path: Path) -> None:
     person = {"image_id": 7, "bbox": [-3, 2, 300, 4], "score": 0.5, "category_id": 1}
     unnamed = {"image_id": 7, "bbox": [1, 2, 3, 4], "score": 0.25}
-    (picture,) = detected(tmp_path, [person, person | {"category_id": 3}, unnamed])
-    assert picture.boxes_xyxy is not None
-    assert picture.boxes_xyxy.tolist() == [[-3, 2, 297, 6], [1, 2, 4, 6]]  # as they are, not clipped
-    assert picture.scores.tolist() == [0.5, 0.25]
+    (image,) = detected(tmp_path, [person, person | {"category_id": 3}, unnamed])
+    assert image.boxes_xyxy is not None
+    assert image.boxes_xyxy.tolist() == [[-3, 2, 297, 6], [1, 2, 4, 6]]  # as they are, not clipped
+    assert image.scores.tolist() == [0.5, 0.25]
 
 
 @pytest.mark.parametrize(
@@ -416,9 +416,9 @@ def test_detections_of_other_categories_are_left_out(tmp_path: Path) -> None:
         ([[1, 2, 3, 4]], "detection 0 must be a mapping"),
         (
             [{"image_id": 7, "bbox": [1, 80, 3, 4], "score": 1}],
-            "lies outside the picture of 100 x 80 pixels",
+            "lies outside the image of 100 x 80 pixels",
         ),
-        ([{"image_id": 8, "bbox": [1, 2, 3, 4], "score": 1}], "holds no box of a person for any picture of"),
+        ([{"image_id": 8, "bbox": [1, 2, 3, 4], "score": 1}], "holds no box of a person for any image of"),
     ],
 )
 def test_a_broken_detection_file_is_one_clear_error(tmp_path: Path, values: Any, message: str) -> None:
@@ -440,10 +440,10 @@ def test_real_scenes_hold_the_persons_that_real_samples_are() -> None:
     folder = REAL / "coco"
     annotated = open_annotations(folder / "val.json", folder / "images")
     samples = annotated.samples()
-    pictures, around = (annotated.scenes(COCO, views) for views in ("pictures", "persons"))
-    assert len({scene.image_path for scene in pictures}) == len(pictures) <= 280
+    images, around = (annotated.scenes(COCO, views) for views in ("images", "persons"))
+    assert len({scene.image_path for scene in images}) == len(images) <= 280
     assert len(around) == len(samples)  # a view each
-    assert sum(int((scene.visibility > 0).any(axis=1).sum()) for scene in pictures) == len(samples)
+    assert sum(int((scene.visibility > 0).any(axis=1).sum()) for scene in images) == len(samples)
 
 
 def test_keypoint_weights_are_carried_by_name(tmp_path: Path) -> None:

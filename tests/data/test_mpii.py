@@ -186,8 +186,8 @@ def test_what_is_no_hdf5_file(tmp_path: Path) -> None:
 @needs_shared
 def test_real_persons_of_both_forms_agree_with_the_ground_truth() -> None:
     pytest.importorskip("h5py")
-    pictures = FIXTURE.parent
-    persons, listed = opened(FIXTURE, pictures).persons, opened(NEWELL, pictures).persons
+    images = FIXTURE.parent
+    persons, listed = opened(FIXTURE, images).persons, opened(NEWELL, images).persons
     truth = read_truth(TRUTH)
     assert (len(persons), len(listed), len(truth.keypoints)) == (5, 2958, 2958)
     for i, (one, other) in enumerate(zip(persons, listed[:5], strict=True)):

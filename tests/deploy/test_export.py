@@ -20,7 +20,7 @@ from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E40
 from leanpose.inference.detect import NetworkDetector  # noqa: E402
 from leanpose.inference.engines import OnnxRuntimeEngine, TorchEngine, load_engine  # noqa: E402
 from leanpose.inference.predictor import Predictor  # noqa: E402
-from leanpose.io.images import read_picture  # noqa: E402
+from leanpose.io.images import read_image  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.checkpoints import save_network  # noqa: E402
@@ -32,7 +32,7 @@ RECORD = Weights("lpn50.lsp_64x48", "lpn50", (64, 48), LSP, codec="dark", codec_
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a.safetensors, lpn50 with heat maps of about 1 and normalisation that does something."""
+    """Return a folder with a.safetensors, lpn50 with heatmaps of about 1 and normalisation that does something."""
     folder = tmp_path_factory.mktemp("export")
     torch.manual_seed(0)
     network = create_model("lpn50", 14)
@@ -64,7 +64,7 @@ def half_report(folder: Path) -> ExportReport:
     return export(str(folder / "a.safetensors"), out=str(folder / "half.onnx"), storage="float16")
 
 
-def images(count: int) -> np.ndarray:
+def noise(count: int) -> np.ndarray:
     return np.random.default_rng(5).standard_normal((count, 3, 64, 48)).astype(np.float32)
 
 
@@ -84,7 +84,7 @@ def test_only_the_wanted_file_is_left(report: ExportReport, half_report: ExportR
 @pytest.mark.parametrize("count", [1, 3])
 def test_any_batch_size(count: int, report: ExportReport, folder: Path) -> None:
     exported, original = OnnxRuntimeEngine(folder / "a.onnx", 1), TorchEngine.from_file(folder / "a.safetensors", 1)
-    found, expected = exported(images(count)), original(images(count))
+    found, expected = exported(noise(count)), original(noise(count))
     assert found.keys() == expected.keys() == {"heatmaps"}
     assert found["heatmaps"].shape == (count, 14, 16, 12)
     np.testing.assert_allclose(found["heatmaps"], expected["heatmaps"], rtol=0, atol=1e-4)
@@ -108,12 +108,12 @@ def test_nothing_of_this_machine_is_in_the_file(report: ExportReport, folder: Pa
 
 
 def test_the_file_predicts_as_the_network(report: ExportReport, folder: Path, people: MakePeople) -> None:
-    _, pictures = people(count=2)
+    _, images = people(count=2)
     boxes = [[10, 5, 80, 110], [20, 10, 70, 100], [0, 0, 100, 120]]
     for flip_test in (False, True):
         exported = Predictor(folder / "a.onnx", threads=1, flip_test=flip_test, detector=None)
         original = Predictor(folder / "a.safetensors", threads=1, flip_test=flip_test, detector=None)
-        found, expected = (predictor(pictures / "1.png", boxes) for predictor in (exported, original))
+        found, expected = (predictor(images / "1.png", boxes) for predictor in (exported, original))
         assert np.linalg.norm(found.keypoints - expected.keypoints, axis=2).max() < 0.01
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
         assert found.keypoint_set.name == "lsp"
@@ -122,9 +122,9 @@ def test_the_file_predicts_as_the_network(report: ExportReport, folder: Path, pe
 def test_float16_is_smaller_and_near(report: ExportReport, half_report: ExportReport, folder: Path) -> None:
     assert half_report.megabytes < 0.6 * report.megabytes
     assert report.difference < half_report.difference < 0.03
-    found = OnnxRuntimeEngine(folder / "half.onnx", 1)(images(2))["heatmaps"]
+    found = OnnxRuntimeEngine(folder / "half.onnx", 1)(noise(2))["heatmaps"]
     assert found.dtype == np.float32
-    expected = OnnxRuntimeEngine(folder / "a.onnx", 1)(images(2))["heatmaps"]
+    expected = OnnxRuntimeEngine(folder / "a.onnx", 1)(noise(2))["heatmaps"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.05)
 
 
@@ -147,11 +147,11 @@ def test_a_keypoint_between_two_equal_peaks_does_not_fail_the_check(
 def test_persons_of_a_data_set_are_compared(
     folder: Path, report: ExportReport, people: MakePeople, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    annotations, pictures = people(count=3)
+    annotations, images = people(count=3)
     exported = onnx.load(folder / "a.onnx")
     monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
     more = export(
-        str(folder / "a.safetensors"), out=str(tmp_path / "b.onnx"), data=str(annotations), images=str(pictures)
+        str(folder / "a.safetensors"), out=str(tmp_path / "b.onnx"), data=str(annotations), images=str(images)
     )
     assert more.inputs == 3
     assert more.pixel_difference < 0.01
@@ -183,7 +183,7 @@ def test_a_failed_check_writes_nothing(
     [
         ("a.safetensors", {"out": "b.pt"}, r"must end in \.onnx, not b\.pt"),
         ("a.safetensors", {"out": "b.onnx", "data": "a.json"}, "data and images belong together"),
-        ("a.safetensors", {"out": "b.onnx", "images": "pictures"}, "data and images belong together"),
+        ("a.safetensors", {"out": "b.onnx", "images": "images"}, "data and images belong together"),
         ("a.safetensors", {"out": "b.onnx", "storage": "int8"}, "storage must be 'float32' or 'float16', not 'int8'"),
         ("a.onnx", {"out": "b.onnx"}, r"a\.onnx is exported already; give a \.safetensors file"),
         ("absent.safetensors", {"out": "b.onnx"}, "There is no file"),
@@ -200,11 +200,11 @@ def test_wrong_arguments(
 
 
 def test_bad_data_stops_before_anything_is_written(folder: Path, people: MakePeople, tmp_path: Path) -> None:
-    annotations, pictures = people(count=2)
-    (pictures / "1.png").unlink()
+    annotations, images = people(count=2)
+    (images / "1.png").unlink()
     out = tmp_path / "out" / "b.onnx"
     with pytest.raises(InputError, match=r"1\.png"):
-        export(str(folder / "a.safetensors"), out=str(out), data=str(annotations), images=str(pictures))
+        export(str(folder / "a.safetensors"), out=str(out), data=str(annotations), images=str(images))
     assert not out.parent.exists()
 
 
@@ -225,7 +225,7 @@ BOTTOM_UP = Weights(
 
 @pytest.fixture(scope="module")
 def bottom_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with b.safetensors, litepose_xs with its person head and heat maps of about 1."""
+    """Return a folder with b.safetensors, litepose_xs with its person head and heatmaps of about 1."""
     folder = tmp_path_factory.mktemp("bottom_up")
     torch.manual_seed(0)
     network = create_model("litepose_xs", 14, person_head=True)
@@ -273,7 +273,7 @@ def test_bottom_up_report(storage: str, bottom_up_reports: dict[str, ExportRepor
 
 @pytest.mark.parametrize("size", [(1, 64, 64), (3, 32, 96), (1, 160, 128), (2, 512, 64)], ids=str)
 @both_storages
-def test_bottom_up_takes_pictures_of_any_size(
+def test_bottom_up_takes_images_of_any_size(
     storage: str, size: tuple[int, int, int], bottom_up_reports: dict[str, ExportReport], bottom_up: Path
 ) -> None:
     count, height, width = size
@@ -307,30 +307,30 @@ def test_bottom_up_names_and_record(storage: str, bottom_up_reports: dict[str, E
 def test_bottom_up_file_predicts_as_the_network(
     bottom_up_reports: dict[str, ExportReport], bottom_up: Path, people: MakePeople
 ) -> None:
-    _, pictures = people(count=1)
-    picture = read_picture(pictures / "1.png")
+    _, images = people(count=1)
+    image = read_image(images / "1.png")
     files = bottom_up / "float32.onnx", bottom_up / "b.safetensors"
     for flip_test in (False, True):
-        found, expected = (Predictor(file, threads=1, flip_test=flip_test)(picture) for file in files)
+        found, expected = (Predictor(file, threads=1, flip_test=flip_test)(image) for file in files)
         assert len(found) == len(expected) > 1
         np.testing.assert_allclose(found.person_scores, expected.person_scores, atol=1e-4)
         np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=0.01)
         assert found.keypoint_set.name == "lsp"
-    (boxes, scores), (wanted, _) = (NetworkDetector(load_engine(file, threads=1))(picture) for file in files)
+    (boxes, scores), (wanted, _) = (NetworkDetector(load_engine(file, threads=1))(image) for file in files)
     assert len(scores) > 0
     np.testing.assert_allclose(boxes, wanted, atol=0.01)
 
 
-def test_bottom_up_pictures_of_a_data_set_are_compared(
+def test_bottom_up_images_of_a_data_set_are_compared(
     bottom_up_reports: dict[str, ExportReport],
     bottom_up: Path,
     people: MakePeople,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    annotations, pictures = people(count=3)
+    annotations, images = people(count=3)
     content = json.loads(annotations.read_text())
-    content["annotations"] += content["annotations"]  # two persons a picture
+    content["annotations"] += content["annotations"]  # two persons per image
     annotations.write_text(json.dumps(content))
     exported = onnx.load(bottom_up / "float32.onnx")
     monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
@@ -340,7 +340,7 @@ def test_bottom_up_pictures_of_a_data_set_are_compared(
         OnnxRuntimeEngine, "__call__", lambda self, images: shapes.append(images.shape) or run(self, images)
     )
     more = export(
-        str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"), data=str(annotations), images=str(pictures)
+        str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"), data=str(annotations), images=str(images)
     )
     assert more.inputs == 3
     assert more.difference < 1e-4

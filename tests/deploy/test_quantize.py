@@ -20,7 +20,7 @@ from leanpose.deploy.quantize import REPORT_KEY, quantize  # noqa: E402
 from leanpose.errors import InputError, WeightsError  # noqa: E402
 from leanpose.inference.engines import load_engine  # noqa: E402
 from leanpose.inference.predictor import Predictor  # noqa: E402
-from leanpose.io.images import read_picture  # noqa: E402
+from leanpose.io.images import read_image  # noqa: E402
 
 PHOTO = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
 MODEL = "lpn50.coco_128x96"
@@ -33,7 +33,7 @@ def photo_set(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     poses = Predictor(MODEL, engine="torch")(PHOTO, BOX)
     triples = np.concatenate([poses.keypoints[0], np.full((17, 1), 2.0)], axis=1)
     x1, y1, x2, y2 = BOX
-    height, width = read_picture(PHOTO).shape[:2]
+    height, width = read_image(PHOTO).shape[:2]
     content = {
         "images": [{"id": 1, "file_name": PHOTO.name, "width": width, "height": height}],
         "annotations": [
@@ -76,7 +76,7 @@ def test_weights_are_bytes_and_heatmaps_nearly_the_same(quantized: tuple[Path, s
     sure = (poses[0].scores > 0.4) & (poses[1].scores > 0.2)
     assert sure.sum() >= 8
     distances = np.linalg.norm(poses[0].keypoints - poses[1].keypoints, axis=2)[sure]
-    assert distances.max() < 20  # picture pixels; a pixel of the heat map is 13
+    assert distances.max() < 20  # image pixels; a pixel of the heatmap is 13
     for engine in (load_engine(file), load_engine(file, "openvino")):
         assert engine(images)["heatmaps"].shape == (2, 17, 32, 24)
     assert str(file) in printed
@@ -195,8 +195,8 @@ def test_a_finder_is_judged_with_the_network_that_refines(
     quantize("litepose_xs", **photo_set, out=str(tmp_path / "a.onnx"), samples=1, refine="lpn50")
     assert [(call["model"], call["boxes"]) for call in calls] == [("lpn50", "found")] * 2
     assert load_engine(tmp_path / "a.onnx").weights.metrics[0].boxes == "proposing for lpn50"
-    picture_sizes = [engine(np.zeros((1, 3, 64, 128), np.float32))["centers"].shape for engine in both(tmp_path)]
-    assert picture_sizes == [(1, 1, 16, 32)] * 2  # sides stay free
+    image_sizes = [engine(np.zeros((1, 3, 64, 128), np.float32))["centers"].shape for engine in both(tmp_path)]
+    assert image_sizes == [(1, 1, 16, 32)] * 2  # sides stay free
 
 
 def both(folder: Path) -> list[Callable[[np.ndarray], dict[str, np.ndarray]]]:

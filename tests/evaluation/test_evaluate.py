@@ -19,12 +19,12 @@ pytest.importorskip("faster_coco_eval")
 import leanpose.evaluation.evaluate as evaluation
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, WeightsError
-from leanpose.evaluation.evaluate import Metrics, evaluate, predict_picture
+from leanpose.evaluation.evaluate import Metrics, evaluate, predict_image
 from leanpose.inference.predictor import Predictor
-from leanpose.io.images import read_picture
+from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.metrics.coco_ap import COCO_KEYS, CROWDPOSE_KEYS
-from leanpose.structures import PictureBoxes, Poses
+from leanpose.structures import ImageBoxes, Poses
 from leanpose.weights.record import Weights
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "eval" / "coco_val2014_100"
@@ -55,7 +55,7 @@ class Oracle:
         self.error = error
         self.scores = np.full(len(keypoint_set), scores, np.float32)
 
-    def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> Poses:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> Poses:
         nearest = [min(self.samples, key=lambda s: float(np.abs(s.box_xyxy - box).sum())) for box in boxes]
         keypoints = np.stack([np.nan_to_num(s.keypoints) + self.error for s in nearest]).astype(np.float32)
         scores = np.tile(self.scores, (len(boxes), 1))
@@ -63,8 +63,8 @@ class Oracle:
 
     def stream(self, paths: list[str], boxes: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Poses]]:
         for path, its_boxes in zip(paths, boxes, strict=True):
-            picture = read_picture(path)
-            yield picture, self(picture, its_boxes)
+            image = read_image(path)
+            yield image, self(image, its_boxes)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_another_keypoint_set_with_its_own_model(people: MakePeople, use_oracle:
 
 
 def as_crowdpose(annotations: Path, *indices: float) -> None:
-    """Let a file look like CrowdPose's: its name of the head, crowd indices of the pictures, no area."""
+    """Let a file look like CrowdPose's: its name of the head, crowd indices of the images, no area."""
 
     def edit(content: dict[str, Any]) -> None:
         (category,) = content["categories"]
@@ -202,7 +202,7 @@ def test_a_set_in_the_form_of_crowdpose_needs_areas(people: MakePeople, use_orac
 
 @needs_crowdpose
 @pytest.mark.parametrize("boxes", ["gt", str(FIXTURES / "test_crowdpose_det_AP_40.json")], ids=["gt", "detections"])
-def test_real_pictures_of_crowdpose(boxes: str, use_oracle: Callable[[Oracle], None]) -> None:
+def test_real_images_of_crowdpose(boxes: str, use_oracle: Callable[[Oracle], None]) -> None:
     annotations = FIXTURES / "test_crowdpose.json"
     for error, ap in ((0, 1), (200, 0)):
         use_oracle(Oracle(annotations, FIXTURES, CROWDPOSE, error=error))
@@ -244,28 +244,26 @@ def test_rescoring(keypoint_scores: list[float], expected: float, people: MakePe
     annotations, images = people(count=1)
     oracle = Oracle(annotations, images)
     oracle.scores = np.array(keypoint_scores, np.float32)
-    (picture,) = open_annotations(annotations, images).pictures()
-    picture = replace(picture, scores=np.array([0.5], np.float32))
-    (result,) = predict_picture(oracle, picture)  # type: ignore[arg-type]
+    (image,) = open_annotations(annotations, images).images()
+    image = replace(image, scores=np.array([0.5], np.float32))
+    (result,) = predict_image(oracle, image)  # type: ignore[arg-type]
     assert result["score"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_duplicates_are_removed_and_the_better_box_stays(people: MakePeople) -> None:
     annotations, images = people(count=1)
-    (picture,) = open_annotations(annotations, images).pictures()
-    boxes = np.concatenate([picture.boxes_xyxy, picture.boxes_xyxy + 1, picture.boxes_xyxy + 2]).astype(np.float32)
-    crowded = replace(picture, boxes_xyxy=boxes, scores=np.array([0.5, 0.8, 0.6], np.float32))
-    (result,) = predict_picture(Oracle(annotations, images), crowded)  # type: ignore[arg-type]
+    (image,) = open_annotations(annotations, images).images()
+    boxes = np.concatenate([image.boxes_xyxy, image.boxes_xyxy + 1, image.boxes_xyxy + 2]).astype(np.float32)
+    crowded = replace(image, boxes_xyxy=boxes, scores=np.array([0.5, 0.8, 0.6], np.float32))
+    (result,) = predict_image(Oracle(annotations, images), crowded)  # type: ignore[arg-type]
     assert result["bbox"][0] == pytest.approx(boxes[1, 0], abs=0.01)
     assert result["score"] == pytest.approx(0.8 * 0.9, abs=1e-6)
 
 
 def test_persons_apart_are_both_kept(people: MakePeople) -> None:
     annotations, images = people(count=1)
-    (picture,) = open_annotations(annotations, images).pictures()
-    two = replace(
-        picture, boxes_xyxy=np.tile(picture.boxes_xyxy, (2, 1)), scores=np.array([0.5, 0.8], dtype=np.float32)
-    )
+    (image,) = open_annotations(annotations, images).images()
+    two = replace(image, boxes_xyxy=np.tile(image.boxes_xyxy, (2, 1)), scores=np.array([0.5, 0.8], dtype=np.float32))
     oracle = Oracle(annotations, images)
 
     def apart(path: str, boxes: np.ndarray) -> Poses:
@@ -273,12 +271,12 @@ def test_persons_apart_are_both_kept(people: MakePeople) -> None:
         return replace(poses, keypoints=poses.keypoints + np.array([0, 40], np.float32)[:, None, None])
 
     apart.rescored = oracle.rescored  # type: ignore[attr-defined]
-    results = predict_picture(apart, two)  # type: ignore[arg-type]
+    results = predict_image(apart, two)  # type: ignore[arg-type]
     assert [r["score"] for r in results] == pytest.approx([0.72, 0.45], abs=1e-6)  # best first
 
 
-def test_annotated_boxes_by_picture(people: MakePeople) -> None:
-    annotations, images = people(count=3)
+def test_annotated_boxes_by_image(people: MakePeople) -> None:
+    annotations, folder = people(count=3)
 
     def edit(content: dict[str, Any]) -> None:
         first = content["annotations"][0]
@@ -287,17 +285,17 @@ def test_annotated_boxes_by_picture(people: MakePeople) -> None:
         content["annotations"].append(first | {"id": 11, "image_id": 3, "iscrowd": 1})
 
     change(annotations, edit)
-    pictures = open_annotations(annotations, images).pictures()
-    assert [(p.image_id, len(p.boxes_xyxy)) for p in pictures] == [(1, 2), (2, 1), (3, 1)]
-    assert pictures[0].path == str(images / "1.png")
-    assert pictures[0].boxes_xyxy[1].tolist() == [1, 2, 30, 41]
-    assert pictures[0].scores.tolist() == [1, 1]
+    images = open_annotations(annotations, folder).images()
+    assert [(p.image_id, len(p.boxes_xyxy)) for p in images] == [(1, 2), (2, 1), (3, 1)]
+    assert images[0].path == str(folder / "1.png")
+    assert images[0].boxes_xyxy[1].tolist() == [1, 2, 30, 41]
+    assert images[0].scores.tolist() == [1, 1]
 
 
-def test_two_entries_of_one_file_stay_two_pictures(people: MakePeople) -> None:
+def test_two_entries_of_one_file_stay_two_images(people: MakePeople) -> None:
     annotations, images = people(count=2)
     change(annotations, lambda content: content["images"][1].update(file_name="1.png"))
-    assert [p.image_id for p in open_annotations(annotations, images).pictures()] == [1, 2]
+    assert [p.image_id for p in open_annotations(annotations, images).images()] == [1, 2]
 
 
 def test_detected_boxes(people: MakePeople, tmp_path: Path) -> None:
@@ -312,15 +310,15 @@ def test_detected_boxes(people: MakePeople, tmp_path: Path) -> None:
     ]
     file.write_text(json.dumps(entries))
     annotated = open_annotations(annotations, images)
-    (picture,) = annotated.pictures(file)
-    assert (picture.image_id, picture.path) == (2, str(images / "2.png"))
-    assert picture.boxes_xyxy.tolist() == [[1, 2, 31, 42], [-3, 2.5, 27, 42.5]]
-    assert picture.scores.tolist() == [0.25, 0.75]
+    (image,) = annotated.images(file)
+    assert (image.image_id, image.path) == (2, str(images / "2.png"))
+    assert image.boxes_xyxy.tolist() == [[1, 2, 31, 42], [-3, 2.5, 27, 42.5]]
+    assert image.scores.tolist() == [0.25, 0.75]
     file.write_text(json.dumps(entries[3:]))
     with pytest.raises(
-        InputError, match=r"holds no box of a person for any picture of .*; is it the file of another set"
+        InputError, match=r"holds no box of a person for any image of .*; is it the file of another set"
     ):
-        annotated.pictures(file)
+        annotated.images(file)
 
 
 def test_a_model_of_another_set_is_refused(
@@ -341,7 +339,7 @@ def test_a_key_that_only_the_metric_needs(people: MakePeople, use_oracle: Callab
         evaluate("oracle", data=str(annotations), images=str(images))
 
 
-def test_a_picture_of_another_size_is_refused(people: MakePeople, tmp_path: Path) -> None:
+def test_a_image_of_another_size_is_refused(people: MakePeople, tmp_path: Path) -> None:
     annotations, images = people(count=1)
     change(annotations, lambda content: content["images"][0].update(width=120, height=100))
     with pytest.raises(InputError, match=r"1\.png has 100 x 120 pixels, but its annotations are for 120 x 100"):
@@ -349,7 +347,7 @@ def test_a_picture_of_another_size_is_refused(people: MakePeople, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_when_a_picture_is_missing(people: MakePeople, tmp_path: Path) -> None:
+def test_nothing_is_written_when_a_image_is_missing(people: MakePeople, tmp_path: Path) -> None:
     annotations, images = people(count=2)
     (images / "2.png").unlink()
     with pytest.raises(InputError, match=r"2\.png"):
@@ -363,8 +361,8 @@ def test_the_bundled_model_runs_through(people: MakePeople, tmp_path: Path) -> N
     assert 0 <= metrics["AP"] <= metrics["AP50"] <= 1
     results = json.loads((tmp_path / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 2]
-    unflipped = predict_picture(
-        evaluation.Predictor("lpn50", threads=1, detector=None), open_annotations(annotations, images).pictures()[0]
+    unflipped = predict_image(
+        evaluation.Predictor("lpn50", threads=1, detector=None), open_annotations(annotations, images).images()[0]
     )
     assert unflipped[0]["keypoints"] != results[0]["keypoints"]
 
@@ -376,10 +374,10 @@ def test_no_results_score_zero(people: MakePeople) -> None:
     assert metrics["APL"] == -1  # there is no large person
 
 
-def test_results_of_unknown_pictures_are_refused(people: MakePeople) -> None:
+def test_results_of_unknown_images_are_refused(people: MakePeople) -> None:
     annotations, _ = people(count=2)
     result = {"image_id": 77, "category_id": 1, "keypoints": [1.0] * 51, "score": 1.0}
-    with pytest.raises(InputError, match=r"name 1 pictures that .* does not have, such as 77"):
+    with pytest.raises(InputError, match=r"name 1 images that .* does not have, such as 77"):
         open_annotations(annotations, None).score([result], COCO)
 
 
@@ -402,8 +400,8 @@ def test_metrics_print_as_a_table() -> None:
 
 def test_empty_boxes_give_no_results(people: MakePeople, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 20, 3), np.uint8))
-    nobody = PictureBoxes(str(tmp_path / "a.png"), 1, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    assert predict_picture(evaluation.Predictor("lpn50", threads=1, detector=None), nobody) == []
+    nobody = ImageBoxes(str(tmp_path / "a.png"), 1, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    assert predict_image(evaluation.Predictor("lpn50", threads=1, detector=None), nobody) == []
 
 
 Rectangles = Any  # the class RectanglePeople of conftest.py
@@ -415,21 +413,21 @@ BOTTOM_UP = Weights(
 
 @pytest.fixture
 def scenes(tmp_path: Path, rectangle_people: Rectangles) -> tuple[str, str]:
-    """An annotation file and a folder of three pictures: of two persons, of one, and of nobody."""
+    """An annotation file and a folder of three images: of two persons, of one, and of nobody."""
     keypoints = list(COCO.keypoints)
     content: dict[str, list[dict[str, Any]]] = {
         "images": [],
         "annotations": [],
         "categories": [{"id": 1, "name": "person", "keypoints": keypoints, "skeleton": []}],
     }
-    pictures = [
+    images = [
         {"red": (30, 20, 130, 300, 150), "green": (200, 40, 330, 310, 250)},
         {"blue": (100, 100, 170, 290, 200)},
         {},
     ]
-    for number, boxes in enumerate(pictures, 1):
-        picture = rectangle_people.picture(330, 500, **boxes)
-        cv2.imwrite(str(tmp_path / f"{number}.png"), picture[..., ::-1])
+    for number, boxes in enumerate(images, 1):
+        image = rectangle_people.image(330, 500, **boxes)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image[..., ::-1])
         content["images"].append({"id": number, "file_name": f"{number}.png", "width": 500, "height": 330})
         for left, top, right, bottom, _ in boxes.values():
             points = rectangle_people.keypoints(rectangle_people.edges((left, top, right, bottom)))
@@ -460,7 +458,7 @@ def made_up(networks: dict[str, Any], rectangle_people: Rectangles) -> dict[str,
 def test_crowdpose_in_detected_boxes(
     scenes: tuple[str, str], networks: dict[str, Any], rectangle_people: Rectangles, tmp_path: Path
 ) -> None:
-    """By level: of two persons in an easy picture both are detected, one of them twice; in a hard one nobody is."""
+    """By level: of two persons in an easy image both are detected, one of them twice; in a hard one nobody is."""
     data, images = scenes
     networks["crowds"] = rectangle_people(replace(TOP_DOWN, keypoint_set=CROWDPOSE))
     detections = []
@@ -487,9 +485,9 @@ def test_crowdpose_in_detected_boxes(
     assert [(r["image_id"], r["bbox"]) for r in results] == [(1, d["bbox"]) for d in (detections[1], detections[0])]
 
 
-def test_pictures_only(scenes: tuple[str, str]) -> None:
-    pictures = open_annotations(*scenes).pictures(None)
-    assert [(p.image_id, Path(p.path).name, p.boxes_xyxy) for p in pictures] == [
+def test_images_only(scenes: tuple[str, str]) -> None:
+    images = open_annotations(*scenes).images(None)
+    assert [(p.image_id, Path(p.path).name, p.boxes_xyxy) for p in images] == [
         (number, f"{number}.png", None) for number in (1, 2, 3)
     ]
 
@@ -524,7 +522,7 @@ def test_found_boxes_are_refined(scenes: tuple[str, str], made_up: dict[str, Any
     data, images = scenes
     metrics = evaluate("crops", data=data, images=images, boxes="found", detector="all", out=str(tmp_path / "out"))
     assert metrics["AP"] == metrics["AR"] == pytest.approx(1)
-    # Three pictures in two sizes; the three persons of all pictures share a call.
+    # Three images in two sizes; the three persons of all images share a call.
     assert [len(shapes) for shapes in (made_up["all"].calls, made_up["crops"].calls)] == [6, 1]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 1, 2]
@@ -563,7 +561,7 @@ def test_a_bottom_up_network_takes_no_boxes(boxes: str, scenes: tuple[str, str],
 def test_unusable_detectors_and_scales(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
     data, images = scenes
     out = str(tmp_path / "out")
-    with pytest.raises(WeightsError, match="crops finds one person a crop"):
+    with pytest.raises(WeightsError, match="crops finds one person per crop"):
         evaluate("crops", data=data, images=images, boxes="found", detector="crops", out=out)
     with pytest.raises(WeightsError, match=r"There is no file absent\.onnx"):
         evaluate("crops", data=data, images=images, boxes="found", detector="absent.onnx", out=out)

@@ -1,4 +1,4 @@
-"""BottomUp and NetworkDetector: everybody is found in the right place, whatever the picture's size."""
+"""BottomUp and NetworkDetector: everybody is found in the right place, whatever the image's size."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from leanpose.errors import InputError, WeightsError
-from leanpose.geometry import picture_matrix
+from leanpose.geometry import image_matrix
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import NetworkDetector
-from leanpose.inference.preprocess import picture_input
+from leanpose.inference.preprocess import image_input
 from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.weights.record import Weights
 
@@ -28,7 +28,7 @@ def record(**options: Any) -> Weights:
 
 
 # height, width -> rectangles with brightness; the best comes first
-PICTURES: dict[tuple[int, int], dict[str, tuple[int, int, int, int, int]]] = {
+IMAGES: dict[tuple[int, int], dict[str, tuple[int, int, int, int, int]]] = {
     (480, 640): {"green": (40, 60, 200, 430, 250), "red": (330, 20, 500, 470, 200), "blue": (540, 200, 620, 400, 150)},
     (427, 640): {"green": (41, 60, 203, 401, 250), "red": (330, 21, 503, 420, 200)},
     (640, 427): {"blue": (10, 60, 171, 401, 250), "red": (230, 321, 403, 620, 200)},
@@ -47,7 +47,7 @@ LARGE = {(6000, 8000)}
 
 
 def scale_of(size: tuple[int, int], short_side: int = 256) -> float:
-    """Input pixels a picture pixel; no picture is longer than four times its short side in the input."""
+    """Input pixels an image pixel; no image is longer than four times its short side in the input."""
     return min(short_side / min(size), 4 * short_side / max(size))
 
 
@@ -55,7 +55,7 @@ def expected(rectangles: Rectangles, boxes: dict[str, tuple[int, int, int, int, 
     return np.stack([rectangles.keypoints(rectangles.edges(box)) for box in boxes.values()])
 
 
-@pytest.mark.parametrize("size", PICTURES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", IMAGES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize(
     ("options", "flip_test", "scales"),
     [
@@ -73,9 +73,9 @@ def test_people_are_found_in_place(
     scales: tuple[float, ...],
     rectangle_people: Rectangles,
 ) -> None:
-    boxes = PICTURES[size]
+    boxes = IMAGES[size]
     finder = BottomUp(rectangle_people(record(**options)), flip_test, scales)
-    poses = finder.poses(rectangle_people.picture(*size, **boxes))
+    poses = finder.poses(rectangle_people.image(*size, **boxes))
     places = expected(rectangle_people, boxes)
     assert poses.keypoints.shape == places.shape  # nobody is missing, nobody twice
     assert poses.keypoints.dtype == poses.scores.dtype == poses.boxes_xyxy.dtype == poses.person_scores.dtype
@@ -88,11 +88,11 @@ def test_people_are_found_in_place(
     assert min(part.min() for part in reach) >= 0.99
 
 
-@pytest.mark.parametrize("size", PICTURES.keys() - {(1, 500), (500, 1)}, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", IMAGES.keys() - {(1, 500), (500, 1)}, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_boxes_of_the_person_head(size: tuple[int, int], rectangle_people: Rectangles) -> None:
-    boxes = PICTURES[size]
+    boxes = IMAGES[size]
     network = rectangle_people(RECORD, person_head=True)
-    found, scores = NetworkDetector(network, (1.0,))(rectangle_people.picture(*size, **boxes))
+    found, scores = NetworkDetector(network, (1.0,))(rectangle_people.image(*size, **boxes))
     height, width = size
     assert found.dtype == scores.dtype == np.float32
     edges = np.stack([rectangle_people.edges(box) for box in boxes.values()])
@@ -102,22 +102,22 @@ def test_boxes_of_the_person_head(size: tuple[int, int], rectangle_people: Recta
     assert len(network.calls) == 1
 
 
-def test_boxes_are_cut_at_the_picture(rectangle_people: Rectangles) -> None:
-    """At the picture's edge and, since the input is wider than this picture, in the black beside it."""
+def test_boxes_are_cut_at_the_image(rectangle_people: Rectangles) -> None:
+    """At the image's edge and, since the input is wider than this image, in the black beside it."""
 
     class Wide(rectangle_people):  # type: ignore[misc, valid-type]
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
             return outputs | {"box_logs": np.full_like(outputs["box_logs"], np.log(30))}  # map pixels, on each side
 
-    picture = rectangle_people.picture(427, 640, red=(0, 0, 300, 427, 250), green=(560, 100, 640, 300, 200))
-    boxes, _ = NetworkDetector(Wide(RECORD, person_head=True), (1.0,))(picture)
-    reach = 30 * 4 * 427 / 256  # picture pixels
+    image = rectangle_people.image(427, 640, red=(0, 0, 300, 427, 250), green=(560, 100, 640, 300, 200))
+    boxes, _ = NetworkDetector(Wide(RECORD, person_head=True), (1.0,))(image)
+    reach = 30 * 4 * 427 / 256  # image pixels
     np.testing.assert_allclose(boxes, [[0, 13, 149 + reach, 413], [600 - reach, 0, 639, 200 + reach]], atol=4)
 
 
-def test_nobody_is_found_beside_the_picture(rectangle_people: Rectangles) -> None:
-    """A picture that is a little too narrow for its input, and a network that sees somebody in the black."""
+def test_nobody_is_found_beside_the_image(rectangle_people: Rectangles) -> None:
+    """An image that is a little too narrow for its input, and a network that sees somebody in the black."""
 
     class Haunted(rectangle_people):  # type: ignore[misc, valid-type]
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -128,14 +128,14 @@ def test_nobody_is_found_beside_the_picture(rectangle_people: Rectangles) -> Non
     boxes, scores = NetworkDetector(Haunted(RECORD, person_head=True), (1.0,))(np.zeros((256, 257, 3), np.uint8))
     assert boxes.shape == (0, 4) and scores.shape == (0,)
     boxes, _ = NetworkDetector(Haunted(RECORD, person_head=True), (1.0,))(np.zeros((256, 320, 3), np.uint8))
-    assert len(boxes) == 1  # here it is in the picture
+    assert len(boxes) == 1  # here it is in the image
 
 
 def test_boxes_without_a_person_head(rectangle_people: Rectangles) -> None:
     network = rectangle_people(RECORD)
-    picture = rectangle_people.picture(480, 640, **PICTURES[480, 640])
-    boxes, scores = NetworkDetector(network)(picture)
-    poses = BottomUp(network).poses(picture)
+    image = rectangle_people.image(480, 640, **IMAGES[480, 640])
+    boxes, scores = NetworkDetector(network)(image)
+    poses = BottomUp(network).poses(image)
     np.testing.assert_array_equal(boxes, poses.boxes_xyxy.clip(0, [639, 479, 639, 479]))
     np.testing.assert_array_equal(scores, poses.person_scores)
     assert len(boxes) == 3
@@ -147,12 +147,12 @@ def mirrored(keypoints: np.ndarray, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("flip_test", [False, True])
 @pytest.mark.parametrize("size", [(480, 640), (427, 640), (333, 333), (120, 100)])
-def test_a_mirrored_picture_has_mirrored_people(
+def test_a_mirrored_image_has_mirrored_people(
     size: tuple[int, int], flip_test: bool, rectangle_people: Rectangles
 ) -> None:
     finder = BottomUp(rectangle_people(record(upsample=False)), flip_test)
-    picture = rectangle_people.picture(*size, **PICTURES[size])
-    poses, other = finder.poses(picture), finder.poses(np.ascontiguousarray(picture[:, ::-1]))
+    image = rectangle_people.image(*size, **IMAGES[size])
+    poses, other = finder.poses(image), finder.poses(np.ascontiguousarray(image[:, ::-1]))
     np.testing.assert_allclose(other.person_scores, poses.person_scores, atol=0.03)
     places = mirrored(other.keypoints, size[1])
     np.testing.assert_allclose(places, poses.keypoints, rtol=0, atol=2.2 / scale_of(size) + 0.5)
@@ -162,7 +162,7 @@ def test_a_mirrored_picture_has_mirrored_people(
 
 def test_the_flip_test_looks_twice_and_averages(rectangle_people: Rectangles) -> None:
     class OneSided(rectangle_people):  # type: ignore[misc, valid-type]
-        """Sees people in the mirrored picture only half as well."""
+        """Sees people in the mirrored image only half as well."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
@@ -170,16 +170,16 @@ def test_the_flip_test_looks_twice_and_averages(rectangle_people: Rectangles) ->
                 outputs[name] *= 0.5 ** (len(self.calls) // 3)  # the third call is the second of the flip test
             return outputs
 
-    picture = rectangle_people.picture(480, 640, **PICTURES[480, 640])
+    image = rectangle_people.image(480, 640, **IMAGES[480, 640])
     network = OneSided(RECORD)
-    one, two = (BottomUp(network, flip_test).poses(picture) for flip_test in (False, True))
+    one, two = (BottomUp(network, flip_test).poses(image) for flip_test in (False, True))
     assert network.calls == [(1, 3, 256, 384)] * 3
     np.testing.assert_allclose(two.scores, one.scores * 0.75, atol=0.02)
     np.testing.assert_allclose(two.keypoints, one.keypoints, rtol=0, atol=4)
 
 
-def test_the_tags_of_the_mirrored_picture_count_too(rectangle_people: Rectangles) -> None:
-    """Two persons whose tags differ only in the mirrored picture are still two."""
+def test_the_tags_of_the_mirrored_image_count_too(rectangle_people: Rectangles) -> None:
+    """Two persons whose tags differ only in the mirrored image are still two."""
 
     class Untagged(rectangle_people):  # type: ignore[misc, valid-type]
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -187,9 +187,9 @@ def test_the_tags_of_the_mirrored_picture_count_too(rectangle_people: Rectangles
             outputs["tags"][:] = 1 if len(self.calls) == 1 else outputs["tags"]
             return outputs
 
-    picture = rectangle_people.picture(480, 640, **PICTURES[480, 640])
-    found = BottomUp(Untagged(RECORD), flip_test=True).poses(picture)
-    np.testing.assert_allclose(found.keypoints, BottomUp(rectangle_people()).poses(picture).keypoints, atol=4)
+    image = rectangle_people.image(480, 640, **IMAGES[480, 640])
+    found = BottomUp(Untagged(RECORD), flip_test=True).poses(image)
+    np.testing.assert_allclose(found.keypoints, BottomUp(rectangle_people()).poses(image).keypoints, atol=4)
 
 
 @pytest.mark.parametrize(
@@ -219,8 +219,8 @@ def test_heat_maps_are_averaged_over_the_scales(rectangle_people: Rectangles) ->
             outputs = super().__call__(images)
             return {name: maps * 0 for name, maps in outputs.items()} if images.shape[2] < 256 else outputs
 
-    picture = rectangle_people.picture(480, 640, **PICTURES[480, 640])
-    one, two = (BottomUp(Nearsighted(RECORD), scales=scales).poses(picture) for scales in ((1,), (0.5, 1)))
+    image = rectangle_people.image(480, 640, **IMAGES[480, 640])
+    one, two = (BottomUp(Nearsighted(RECORD), scales=scales).poses(image) for scales in ((1,), (0.5, 1)))
     np.testing.assert_allclose(two.person_scores, one.person_scores / 2, rtol=1e-4)
     np.testing.assert_allclose(two.keypoints, one.keypoints, rtol=0, atol=1e-3)
 
@@ -234,7 +234,7 @@ def test_unusable_scales(scales: Any, rectangle_people: Rectangles) -> None:
 
 @pytest.mark.parametrize("codec", ["udp", "heatmap"])
 def test_a_network_of_single_persons_finds_nobody(codec: str, rectangle_people: Rectangles) -> None:
-    with pytest.raises(WeightsError, match=r"made\.coco_256x256 finds one person a crop") as caught:
+    with pytest.raises(WeightsError, match=r"made\.coco_256x256 finds one person per crop") as caught:
         BottomUp(rectangle_people(replace(RECORD, task="top_down", codec=codec)))
     assert "\n" not in str(caught.value)
 
@@ -258,21 +258,21 @@ def test_a_parameter_that_the_codec_does_not_have(rectangle_people: Rectangles) 
 @pytest.mark.parametrize("person_head", [False, True])
 @pytest.mark.parametrize("flip_test", [False, True])
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (1, 500), (500, 1), (480, 640), (6000, 8000)])
-def test_an_empty_picture(
+def test_an_empty_image(
     size: tuple[int, int], flip_test: bool, person_head: bool, rectangle_people: Rectangles
 ) -> None:
     network = rectangle_people(RECORD, person_head)
-    picture = np.zeros((*size, 3), np.uint8)
-    poses = BottomUp(network, flip_test).poses(picture)
+    image = np.zeros((*size, 3), np.uint8)
+    poses = BottomUp(network, flip_test).poses(image)
     assert len(poses) == 0 and poses.keypoints.shape == (0, 17, 2) and poses.boxes_xyxy.shape == (0, 4)
-    boxes, scores = NetworkDetector(network)(picture)
+    boxes, scores = NetworkDetector(network)(image)
     assert boxes.shape == (0, 4) and scores.shape == (0,)
     assert {array.dtype.name for array in (poses.keypoints, poses.boxes_xyxy, boxes, scores)} == {"float32"}
 
 
 def test_more_people_than_30(rectangle_people: Rectangles) -> None:
     class Crowd(rectangle_people):  # type: ignore[misc, valid-type]
-        """Sees 96 persons on a grid, whatever the picture."""
+        """Sees 96 persons on a grid, whatever the image."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
@@ -290,14 +290,14 @@ def test_maps_of_nan_hold_nobody(rectangle_people: Rectangles) -> None:
             return {name: np.full_like(maps, np.nan) for name, maps in super().__call__(images).items()}
 
     network = Broken(RECORD, person_head=True)
-    picture = rectangle_people.picture(480, 640, **PICTURES[480, 640])
-    assert len(BottomUp(network).poses(picture)) == len(NetworkDetector(network)(picture)[0]) == 0
+    image = rectangle_people.image(480, 640, **IMAGES[480, 640])
+    assert len(BottomUp(network).poses(image)) == len(NetworkDetector(network)(image)[0]) == 0
 
 
 def test_lacking_keypoints_are_nan_and_do_not_count_for_the_box(rectangle_people: Rectangles) -> None:
     network = rectangle_people(record(refine=False), absent=("left_ankle", "right_ankle"))
     box = (100, 50, 300, 450, 250)
-    poses = BottomUp(network).poses(rectangle_people.picture(480, 640, red=box))
+    poses = BottomUp(network).poses(rectangle_people.image(480, 640, red=box))
     lacking = np.array([name.endswith("ankle") for name in COCO.keypoints])
     assert np.isnan(poses.keypoints[0, lacking]).all() and np.isfinite(poses.keypoints[0, ~lacking]).all()
     assert (poses.scores[0] > 0).tolist() == (~lacking).tolist()
@@ -310,24 +310,24 @@ def test_lacking_keypoints_are_nan_and_do_not_count_for_the_box(rectangle_people
 def test_other_keypoints(rectangle_people: Rectangles) -> None:
     finder = BottomUp(rectangle_people(replace(RECORD, keypoint_set=CROWDPOSE)), flip_test=True)
     box = (100, 50, 300, 450, 250)
-    poses = finder.poses(rectangle_people.picture(480, 640, red=box))
+    poses = finder.poses(rectangle_people.image(480, 640, red=box))
     places = rectangle_people.keypoints(rectangle_people.edges(box), CROWDPOSE)
     np.testing.assert_allclose(poses.keypoints, [places], rtol=0, atol=3)
 
 
 @pytest.mark.parametrize(("order", "channels"), [("rgb", (200, 100, 50)), ("bgr", (50, 100, 200))])
-def test_the_input_of_a_picture_follows_the_record(order: Any, channels: tuple[int, int, int]) -> None:
+def test_the_input_of_a_image_follows_the_record(order: Any, channels: tuple[int, int, int]) -> None:
     weights = replace(RECORD, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 8.0), channel_order=order)
-    picture = np.full((300, 300, 3), (200, 100, 50), np.uint8)
-    image, matrix, size = picture_input(picture, weights)
-    assert image.shape == (1, 3, 256, 256) and image.dtype == np.float32 and image.flags.c_contiguous
+    image = np.full((300, 300, 3), (200, 100, 50), np.uint8)
+    inputs, matrix, size = image_input(image, weights)
+    assert inputs.shape == (1, 3, 256, 256) and inputs.dtype == np.float32 and inputs.flags.c_contiguous
     assert size == (256, 256) and matrix.shape == (1, 2, 3)
     values = [(channels[i] - (i + 1.0)) / (4.0, 5.0, 8.0)[i] for i in range(3)]
-    np.testing.assert_allclose(image[0, :, 128, 128], values, rtol=1e-5)
+    np.testing.assert_allclose(inputs[0, :, 128, 128], values, rtol=1e-5)
 
 
-def test_the_input_of_a_picture_may_have_another_size() -> None:
-    picture = np.zeros((480, 640, 3), np.uint8)
-    image, matrix, size = picture_input(picture, RECORD, 448)
-    assert image.shape == (1, 3, 448, 640) and size == (448, 640)
-    np.testing.assert_array_equal(matrix, picture_matrix((480, 640), 448)[0])
+def test_the_input_of_a_image_may_have_another_size() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    inputs, matrix, size = image_input(image, RECORD, 448)
+    assert inputs.shape == (1, 3, 448, 640) and size == (448, 640)
+    np.testing.assert_array_equal(matrix, image_matrix((480, 640), 448)[0])

@@ -22,7 +22,7 @@ from leanpose.inference.detect import NetworkDetector
 from leanpose.inference.engines import ENGINES, OnnxRuntimeEngine, load_engine
 from leanpose.inference.predictor import CHUNK, DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.inference.preprocess import box_inputs, check_boxes
-from leanpose.io.images import read_picture
+from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.structures import Poses
 from leanpose.weights.catalogue import BUNDLED, find_weights
@@ -39,7 +39,7 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def astronaut() -> np.ndarray:
-    return read_picture(ASTRONAUT)
+    return read_image(ASTRONAUT)
 
 
 def assert_same(a: Poses, b: Poses, atol: float = 1e-3) -> None:
@@ -47,7 +47,7 @@ def assert_same(a: Poses, b: Poses, atol: float = 1e-3) -> None:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=atol, err_msg=name)
 
 
-def test_whole_picture_is_one_person(predictor: Predictor, astronaut: np.ndarray) -> None:
+def test_whole_image_is_one_person(predictor: Predictor, astronaut: np.ndarray) -> None:
     poses = predictor(ASTRONAUT)
     assert poses.keypoints.shape == (1, 17, 2) and poses.keypoints.dtype == np.float32
     assert poses.scores.shape == (1, 17) and poses.keypoint_set.keypoints == COCO.keypoints
@@ -92,7 +92,7 @@ def test_batch_size_does_not_matter(predictor: Predictor, astronaut: np.ndarray,
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
-def test_cutting_the_picture_moves_the_keypoints(astronaut: np.ndarray, flip_test: bool) -> None:
+def test_cutting_the_image_moves_the_keypoints(astronaut: np.ndarray, flip_test: bool) -> None:
     """The padded box lies inside the cut, so the network sees the same pixels."""
     predictor = Predictor("lpn50.coco_256x192", flip_test=flip_test, threads=1, detector=None)
     box = np.array([130, 60, 290, 273], np.float32)
@@ -102,7 +102,7 @@ def test_cutting_the_picture_moves_the_keypoints(astronaut: np.ndarray, flip_tes
     np.testing.assert_allclose(moved, predictor(astronaut, box).keypoints, rtol=0, atol=1e-2)
 
 
-def test_twice_the_picture_gives_twice_the_coordinates(predictor: Predictor, astronaut: np.ndarray) -> None:
+def test_twice_the_image_gives_twice_the_coordinates(predictor: Predictor, astronaut: np.ndarray) -> None:
     """Pixel (x, y) becomes a block whose centre is (2 x + 0.5, 2 y + 0.5)."""
     large = astronaut.repeat(2, axis=0).repeat(2, axis=1)
     box = np.array([60, 0, 400, 512], np.float32)
@@ -117,29 +117,29 @@ def test_flip_test_changes_a_little(predictor: Predictor, astronaut: np.ndarray)
     assert 0 < distances.max() < 15
 
 
-def test_grey_picture(predictor: Predictor, astronaut: np.ndarray) -> None:
+def test_grey_image(predictor: Predictor, astronaut: np.ndarray) -> None:
     grey = astronaut.mean(axis=2).astype(np.uint8)
     assert_same(predictor(grey), predictor(grey[..., None].repeat(3, axis=2)), atol=0)
     assert np.hypot(*(predictor(grey).keypoints[0, 0] - (223, 127))) < 25
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (1, 1), (1, 500), (500, 2)])
-def test_small_pictures(predictor: Predictor, shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    poses = predictor(picture)
+def test_small_images(predictor: Predictor, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    poses = predictor(image)
     assert np.isfinite(poses.keypoints).all() and np.isfinite(poses.scores).all()
     reach = 1.25 * max(shape[0], shape[1] * 4 / 3, shape[0] * 4 / 3)
     assert np.abs(poses.keypoints).max() <= max(shape) + reach
 
 
-def test_huge_picture(predictor: Predictor, astronaut: np.ndarray) -> None:
+def test_huge_image(predictor: Predictor, astronaut: np.ndarray) -> None:
     """A 24-megapixel photograph with the astronaut enlarged in it."""
-    picture = np.zeros((4000, 6000, 3), np.uint8)
-    picture[: 512 * 7, 1000 : 1000 + 512 * 7] = astronaut.repeat(7, axis=0).repeat(7, axis=1)
-    poses = predictor(picture, [1000 + 60 * 7, 0, 1000 + 400 * 7, 512 * 7])
+    image = np.zeros((4000, 6000, 3), np.uint8)
+    image[: 512 * 7, 1000 : 1000 + 512 * 7] = astronaut.repeat(7, axis=0).repeat(7, axis=1)
+    poses = predictor(image, [1000 + 60 * 7, 0, 1000 + 400 * 7, 512 * 7])
     x, y = poses.keypoints[0, 0]
     assert np.hypot(x - 1000 - 223 * 7, y - 127 * 7) < 15 * 7
-    assert np.isfinite(predictor(picture).keypoints).all()
+    assert np.isfinite(predictor(image).keypoints).all()
 
 
 def test_results_are_ready_for_json(predictor: Predictor, astronaut: np.ndarray) -> None:
@@ -165,7 +165,7 @@ def test_no_boxes_no_persons(predictor: Predictor, astronaut: np.ndarray, boxes:
         ([10, 10, 10, 20], r"Box 0 \(10, 10, 10, 20\) has no area"),
         ([10, 10, 5, 20], "has no area"),
         ([10, 20, 20, 10], "has no area"),
-        ([512, 0, 600, 10], r"Box 0 \(512, 0, 600, 10\) lies outside the picture of 512 x 512 pixels"),
+        ([512, 0, 600, 10], r"Box 0 \(512, 0, 600, 10\) lies outside the image of 512 x 512 pixels"),
         ([-20, 0, 0, 10], "lies outside"),
         ([0, -20, 10, -1], "lies outside"),
         ([0, 600, 10, 700], "lies outside"),
@@ -203,7 +203,7 @@ def test_unusable_options() -> None:
 
 
 class DotFinder:
-    """A network whose heat maps are the red of its input, read where the record says that heat-map pixels lie."""
+    """A network whose heatmaps are the red of its input, read where the record says that heat-map pixels lie."""
 
     def __init__(self, weights: Weights, heatmap_size: tuple[int, int] = (32, 24)) -> None:
         self.weights = weights
@@ -237,10 +237,8 @@ def test_a_dot_is_found_in_place(convention: Convention, scale: int, place: tupl
     """To a fifth of a heat-map pixel, through cropping, averaging, decoding and the way back."""
     record = Weights("dot", "dot", (128, 96), codec="dark", codec_options={"sigma": 2.0}, convention=convention)
     x, y = place[0] * scale, place[1] * scale
-    picture = dot(x, y, (160 * scale, 120 * scale), 8 * scale)
-    poses = Predictor(DotFinder(record), detector=None)(
-        picture, [10.3 * scale, 20.7 * scale, 100 * scale, 140.2 * scale]
-    )
+    image = dot(x, y, (160 * scale, 120 * scale), 8 * scale)
+    poses = Predictor(DotFinder(record), detector=None)(image, [10.3 * scale, 20.7 * scale, 100 * scale, 140.2 * scale])
     heatmap_pixel = 119.5 * scale * 1.25 / 32
     np.testing.assert_allclose(poses.keypoints[0], [[x, y]] * 17, rtol=0, atol=0.2 * heatmap_pixel)
     assert poses.scores.min() > 0.9
@@ -252,17 +250,17 @@ def test_the_flip_test_leaves_a_dot_in_place(convention: Convention, shift: bool
         "dot", "dot", (128, 96), codec="dark", codec_options={"sigma": 2.0}, convention=convention, flip_shift=shift
     )
     engine = DotFinder(record)
-    picture = dot(61, 83.5, (160, 120), 8)
-    one, two = (Predictor(engine, flip_test=flip, detector=None)(picture, [10, 20, 100, 140]) for flip in (False, True))
+    image = dot(61, 83.5, (160, 120), 8)
+    one, two = (Predictor(engine, flip_test=flip, detector=None)(image, [10, 20, 100, 140]) for flip in (False, True))
     np.testing.assert_allclose(two.keypoints, one.keypoints, rtol=0, atol=0.75)
     assert engine.calls == [1, 1, 1]
 
 
-def test_a_bias_is_taken_off_in_picture_pixels() -> None:
-    picture = dot(61, 83.5, (160, 120), 8)
+def test_a_bias_is_taken_off_in_image_pixels() -> None:
+    image = dot(61, 83.5, (160, 120), 8)
     plain, moved = (
         Predictor(DotFinder(Weights("dot", "dot", (128, 96), codec="heatmap", bias=bias)), detector=None)(
-            picture, [10, 20, 100, 140]
+            image, [10, 20, 100, 140]
         )
         for bias in (0.0, 1.5)
     )
@@ -278,8 +276,8 @@ def test_persons_are_batched() -> None:
 @pytest.mark.parametrize(("order", "channels"), [("rgb", (200, 100, 50)), ("bgr", (50, 100, 200))])
 def test_normalisation_follows_the_record(order: Any, channels: tuple[int, int, int]) -> None:
     record = Weights("x", "x", (32, 24), mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 8.0), channel_order=order, padding=1.0)
-    picture = np.full((64, 48, 3), (200, 100, 50), np.uint8)
-    images, matrices = box_inputs(picture, np.array([[8, 8, 32, 40], [10, 10, 34, 42]], np.float32), record)
+    image = np.full((64, 48, 3), (200, 100, 50), np.uint8)
+    images, matrices = box_inputs(image, np.array([[8, 8, 32, 40], [10, 10, 34, 42]], np.float32), record)
     assert images.shape == (2, 3, 32, 24) and images.dtype == np.float32 and images.flags.c_contiguous
     assert matrices.shape == (2, 2, 3)
     expected = [(channels[i] - (i + 1.0)) / (4.0, 5.0, 8.0)[i] for i in range(3)]
@@ -287,12 +285,12 @@ def test_normalisation_follows_the_record(order: Any, channels: tuple[int, int, 
 
 
 def test_the_padding_of_the_record_is_used() -> None:
-    """A wider record sees more of the picture: the white frame around the box comes into the crop."""
-    picture = np.full((100, 100, 3), 255, np.uint8)
-    picture[30:70, 35:65] = 0
+    """A wider record sees more of the image: the white frame around the box comes into the crop."""
+    image = np.full((100, 100, 3), 255, np.uint8)
+    image[30:70, 35:65] = 0
     record = Weights("x", "x", (32, 24), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), padding=1.0)
     box = np.array([[36, 31, 63, 68]], np.float32)
-    tight, wide = (box_inputs(picture, box, dataclasses.replace(record, padding=p))[0] for p in (1.0, 1.5))
+    tight, wide = (box_inputs(image, box, dataclasses.replace(record, padding=p))[0] for p in (1.0, 1.5))
     assert tight.max() < 1 and wide[..., 0].min() == 255
 
 
@@ -322,8 +320,8 @@ BY_SCORE = ("green", "red", "blue")
 
 @pytest.fixture
 def crowd(rectangle_people: Rectangles) -> np.ndarray:
-    """A picture of 330 x 500 pixels with three persons."""
-    return rectangle_people.picture(330, 500, **PEOPLE)
+    """An image of 330 x 500 pixels with three persons."""
+    return rectangle_people.image(330, 500, **PEOPLE)
 
 
 def places_of(rectangles: Rectangles, names: tuple[str, ...] = BY_SCORE) -> np.ndarray:
@@ -341,7 +339,7 @@ def test_found_persons_are_refined(
     assert {shape[0] for shape in detector.calls} == {1}  # the flip test is for the network, not for its detector
     assert len(detector.calls) == len(detector.weights.box_scales)
     places = places_of(rectangle_people)
-    # A pixel of the heat map of the largest person is 1.25 * 281 / 32 = 11 pixels of the picture.
+    # A pixel of the heatmap of the largest person is 1.25 * 281 / 32 = 11 pixels of the image.
     np.testing.assert_allclose(poses.keypoints, places, rtol=0, atol=5)
     edges = np.stack([rectangle_people.edges(PEOPLE[name]) for name in BY_SCORE])
     np.testing.assert_allclose(poses.boxes_xyxy, edges, rtol=0, atol=3 if person_head else 30)
@@ -405,7 +403,7 @@ def test_given_boxes_skip_the_finder(boxes: list[Any], crowd: np.ndarray, rectan
     assert_same(poses, Predictor(network, detector=None)(crowd, boxes), atol=0)
 
 
-def test_without_a_finder_the_picture_is_one_person(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+def test_without_a_finder_the_image_is_one_person(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
     poses = Predictor(rectangle_people(TOP_DOWN), detector=None)(crowd)
     assert poses.boxes_xyxy.tolist() == [[0, 0, 499, 329]]
 
@@ -463,9 +461,9 @@ def test_nobody_is_found(size: tuple[int, int], person_head: bool, rectangle_peo
     assert network.calls == []
 
 
-def test_a_grey_picture_is_searched_too(rectangle_people: Rectangles) -> None:
+def test_a_grey_image_is_searched_too(rectangle_people: Rectangles) -> None:
     """Grey is red, green and blue in one place: three persons for this detector, one without duplicates."""
-    grey = rectangle_people.picture(330, 500, red=PEOPLE["green"])[..., 0]
+    grey = rectangle_people.image(330, 500, red=PEOPLE["green"])[..., 0]
     poses = Predictor(rectangle_people(TOP_DOWN), detector=rectangle_people(BOTTOM_UP))(grey)
     np.testing.assert_allclose(poses.keypoints, places_of(rectangle_people, ("green",)), rtol=0, atol=5)
 
@@ -475,7 +473,7 @@ def test_a_grey_picture_is_searched_too(rectangle_people: Rectangles) -> None:
     [
         ("litpose_xs", "There are no weights 'litpose_xs'"),
         ("absent.onnx", r"There is no file absent\.onnx"),
-        ("lpn50", r"lpn50\.coco_.* finds one person a crop"),
+        ("lpn50", r"lpn50\.coco_.* finds one person per crop"),
     ],
 )
 def test_unusable_detectors(detector: str, message: str) -> None:
@@ -556,10 +554,10 @@ def test_a_network_that_gives_nan_is_named(
 
 
 def crowds(rectangle_people: Rectangles) -> list[np.ndarray]:
-    """Pictures of different sizes with none to three persons."""
+    """Images of different sizes with none to three persons."""
     names = [(), ("red",), ("green", "blue"), BY_SCORE, ("blue",)]
     return [
-        rectangle_people.picture(330 + 10 * i, 500 - 20 * i, **{name: PEOPLE[name] for name in names[i % 5]})
+        rectangle_people.image(330 + 10 * i, 500 - 20 * i, **{name: PEOPLE[name] for name in names[i % 5]})
         for i in range(2 * CHUNK + 3)
     ]
 
@@ -567,37 +565,37 @@ def crowds(rectangle_people: Rectangles) -> list[np.ndarray]:
 @pytest.mark.parametrize("flip_test", [False, True])
 @pytest.mark.parametrize("bottom_up", [False, True])
 def test_a_stream_gives_what_single_calls_give(bottom_up: bool, flip_test: bool, rectangle_people: Rectangles) -> None:
-    pictures = crowds(rectangle_people)
+    images = crowds(rectangle_people)
     network, detector = rectangle_people(BOTTOM_UP if bottom_up else TOP_DOWN), rectangle_people(BOTTOM_UP)
     predictor = Predictor(network, detector=detector, flip_test=flip_test, batch_size=4)
-    expected = [predictor(picture) for picture in pictures]
+    expected = [predictor(image) for image in images]
     assert {len(poses) for poses in expected} == {0, 1, 2, 3}
     network.calls.clear()
-    for (picture, poses), given, single in zip(predictor.stream(pictures), pictures, expected, strict=True):
-        np.testing.assert_array_equal(picture, given)
+    for (image, poses), given, single in zip(predictor.stream(images), images, expected, strict=True):
+        np.testing.assert_array_equal(image, given)
         assert_same(poses, single, atol=1e-4)
     if not bottom_up:
         persons = [shape[0] for shape in network.calls[:: 2 if flip_test else 1]]
-        in_chunks = [sum(map(len, expected[i : i + CHUNK])) for i in range(0, len(pictures), CHUNK)]
+        in_chunks = [sum(map(len, expected[i : i + CHUNK])) for i in range(0, len(images), CHUNK)]
         full = [min(4, n - i) for n in in_chunks for i in range(0, n, 4)]
-        assert persons == full  # persons of several pictures in one call
+        assert persons == full  # persons of several images in one call
 
 
 def test_a_stream_takes_boxes_and_names_faults(tmp_path: Path, rectangle_people: Rectangles) -> None:
-    pictures = crowds(rectangle_people)[:4]
+    images = crowds(rectangle_people)[:4]
     files = [tmp_path / f"{i}.png" for i in range(4)]
-    for file, picture in zip(files, pictures, strict=True):
-        cv2.imwrite(str(file), picture[..., ::-1])
-    files[1].write_bytes(b"no picture")
+    for file, image in zip(files, images, strict=True):
+        cv2.imwrite(str(file), image[..., ::-1])
+    files[1].write_bytes(b"no image")
     boxes = [[[0, 0, 99, 99]], None, [[30, 20, 130, 300], [200, 40, 330, 310]], [[10, 10, 5, 5]]]
     predictor = Predictor(rectangle_people(TOP_DOWN), detector=None)
     results = list(predictor.stream(files, boxes))
     assert [isinstance(result, InputError) for result in results] == [False, True, False, True]
     assert "1.png" in str(results[1]) and "has no area" in str(results[3])
     for i in (0, 2):
-        picture, poses = results[i]
-        np.testing.assert_array_equal(picture, pictures[i])
-        assert_same(poses, predictor(pictures[i], boxes[i]), atol=1e-4)
+        image, poses = results[i]
+        np.testing.assert_array_equal(image, images[i])
+        assert_same(poses, predictor(images[i], boxes[i]), atol=1e-4)
 
 
 def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> None:
@@ -607,7 +605,7 @@ def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> Non
         nonlocal taken
         while True:
             taken += 1
-            yield rectangle_people.picture(64, 48)
+            yield rectangle_people.image(64, 48)
 
     stream = Predictor(rectangle_people(TOP_DOWN), detector=None).stream(endless())
     for done in range(1, 4 * CHUNK):
@@ -616,7 +614,7 @@ def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> Non
     stream.close()
 
 
-def test_several_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With ONNX Runtime on the CPU, each on one thread; order, faults and poses stay those of single calls."""
     opened: list[int | None] = []
 
@@ -627,24 +625,24 @@ def test_several_pictures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(ENGINES, "onnxruntime", (".onnx", Noted))
     predictor = Predictor("lpn50.coco_256x192", threads=3)
-    photo = read_picture(ASTRONAUT)
-    pictures = [photo, photo[:, ::-1], "absent.png", *(photo[: 512 - 8 * i] for i in range(8)), photo[:9, :9]]
-    expected = [predictor(picture) for picture in pictures if not isinstance(picture, str)]
+    photo = read_image(ASTRONAUT)
+    images = [photo, photo[:, ::-1], "absent.png", *(photo[: 512 - 8 * i] for i in range(8)), photo[:9, :9]]
+    expected = [predictor(image) for image in images if not isinstance(image, str)]
     assert opened == [3, 3]  # network and detector
     taken = 0
 
     def counted() -> Iterator[Any]:
         nonlocal taken
-        for picture in pictures:
+        for image in images:
             taken += 1
-            yield picture
+            yield image
 
     for done, result in enumerate(predictor.stream(counted())):
         assert taken - done <= 2 * 3
         if done == 2:
             assert isinstance(result, InputError) and "absent.png" in str(result)
         else:
-            np.testing.assert_array_equal(result[0], pictures[done])
+            np.testing.assert_array_equal(result[0], images[done])
             assert_same(result[1], expected.pop(0), atol=1e-2)
     assert not expected
     assert set(opened[2:]) == {1}

@@ -28,8 +28,8 @@ def predictor(rectangle_people: Rectangles) -> Predictor:
 
 @pytest.fixture
 def frames(rectangle_people: Rectangles) -> list[np.ndarray]:
-    """Pictures of 100 x 200 pixels, in each of which the person stands two pixels farther to the right."""
-    return [rectangle_people.picture(100, 200, red=(20 + 2 * i, 10, 60 + 2 * i, 90, 200)) for i in range(COUNT)]
+    """Images of 100 x 200 pixels, in each of which the person stands two pixels farther to the right."""
+    return [rectangle_people.image(100, 200, red=(20 + 2 * i, 10, 60 + 2 * i, 90, 200)) for i in range(COUNT)]
 
 
 def noses(results: Any) -> np.ndarray:
@@ -54,26 +54,24 @@ def test_a_source_may_fill_one_array_again_and_again(
     kind: str, dtype: type, view: Any, predictor: Predictor, frames: list[np.ndarray], expected: np.ndarray
 ) -> None:
     def source() -> Iterator[np.ndarray]:
-        picture = view(np.zeros(frames[0].shape, dtype))
+        image = view(np.zeros(frames[0].shape, dtype))
         for frame in frames:
-            picture[:] = (frame.astype(np.uint16) * 257 if dtype is np.uint16 else frame)[..., : picture.shape[2]]
-            yield picture
+            image[:] = (frame.astype(np.uint16) * 257 if dtype is np.uint16 else frame)[..., : image.shape[2]]
+            yield image
 
     if kind == "grey":
         expected = np.array([predictor(frame[..., 0], BOX).keypoints[0, 0] for frame in frames])
     np.testing.assert_allclose(noses(predictor.stream(source(), [BOX] * COUNT)), expected, atol=1e-3)
 
 
-def test_a_source_may_close_its_pil_picture(
-    predictor: Predictor, frames: list[np.ndarray], expected: np.ndarray
-) -> None:
-    image = pytest.importorskip("PIL.Image")
+def test_a_source_may_close_its_pil_image(predictor: Predictor, frames: list[np.ndarray], expected: np.ndarray) -> None:
+    pil = pytest.importorskip("PIL.Image")
 
     def source() -> Iterator[Any]:
         for frame in frames:
-            with image.fromarray(frame) as picture:
-                yield picture
-                picture.paste(0, (0, 0, 200, 100))
+            with pil.fromarray(frame) as image:
+                yield image
+                image.paste(0, (0, 0, 200, 100))
 
     np.testing.assert_allclose(noses(predictor.stream(source(), [BOX] * COUNT)), expected, atol=1e-3)
 
@@ -107,36 +105,36 @@ def test_what_was_found_before_a_source_fails_is_given(
         np.testing.assert_allclose(noses(results), expected[:good], atol=1e-3)
 
 
-def test_numbers_of_pictures_and_boxes_that_differ(predictor: Predictor, frames: list[np.ndarray]) -> None:
+def test_numbers_of_images_and_boxes_that_differ(predictor: Predictor, frames: list[np.ndarray]) -> None:
     for count in (2, 4):
-        with pytest.raises(InputError, match=f"There are 3 pictures, but {count} entries of boxes"):
+        with pytest.raises(InputError, match=f"There are 3 images, but {count} entries of boxes"):
             predictor.stream(frames[:3], [BOX] * count)
-    for pictures, boxes, message in (
-        (iter(frames[:3]), [BOX] * 2, "The boxes end after 2 pictures, which go on"),
-        (frames[:3], (BOX for _ in range(2)), "The boxes end after 2 pictures, which go on"),
-        ((frame for frame in frames[:2]), [BOX] * 3, "The pictures end before their boxes"),
+    for images, boxes, message in (
+        (iter(frames[:3]), [BOX] * 2, "The boxes end after 2 images, which go on"),
+        (frames[:3], (BOX for _ in range(2)), "The boxes end after 2 images, which go on"),
+        ((frame for frame in frames[:2]), [BOX] * 3, "The images end before their boxes"),
     ):
-        stream = predictor.stream(pictures, boxes)
+        stream = predictor.stream(images, boxes)
         assert all(len(next(stream)[1]) == 1 for _ in range(2))  # what has boxes is not lost
         with pytest.raises(InputError, match=message):
             next(stream)
     assert len(list(predictor.stream(frames[:3], itertools.repeat(BOX)))) == 3
 
 
-@pytest.mark.parametrize("pictures", ["a.png", Path("a.png"), b"a.png", np.zeros((9, 9, 3), np.uint8), None, 7])
-def test_one_picture_is_no_stream(pictures: Any, predictor: Predictor) -> None:
-    with pytest.raises(InputError, match="A stream takes a list of pictures, not one"):
-        predictor.stream(pictures)
+@pytest.mark.parametrize("images", ["a.png", Path("a.png"), b"a.png", np.zeros((9, 9, 3), np.uint8), None, 7])
+def test_one_image_is_no_stream(images: Any, predictor: Predictor) -> None:
+    with pytest.raises(InputError, match="A stream takes a list of images, not one"):
+        predictor.stream(images)
     with pytest.raises(InputError, match="A stream takes a list of boxes, not one str"):
         predictor.stream([], "0,0,9,9")
 
 
-def test_an_array_of_pictures_is_a_stream(predictor: Predictor, frames: list[np.ndarray], expected: np.ndarray) -> None:
+def test_an_array_of_images_is_a_stream(predictor: Predictor, frames: list[np.ndarray], expected: np.ndarray) -> None:
     np.testing.assert_allclose(noses(predictor.stream(np.stack(frames), [BOX] * COUNT)), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_live_stream_gives_a_result_before_it_takes_the_next_picture(threads: int, frames: list[np.ndarray]) -> None:
+def test_a_live_stream_gives_a_result_before_it_takes_the_next_image(threads: int, frames: list[np.ndarray]) -> None:
     taken = 0
 
     def camera() -> Iterator[np.ndarray]:
@@ -146,9 +144,9 @@ def test_a_live_stream_gives_a_result_before_it_takes_the_next_picture(threads: 
             yield frame
 
     predictor = Predictor("lpn50.coco_128x96_int8", threads=threads, detector=None)
-    for done, (picture, _) in enumerate(predictor.stream(camera(), live=True), 1):
+    for done, (image, _) in enumerate(predictor.stream(camera(), live=True), 1):
         assert taken == done
-        np.testing.assert_array_equal(picture, frames[done - 1])
+        np.testing.assert_array_equal(image, frames[done - 1])
     assert done == COUNT
 
 

@@ -48,27 +48,27 @@ def grey(height: int = 220, width: int = 220, value: int = 128) -> np.ndarray:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def between(picture: np.ndarray, poses: Poses, a: str, b: str) -> np.ndarray:
+def between(image: np.ndarray, poses: Poses, a: str, b: str) -> np.ndarray:
     """The pixel in the middle of a limb, as signed RGB."""
     ends = [poses.keypoints[0, COCO.keypoints.index(name)] for name in (a, b)]
     x, y = np.rint(np.mean(ends, axis=0)).astype(int)
-    return picture[y, x].astype(int)
+    return image[y, x].astype(int)
 
 
 def changed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(H, W) bool, where two pictures differ."""
+    """(H, W) bool, where two images differ."""
     return (a != b).any(axis=2)
 
 
 @pytest.mark.parametrize(("upper", "lower"), [("shoulder", "elbow"), ("hip", "knee")])
 def test_left_is_blue_right_is_orange_and_the_middle_neutral(upper: str, lower: str) -> None:
     poses = standing()
-    picture = draw_poses(grey(), poses)
-    red, _, blue = between(picture, poses, f"left_{upper}", f"left_{lower}")
+    image = draw_poses(grey(), poses)
+    red, _, blue = between(image, poses, f"left_{upper}", f"left_{lower}")
     assert blue - red > 150
-    red, _, blue = between(picture, poses, f"right_{upper}", f"right_{lower}")
+    red, _, blue = between(image, poses, f"right_{upper}", f"right_{lower}")
     assert red - blue > 150
-    assert np.ptp(between(picture, poses, f"left_{upper}", f"right_{upper}")) < 10
+    assert np.ptp(between(image, poses, f"left_{upper}", f"right_{upper}")) < 10
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -88,9 +88,9 @@ def test_low_scores_are_faded() -> None:
 def test_a_limb_is_as_faint_as_its_less_certain_end() -> None:
     poses = standing()
     poses.scores[0, COCO.keypoints.index("left_knee")] = 0.3
-    picture, faint = draw_poses(grey(), poses), draw_poses(grey(), standing(score=0.3))
+    image, faint = draw_poses(grey(), poses), draw_poses(grey(), standing(score=0.3))
     for limb in (("left_hip", "left_knee"), ("left_knee", "left_ankle")):
-        np.testing.assert_array_equal(between(picture, poses, *limb), between(faint, poses, *limb))
+        np.testing.assert_array_equal(between(image, poses, *limb), between(faint, poses, *limb))
 
 
 def test_below_min_score_nothing_is_drawn() -> None:
@@ -101,9 +101,9 @@ def test_below_min_score_nothing_is_drawn() -> None:
 
 def limb_width(height: float, thickness: float = 1.0) -> int:
     poses = standing(height)
-    picture = draw_poses(grey(840, 840), poses, thickness=thickness)
+    image = draw_poses(grey(840, 840), poses, thickness=thickness)
     y = round(0.86 * height)  # the left shin, that is upright; the right one lies left of it
-    return int(changed(picture, grey(840, 840))[y, height // 2 :].sum())
+    return int(changed(image, grey(840, 840))[y, height // 2 :].sum())
 
 
 def test_thickness_grows_with_the_person_and_by_the_factor() -> None:
@@ -134,13 +134,13 @@ def test_keypoints_are_where_they_should_be() -> None:
 
 
 def test_the_input_stays_and_the_result_is_a_copy() -> None:
-    picture = grey()
-    result = draw_poses(picture, standing(), boxes=True)
-    np.testing.assert_array_equal(picture, grey())
-    assert result.shape == picture.shape and result.dtype == np.uint8
-    empty = draw_poses(picture, Poses.empty(COCO), boxes=True)
-    np.testing.assert_array_equal(empty, picture)
-    assert not np.shares_memory(empty, picture)
+    image = grey()
+    result = draw_poses(image, standing(), boxes=True)
+    np.testing.assert_array_equal(image, grey())
+    assert result.shape == image.shape and result.dtype == np.uint8
+    empty = draw_poses(image, Poses.empty(COCO), boxes=True)
+    np.testing.assert_array_equal(empty, image)
+    assert not np.shares_memory(empty, image)
 
 
 def test_a_path_is_accepted(tmp_path: Path) -> None:
@@ -151,28 +151,28 @@ def test_a_path_is_accepted(tmp_path: Path) -> None:
 def test_nan_keypoints_are_skipped() -> None:
     poses = standing()
     poses.keypoints[0, COCO.keypoints.index("left_knee")] = np.nan
-    picture = draw_poses(grey(), poses)
-    assert (between(picture, standing(), "left_hip", "left_knee") == 128).all()
-    assert (between(picture, standing(), "right_hip", "right_knee") != 128).any()
+    image = draw_poses(grey(), poses)
+    assert (between(image, standing(), "left_hip", "left_knee") == 128).all()
+    assert (between(image, standing(), "right_hip", "right_knee") != 128).any()
     poses.keypoints[:] = np.nan
     np.testing.assert_array_equal(draw_poses(grey(), replace(poses, ids=np.array([1]))), grey())
 
 
 @pytest.mark.parametrize("offset", [-1e9, -300.0, -50.0, 100.0, 300.0, 1e9])
-def test_outside_the_picture(offset: float) -> None:
+def test_outside_the_image(offset: float) -> None:
     poses = standing(left=offset, top=offset)
     assert changed(draw_poses(grey(), poses, boxes=True), grey()).any() == (abs(offset) <= 100)
     labelled = draw_poses(grey(), replace(poses, ids=np.array([7])))
-    assert changed(labelled, draw_poses(grey(), poses)).any()  # the label is moved into the picture
+    assert changed(labelled, draw_poses(grey(), poses)).any()  # the label is moved into the image
     poses.keypoints[0, :10] = 50
     assert draw_poses(grey(), poses).shape == (220, 220, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (3, 400), (3000, 4000)])
-def test_tiny_and_huge_pictures(size: tuple[int, int]) -> None:
+def test_tiny_and_huge_images(size: tuple[int, int]) -> None:
     poses = replace(standing(height=min(size)), ids=np.array([123]))
-    picture = grey(*size)
-    assert changed(draw_poses(picture, poses, boxes=True), picture).any()
+    image = grey(*size)
+    assert changed(draw_poses(image, poses, boxes=True), image).any()
 
 
 def test_boxes_and_ids_are_optional_and_coloured_by_id() -> None:
@@ -189,10 +189,10 @@ def test_boxes_and_ids_are_optional_and_coloured_by_id() -> None:
 
 def test_larger_persons_lie_on_top() -> None:
     large, small = standing(200), standing(100, left=30, top=60)
-    picture = draw_poses(grey(), both(large, small))
-    np.testing.assert_array_equal(picture, draw_poses(draw_poses(grey(), small), large))
-    np.testing.assert_array_equal(picture, draw_poses(grey(), both(small, large)))
-    assert changed(picture, draw_poses(draw_poses(grey(), large), small)).any()
+    image = draw_poses(grey(), both(large, small))
+    np.testing.assert_array_equal(image, draw_poses(draw_poses(grey(), small), large))
+    np.testing.assert_array_equal(image, draw_poses(grey(), both(small, large)))
+    assert changed(image, draw_poses(draw_poses(grey(), large), small)).any()
 
 
 @pytest.mark.parametrize("name", KEYPOINT_SETS)
@@ -203,9 +203,9 @@ def test_every_built_in_set_shows_all_colours(name: str) -> None:
     keypoints = 110 + 90 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)[None]
     box = np.array([[20, 20, 200, 200]], np.float32)
     poses = Poses(keypoints.astype(np.float32), np.ones((1, k), np.float32), box, np.ones(1, np.float32), keypoint_set)
-    picture = draw_poses(grey(), poses)
+    image = draw_poses(grey(), poses)
     for colour in PALETTE.values():
-        assert (picture == colour).all(axis=2).sum() > 20
+        assert (image == colour).all(axis=2).sum() > 20
 
 
 def test_other_spellings_of_the_names_look_alike() -> None:
@@ -227,6 +227,6 @@ def test_a_custom_set_without_edges_gives_discs() -> None:
         np.ones(1, np.float32),
         custom,
     )
-    picture = draw_poses(grey(), poses)
-    assert picture[100, 50, 2] > picture[100, 50, 0] and picture[100, 150, 0] > picture[100, 150, 2]
-    assert (picture[100, 70:130] == 128).all()
+    image = draw_poses(grey(), poses)
+    assert image[100, 50, 2] > image[100, 50, 0] and image[100, 150, 0] > image[100, 150, 2]
+    assert (image[100, 70:130] == 128).all()

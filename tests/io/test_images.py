@@ -1,4 +1,4 @@
-"""Pictures in: every usable source gives the right RGB values, every unusable one InputError."""
+"""Images in: every usable source gives the right RGB values, every unusable one InputError."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ import numpy as np
 import pytest
 
 from leanpose.errors import InputError
-from leanpose.io.images import decode_picture, find_pictures, left_out, read_picture
+from leanpose.io.images import decode_image, find_images, left_out, read_image
 
 Image = pytest.importorskip("PIL.Image")
 
 
 def blocks() -> np.ndarray:
-    """A 40 x 60 picture: left red, right blue, a green bar on top; blocks that JPEG keeps well."""
-    picture = np.zeros((40, 60, 3), np.uint8)
-    picture[:, :32] = (200, 30, 40)
-    picture[:, 32:] = (20, 60, 220)
-    picture[:16] = (10, 180, 30)
-    return picture
+    """A 40 x 60 image: left red, right blue, a green bar on top; blocks that JPEG keeps well."""
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :32] = (200, 30, 40)
+    image[:, 32:] = (20, 60, 220)
+    image[:16] = (10, 180, 30)
+    return image
 
 
 def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
 
-def encoded(picture: np.ndarray, kind: str, **options: Any) -> bytes:
+def encoded(image: np.ndarray, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, kind, **options)
+    Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -48,7 +48,7 @@ def test_png_values(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(noise(), "PNG"))
     for source in (path, str(path)):
-        found = read_picture(source)
+        found = read_image(source)
         np.testing.assert_array_equal(found, noise())
         assert found.dtype == np.uint8
 
@@ -56,25 +56,25 @@ def test_png_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "WEBP"])
 def test_other_lossless_kinds(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
-    np.testing.assert_array_equal(decode_picture(encoded(noise(), kind, **options), "a"), noise())
+    np.testing.assert_array_equal(decode_image(encoded(noise(), kind, **options), "a"), noise())
 
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_values(progressive: bool) -> None:
-    found = decode_picture(encoded(blocks(), "JPEG", quality=95, subsampling=0, progressive=progressive), "a.jpg")
+    found = decode_image(encoded(blocks(), "JPEG", quality=95, subsampling=0, progressive=progressive), "a.jpg")
     assert np.abs(found.astype(int) - blocks()).max() < 12
 
 
-def test_grey_picture_has_three_equal_channels() -> None:
+def test_grey_image_has_three_equal_channels() -> None:
     grey = noise()[..., 0]
     for data in (encoded(grey, "PNG"), encoded(noise()[..., :1].repeat(3, 2), "PNG")):
-        found = decode_picture(data, "grey.png")
+        found = decode_image(data, "grey.png")
         np.testing.assert_array_equal(found, grey[..., None].repeat(3, axis=2))
 
 
 def test_the_alpha_of_rgba_is_dropped() -> None:
     rgba = np.dstack([noise(), noise()[..., 0]])
-    np.testing.assert_array_equal(decode_picture(encoded(rgba, "PNG"), "a.png"), noise())
+    np.testing.assert_array_equal(decode_image(encoded(rgba, "PNG"), "a.png"), noise())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -82,28 +82,28 @@ def test_16_bit_png_keeps_the_upper_bits(channels: int) -> None:
     deep = np.random.default_rng(1).integers(0, 2**16, (20, 30, channels), np.uint16)
     data = cv2.imencode(".png", deep[..., ::-1])[1].tobytes()
     assert data[24] == 16  # bits per channel
-    np.testing.assert_array_equal(decode_picture(data, "deep.png"), np.broadcast_to(deep >> 8, (20, 30, 3)))
+    np.testing.assert_array_equal(decode_image(data, "deep.png"), np.broadcast_to(deep >> 8, (20, 30, 3)))
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_a_camera_may_fill_16_bits_in_part(bits: int) -> None:
-    """The upper eight of the bits in use are kept, in files, arrays of both byte orders and PIL pictures."""
+    """The upper eight of the bits in use are kept, in files, arrays of both byte orders and PIL images."""
     expected = noise()
     expected[0, 0] = 255  # the highest value tells how many bits there are
     deep = expected.astype(np.uint16) << (bits - 8)
     for suffix in (".png", ".tiff", ".ppm"):
         data = cv2.imencode(suffix, deep[..., ::-1])[1].tobytes()
-        np.testing.assert_array_equal(decode_picture(data, "deep"), expected, err_msg=suffix)
+        np.testing.assert_array_equal(decode_image(data, "deep"), expected, err_msg=suffix)
     for array in (deep, deep.astype(">u2")):
-        np.testing.assert_array_equal(read_picture(array), expected)
+        np.testing.assert_array_equal(read_image(array), expected)
     opaque = np.dstack([deep, np.full(deep.shape[:2], 2**16 - 1, np.uint16)])
-    np.testing.assert_array_equal(read_picture(opaque), expected)
-    np.testing.assert_array_equal(read_picture(Image.fromarray(deep[..., 0]))[..., 0], expected[..., 0])
+    np.testing.assert_array_equal(read_image(opaque), expected)
+    np.testing.assert_array_equal(read_image(Image.fromarray(deep[..., 0]))[..., 0], expected[..., 0])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
-    """The stored pixels are what a camera held in that orientation writes; reading restores the upright picture."""
+    """The stored pixels are what a camera held in that orientation writes; reading restores the upright image."""
     upright = blocks()
     undo: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         1: lambda p: p,
@@ -120,7 +120,7 @@ def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
     stored = np.ascontiguousarray(undo[orientation](upright))
     path = tmp_path / "camera.jpg"
     path.write_bytes(encoded(stored, "JPEG", quality=95, subsampling=0, exif=exif))
-    for found in (read_picture(path), read_picture(Image.open(path))):
+    for found in (read_image(path), read_image(Image.open(path))):
         assert found.shape == upright.shape
         assert np.abs(found.astype(int) - upright).max() < 12
 
@@ -134,7 +134,7 @@ def test_avif_is_upright(orientation: int, alpha: bool) -> None:
     exif[0x0112] = orientation
     stored = np.dstack([blocks(), blocks()[..., 0]]) if alpha else blocks()
     data = encoded(stored, "AVIF", quality=100, exif=exif)
-    found, expected = decode_picture(data, "a.avif"), read_picture(Image.open(io.BytesIO(data)))
+    found, expected = decode_image(data, "a.avif"), read_image(Image.open(io.BytesIO(data)))
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() < 6
 
@@ -143,41 +143,41 @@ def test_avif_is_upright(orientation: int, alpha: bool) -> None:
 def test_a_damaged_avif_is_one_error() -> None:
     data = encoded(noise(), "AVIF")
     for changed in (data[: len(data) // 2], data[:40], flipped_bit(data, 35), data[:32] + bytes(200)):
-        with pytest.raises(InputError, match="not a picture"):
-            decode_picture(changed, "a.avif")
+        with pytest.raises(InputError, match="not an image"):
+            decode_image(changed, "a.avif")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "LA", "CMYK"])
-def test_pil_pictures(mode: str) -> None:
+def test_pil_images(mode: str) -> None:
     source = Image.fromarray(blocks()).convert(mode)
-    found = read_picture(source)
+    found = read_image(source)
     np.testing.assert_array_equal(found, np.asarray(source.convert("RGB")))
     assert found.shape == (40, 60, 3) and found.dtype == np.uint8
 
 
 def test_pil_16_bit_is_not_clipped() -> None:
     deep = np.random.default_rng(1).integers(0, 2**16, (20, 30), np.uint16)
-    found = read_picture(Image.fromarray(deep))
+    found = read_image(Image.fromarray(deep))
     np.testing.assert_array_equal(found, (deep >> 8)[..., None].repeat(3, axis=2))
 
 
 def test_pil_float_is_refused() -> None:
     with pytest.raises(InputError, match="uint8, not float32"):
-        read_picture(Image.fromarray(np.zeros((4, 4), np.float32)))
+        read_image(Image.fromarray(np.zeros((4, 4), np.float32)))
 
 
-def test_pil_picture_of_a_cut_off_file() -> None:
+def test_pil_image_of_a_cut_off_file() -> None:
     data = encoded(noise(), "JPEG")
-    with pytest.raises(InputError, match="PIL picture cannot be read"):
-        read_picture(Image.open(io.BytesIO(data[: len(data) // 2])))
+    with pytest.raises(InputError, match="PIL image cannot be read"):
+        read_image(Image.open(io.BytesIO(data[: len(data) // 2])))
 
 
-def test_pil_picture_that_was_closed(tmp_path: Path) -> None:
+def test_pil_image_that_was_closed(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PNG)
     closed = Image.open(tmp_path / "a.png")
     closed.close()
-    with pytest.raises(InputError, match="PIL picture cannot be read"):
-        read_picture(closed)
+    with pytest.raises(InputError, match="PIL image cannot be read"):
+        read_image(closed)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_pil_picture_that_was_closed(tmp_path: Path) -> None:
     ],
 )
 def test_arrays(array: np.ndarray, expected: np.ndarray) -> None:
-    found = read_picture(array)
+    found = read_image(array)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.uint8 and found.flags.c_contiguous
 
@@ -219,7 +219,7 @@ def test_arrays(array: np.ndarray, expected: np.ndarray) -> None:
 )
 def test_unusable_objects(source: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_picture(source)
+        read_image(source)
 
 
 def png(width: int, height: int) -> bytes:
@@ -245,23 +245,23 @@ def flipped_bit(data: bytes, position: int) -> bytes:
     return data[:position] + bytes([data[position] ^ 16]) + data[position + 1 :]
 
 
-def test_the_helpers_make_readable_pictures() -> None:
-    assert decode_picture(png(3, 2), "a.png").shape == (2, 3, 3)
-    assert decode_picture(with_thumbnail(), "a.jpg").shape == (64, 96, 3)
+def test_the_helpers_make_readable_images() -> None:
+    assert decode_image(png(3, 2), "a.png").shape == (2, 3, 3)
+    assert decode_image(with_thumbnail(), "a.jpg").shape == (64, 96, 3)
 
 
 JPEG, PNG = encoded(noise(), "JPEG", quality=95), encoded(noise(), "PNG")
 PROGRESSIVE = encoded(noise(), "JPEG", quality=95, progressive=True)
 CUT_OFF = "is cut off: its end is missing"
-NO_PICTURE = "is not a picture that can be read"
+NO_IMAGE = "is not an image that can be read"
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (b"", "is empty"),
-        (b"hello, this is text", NO_PICTURE),
-        (bytes(1000), NO_PICTURE),
+        (b"hello, this is text", NO_IMAGE),
+        (bytes(1000), NO_IMAGE),
         *((JPEG[: int(len(JPEG) * part)], CUT_OFF) for part in (0.02, 0.3, 0.9)),
         (JPEG[:2], CUT_OFF),
         (JPEG[:-2], CUT_OFF),
@@ -272,33 +272,33 @@ NO_PICTURE = "is not a picture that can be read"
         (flipped_bit(PNG, len(PNG) // 2), "is damaged"),
         (png(0, 0), "has no pixels"),
         (png(5, 0), "has no pixels"),
-        *((encoded(noise(), kind)[:3000], NO_PICTURE) for kind in ("WEBP", "BMP", "TIFF")),
+        *((encoded(noise(), kind)[:3000], NO_IMAGE) for kind in ("WEBP", "BMP", "TIFF")),
     ],
 )
 def test_unusable_files(tmp_path: Path, data: bytes, message: str) -> None:
-    path = tmp_path / "bad.picture"
+    path = tmp_path / "bad.image"
     path.write_bytes(data)
     with pytest.raises(InputError, match=message) as caught:
-        read_picture(path)
+        read_image(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [JPEG, PNG, with_thumbnail()])
 def test_bytes_after_the_end_do_no_harm(data: bytes) -> None:
-    np.testing.assert_array_equal(decode_picture(data + b"more" * 500, "a"), decode_picture(data, "a"))
+    np.testing.assert_array_equal(decode_image(data + b"more" * 500, "a"), decode_image(data, "a"))
 
 
 def test_fill_bytes_between_the_parts_of_a_jpeg_do_no_harm() -> None:
     filled = JPEG[:2] + b"\xff\xff\xff" + JPEG[2:]
-    np.testing.assert_array_equal(decode_picture(filled, "a"), decode_picture(JPEG, "a"))
+    np.testing.assert_array_equal(decode_image(filled, "a"), decode_image(JPEG, "a"))
 
 
 def test_missing_and_unreadable_paths(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"There is no picture .*nothing\.jpg; check the path"):
-        read_picture(tmp_path / "nothing.jpg")
+    with pytest.raises(InputError, match=r"There is no image .*nothing\.jpg; check the path"):
+        read_image(tmp_path / "nothing.jpg")
     for path in (tmp_path, "a" * 400, "a\0b"):
         with pytest.raises(InputError, match="cannot be read"):
-            read_picture(path)
+            read_image(path)
 
 
 @pytest.fixture
@@ -325,15 +325,15 @@ def folder(tmp_path: Path) -> Path:
         ([], []),
     ],
 )
-def test_find_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch, sources: list[str], found: list[str]) -> None:
+def test_find_images(folder: Path, monkeypatch: pytest.MonkeyPatch, sources: list[str], found: list[str]) -> None:
     monkeypatch.chdir(folder)
-    assert find_pictures(sources) == found
+    assert find_images(sources) == found
 
 
 def test_names_with_glob_signs_are_found(tmp_path: Path) -> None:
     path = tmp_path / "a[1]*.png"
     path.write_bytes(PNG)
-    assert find_pictures([str(path)]) == [str(path)]
+    assert find_images([str(path)]) == [str(path)]
 
 
 @pytest.mark.parametrize(
@@ -354,18 +354,18 @@ def test_brackets_are_signs_of_names_first(
     for name in ("photos [2020]/x.png", "a.png", "b.png", "img [1]c.png", "img 1c.png"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(PNG)
-    assert find_pictures([source]) == found
+    assert find_images([source]) == found
 
 
 def test_kinds_of_a_folder(tmp_path: Path) -> None:
     for name in ("a.jfif", "b.JPE", "IMG_1.HEIC", "IMG_2.heic", "clip.MP4", "labels.txt", ".hidden.heic"):
         (tmp_path / name).write_bytes(PNG)
-    assert find_pictures([str(tmp_path)]) == [str(tmp_path / name) for name in ("a.jfif", "b.JPE")]
+    assert find_images([str(tmp_path)]) == [str(tmp_path / name) for name in ("a.jfif", "b.JPE")]
     assert left_out(str(tmp_path)) == "2 .heic, 1 .mp4"
     for name in ("a.jfif", "b.JPE"):
         (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=r"holds no pictures .*, but 2 \.heic, 1 \.mp4: convert them"):
-        find_pictures([str(tmp_path)])
+    with pytest.raises(InputError, match=r"holds no images .*, but 2 \.heic, 1 \.mp4: convert them"):
+        find_images([str(tmp_path)])
 
 
 @pytest.mark.parametrize("kind", ["gif", "avif"])
@@ -373,20 +373,20 @@ def test_kinds_that_opencv_may_lack(tmp_path: Path, kind: str) -> None:
     (tmp_path / f"a.{kind}").touch()
     (tmp_path / "b.png").touch()
     taken = cv2.haveImageWriter(f".{kind}")
-    assert len(find_pictures([str(tmp_path)])) == 1 + taken
+    assert len(find_images([str(tmp_path)])) == 1 + taken
     assert left_out(str(tmp_path)) == ("" if taken else f"1 .{kind}")
 
 
 @pytest.mark.parametrize("source", ["nothing.jpg", "*.webp", "", "no/such/folder", "a" * 400, "[", "looks_like.pn?"])
 def test_nothing_found(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     monkeypatch.chdir(folder)
-    with pytest.raises(InputError, match="There is no picture"):
-        find_pictures(["a.png", source])
+    with pytest.raises(InputError, match="There is no image"):
+        find_images(["a.png", source])
 
 
-def test_folder_without_pictures(folder: Path) -> None:
-    with pytest.raises(InputError, match="holds no pictures"):
-        find_pictures([str(folder / "looks_like.png")])
+def test_folder_without_images(folder: Path) -> None:
+    with pytest.raises(InputError, match="holds no images"):
+        find_images([str(folder / "looks_like.png")])
 
 
 def test_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +395,7 @@ def test_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
-        find_pictures([str(folder)])
+        find_images([str(folder)])
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -435,21 +435,21 @@ def server(folder: Path) -> Iterator[str]:
 
 def test_url(server: str) -> None:
     for path in ("sub/d.png?size=full", "notes.txt"):  # the content decides, not the name
-        np.testing.assert_array_equal(read_picture(f"{server}/{path}"), noise())
+        np.testing.assert_array_equal(read_image(f"{server}/{path}"), noise())
 
 
 @pytest.mark.parametrize("name", ["写真.png", "my photo.png", "100%25.png", "%E5%86%99.png", "a+b&c.png"])
 def test_names_in_urls(folder: Path, server: str, name: str) -> None:
     """Letters and spaces are encoded, what is encoded stays."""
     (folder / urllib.parse.unquote(name)).write_bytes(PNG)
-    np.testing.assert_array_equal(read_picture(f"{server}/{name}?größe=1 2"), noise())
-    np.testing.assert_array_equal(read_picture(f"{server}/{name}".replace("http", "HTTP")), noise())
+    np.testing.assert_array_equal(read_image(f"{server}/{name}?größe=1 2"), noise())
+    np.testing.assert_array_equal(read_image(f"{server}/{name}".replace("http", "HTTP")), noise())
 
 
 def test_a_server_that_drips(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leanpose.io.images.DOWNLOAD_SECONDS", 0.1)
     with pytest.raises(InputError, match=r"drip\.png takes longer than 0\.1 s"):
-        read_picture(f"{server}/drip.png")
+        read_image(f"{server}/drip.png")
 
 
 @pytest.mark.parametrize(
@@ -458,22 +458,22 @@ def test_a_server_that_drips(server: str, monkeypatch: pytest.MonkeyPatch) -> No
         ("/none.png", "cannot be read.*not found"),
         ("/with space.png", "cannot be read"),
         ("/broken.png", CUT_OFF),  # fewer bytes than announced
-        ("/", NO_PICTURE),  # the list of the folder's files
+        ("/", NO_IMAGE),  # the list of the folder's files
     ],
 )
 def test_unusable_urls(server: str, path: str, message: str) -> None:
     with pytest.raises(InputError, match=f"(?i){message}") as caught:
-        read_picture(server + path)
+        read_image(server + path)
     assert str(caught.value).startswith(server + path)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[::1", "http://127.0.0.1:0/a.jpg", "https://127.0.0.1:1/a.jpg"])
 def test_unusable_addresses(url: str) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        read_picture(url)
+        read_image(url)
 
 
 def test_downloads_have_a_limit(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leanpose.io.images._DOWNLOAD_LIMIT", 1000)
     with pytest.raises(InputError, match="is larger than"):
-        read_picture(f"{server}/a.png")
+        read_image(f"{server}/a.png")

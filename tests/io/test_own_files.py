@@ -16,7 +16,7 @@ from leanpose.errors import InputError
 from leanpose.io.own_files import is_own
 from leanpose.weights.record import Weights
 
-RESULTS = {"json": "a.json", "csv": "poses.csv", "coco": "coco.json", "picture": "a.png"}
+RESULTS = {"json": "a.json", "csv": "poses.csv", "coco": "coco.json", "image": "a.png"}
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def predict(
     networks["crops"] = rectangle_people(Weights("crops", "crops", (128, 96), codec="dark"))
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
-    cv2.imwrite("in/a.png", rectangle_people.picture(100, 80, red=(20, 10, 60, 90, 200))[..., ::-1])
+    cv2.imwrite("in/a.png", rectangle_people.image(100, 80, red=(20, 10, 60, 90, 200))[..., ::-1])
 
     def run(form: str, source: str = "in/a.png", out: str = "out") -> None:
-        predict_files([source], "crops", "picture", out, form)
+        predict_files([source], "crops", "image", out, form)
 
     return run
 
@@ -44,15 +44,15 @@ def test_own_results_are_replaced(suffix: str, predict: Callable[..., None]) -> 
 
 
 FOREIGN = {
-    "json": ['{"shapes": []}', "[]", "{", "", '{"picture": "a.png", "persons": []}'],
-    "csv": ["my,table\n", "", "picture,person,score,x1,y1,x2,y2\n", "picture,person,score,x1,y1,x2,y2,nose_x\n"],
+    "json": ['{"shapes": []}', "[]", "{", "", '{"image": "a.png", "persons": []}'],
+    "csv": ["my,table\n", "", "image,person,score,x1,y1,x2,y2\n", "image,person,score,x1,y1,x2,y2,nose_x\n"],
     "coco": [
         '{"images": [], "annotations": [], "categories": []}',
         '{"info": {"description": "three weeks of work"}, "images": [], "annotations": [], "categories": []}',
         '{"images": [], "annotations": [{"id": 1, "keypoints": []}], "categories": []}',
         '{"images": [], "annotations": 3, "categories": []}',
     ],
-    "picture": ["no picture", ""],
+    "image": ["no image", ""],
 }
 
 
@@ -77,7 +77,7 @@ def test_a_folder_in_the_place_of_a_file_stays(predict: Callable[..., None]) -> 
 def changed(form: str) -> None:
     """Change a result as its owner may, with an editor or another tool."""
     path = Path("out", RESULTS[form])
-    if form == "picture":
+    if form == "image":
         cv2.imwrite(str(path), cv2.imread(str(path)))
     elif form == "csv":
         path.write_text(path.read_text().replace("\n", ",checked\n"))
@@ -108,9 +108,9 @@ def test_older_results_have_no_info(predict: Callable[..., None]) -> None:
 
 
 def test_a_photograph_beside_results_stays(predict: Callable[..., None]) -> None:
-    """Its JSON in the same folder does not make it a drawn picture."""
+    """Its JSON in the same folder does not make it a drawn image."""
     predict("json", out="in")
     Path("other").mkdir()
     cv2.imwrite("other/a.png", np.zeros((50, 40, 3), np.uint8))
     with pytest.raises(InputError, match=r"would overwrite in.a\.png, which leanpose did not write"):
-        predict("picture", "other/a.png", "in")
+        predict("image", "other/a.png", "in")

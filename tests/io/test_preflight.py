@@ -103,12 +103,12 @@ def test_evaluate_looks_before_it_loads(
         evaluate("lpn50", **wanted)  # type: ignore[arg-type]
 
 
-def test_evaluate_misses_a_picture_before_it_predicts(people: MakePeople, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_misses_a_image_before_it_predicts(people: MakePeople, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faster_coco_eval")
     annotations, images = people(count=3)
     last = sorted(images.iterdir())[-1]
     last.unlink()
-    monkeypatch.setattr(evaluation, "predict_picture", no_work)
+    monkeypatch.setattr(evaluation, "predict_image", no_work)
     with pytest.raises(InputError, match=f"There is no file .*{last.name}"):
         evaluate("lpn50", data=str(annotations), images=str(images))
 

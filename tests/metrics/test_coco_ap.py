@@ -42,7 +42,7 @@ def person(number: int, image_id: int | str, shift: float = 0, **changes: Any) -
 
 
 def content(crowd_indices: list[float], persons: list[dict[str, Any]] | None = None) -> Content:
-    """Return a CrowdPose file of pictures 1, 2, ... with one person each, or with the persons given."""
+    """Return a CrowdPose file of images 1, 2, ... with one person each, or with the persons given."""
     images = [
         {"id": i, "file_name": f"{i}.jpg", "crowdIndex": index, "width": 640, "height": 480}
         for i, index in enumerate(crowd_indices, 1)
@@ -109,7 +109,7 @@ def plain_oks(entry: dict[str, Any], result: dict[str, Any]) -> float:
 def plain_matches(
     persons: list[dict[str, Any]], results: list[dict[str, Any]], threshold: float
 ) -> list[tuple[float, bool, bool]]:
-    """Return score, hit and whether it does not count, for each of one picture's results."""
+    """Return score, hit and whether it does not count, for each of one image's results."""
     ignored = [bool(p["iscrowd"] or p["num_keypoints"] == 0) for p in persons]
     order = sorted(range(len(persons)), key=lambda i: ignored[i])
     taken: set[int] = set()
@@ -130,16 +130,16 @@ def plain_matches(
     return matches
 
 
-def plain_figures(truth: Content, results: list[dict[str, Any]], pictures: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def plain_figures(truth: Content, results: list[dict[str, Any]], images: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return precision, mean over the recalls, and highest recall, at each threshold; -1 without persons."""
     precisions, recalls = [], []
     for threshold in THRESHOLDS:
         matches = []
         count = 0
-        for picture in sorted(pictures):
-            persons = [a for a in truth["annotations"] if a["image_id"] == picture]
+        for image in sorted(images):
+            persons = [a for a in truth["annotations"] if a["image_id"] == image]
             count += sum(not p["iscrowd"] and p["num_keypoints"] > 0 for p in persons)
-            matches += plain_matches(persons, [r for r in results if r["image_id"] == picture], threshold)
+            matches += plain_matches(persons, [r for r in results if r["image_id"] == image], threshold)
         hits = [hit for _, hit, ignored in sorted(matches, key=lambda m: -m[0]) if not ignored]
         if not count:
             return np.full(10, -1.0), np.full(10, -1.0)
@@ -162,7 +162,7 @@ def plain_crowdpose(truth: Content, results: list[dict[str, Any]]) -> list[float
     ]
     return [
         *(figure for values in (precision, recall) for figure in (values.mean(), values[0], values[5])),
-        *(plain_figures(truth, results, pictures)[0].mean() for pictures in levels),
+        *(plain_figures(truth, results, images)[0].mean() for images in levels),
     ]
 
 
@@ -187,7 +187,7 @@ def test_official_figures_of_the_example() -> None:
 
 
 def part_of_validation(count: int) -> tuple[Content, list[dict[str, Any]]]:
-    """Return the first pictures of CrowdPose's validation set, and results of its persons with errors."""
+    """Return the first images of CrowdPose's validation set, and results of its persons with errors."""
     whole = json.loads((OFFICIAL / "crowdpose_val.json").read_text())
     images = whole["images"][:count]
     ids = {image["id"] for image in images}
@@ -269,7 +269,7 @@ def test_levels_of_crowding(index: float, level: str, tmp_path: Path) -> None:
     assert set(levels.values()) == {-1}
 
 
-def test_a_level_sees_its_own_pictures_only(tmp_path: Path) -> None:
+def test_a_level_sees_its_own_images_only(tmp_path: Path) -> None:
     truth = content([0.0, 0.5, 0.9])
     easy, medium, _ = truth["annotations"]
     results = [found(easy, 0.1), found(medium, 0.9, shift=300)]
@@ -294,14 +294,14 @@ def test_persons_that_do_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("misses", "ap"), [(19, 1 / 20), (20, 0.0)])
-def test_the_best_twenty_of_a_picture_count(misses: int, ap: float, tmp_path: Path) -> None:
+def test_the_best_twenty_of_a_image_count(misses: int, ap: float, tmp_path: Path) -> None:
     truth = content([0.5])
     entry = truth["annotations"][0]
     results = [found(entry, 0.1), *(found(entry, 0.9, shift=300) for _ in range(misses))]
     assert figures_of(written(tmp_path, truth), results, CROWDPOSE)["AP"] == pytest.approx(ap)
 
 
-def test_ids_of_pictures_may_be_words(tmp_path: Path) -> None:
+def test_ids_of_images_may_be_words(tmp_path: Path) -> None:
     truth = content([0.0, 0.5])
     expected = figures_of(written(tmp_path, truth), [found(truth["annotations"][1])], CROWDPOSE)
     for entries, key in ((truth["images"], "id"), (truth["annotations"], "image_id")):
@@ -348,7 +348,7 @@ def test_the_file_decides_which_metric_it_is(tmp_path: Path, people: MakePeople)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": 77}, r"The results name 1 pictures that .*crowd\.json does not have, such as 77"),
+        ({"image_id": 77}, r"The results name 1 images that .*crowd\.json does not have, such as 77"),
         ({"keypoints": [1.0] * 51}, "Result 0 has 51 keypoint numbers, but the keypoints 'crowdpose' are 14"),
         ({"keypoints": [float("nan")] * 42}, "Result 0: 'keypoints' must be 42 numbers"),
         ({"score": float("inf")}, "Result 0: 'score' must be a number"),
@@ -390,7 +390,7 @@ def test_a_truth_without_a_box(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("index", [None, "high", float("nan")])
-def test_every_picture_needs_a_crowd_index(index: Any, tmp_path: Path) -> None:
+def test_every_image_needs_a_crowd_index(index: Any, tmp_path: Path) -> None:
     truth = content([0.5, 0.5])
     truth["images"][1]["crowdIndex"] = index
     if index is None:

@@ -59,9 +59,9 @@ def test_networks_without_norms_compute_the_same(name: str, options: dict[str, A
     kept = (".norm", ".ffn.0") if "rmpg" in name else ()  # RMPG also has norms that do not follow convolutions
     assert not [key for key, module in folded.named_modules() if module in norms(folded) and not key.endswith(kept)]
     assert type(folded) is type(network)
-    pictures = images(side=128 if name.startswith("hourglass") else 32).double()
+    inputs = images(side=128 if name.startswith("hourglass") else 32).double()
     with torch.no_grad():
-        expected, found = network(pictures), folded(pictures)
+        expected, found = network(inputs), folded(inputs)
     assert found.keys() == expected.keys()
     for key, values in expected.items():
         assert (found[key] - values).abs().max() < 1e-9 * values.abs().max(), key

@@ -283,7 +283,7 @@ def test_wrong_options_of_vitpose_are_refused(options: dict, message: str) -> No
     assert str(caught.value) == message
 
 
-def test_vitpose_refuses_pictures_of_another_size() -> None:
+def test_vitpose_refuses_images_of_another_size() -> None:
     network = create_model("vitpose_s", input_size=[64, 48])
     message = r"The network input is 48x64, but .* made for 64x48: .* option input_size=\(48, 64\)\."
     with pytest.raises(InputError, match=message):

@@ -47,7 +47,7 @@ def test_float32_output_and_backbone_equal_official(golden: dict[str, Tensor], g
     torch.testing.assert_close(heatmaps, golden["golden.output"], atol=1e-3, rtol=0)
 
 
-# Measured once on the official network in float64, with the weights of `fill` and the input of `picture`:
+# Measured once on the official network in float64, with the weights of `fill` and the input of `image`:
 # mean, standard deviation (unbiased), max |y|, y[0,0,0,0], y[0,5,20,13], y[0,16,-1,-1]
 WEIGHT_FREE_GOLDENS = [
     ("lpn50", 256, 192, (-1.615371354, 12.868758461, 44.746866414, -1.716480870, 14.180172849, -8.360641635)),
@@ -89,7 +89,7 @@ STAGE_MEAN_STD = {  # lpn50 at 256x192
 @pytest.mark.parametrize(("name", "height", "width", "expected"), WEIGHT_FREE_GOLDENS)
 def test_float64_statistics_equal_official(name: str, height: int, width: int, expected: tuple[float, ...]) -> None:
     with torch.no_grad():
-        y = filled(name)(picture(height, width))["heatmaps"]
+        y = filled(name)(image(height, width))["heatmaps"]
     actual = (y.mean(), y.std(), y.abs().max(), y[0, 0, 0, 0], y[0, 5, 20, 13], y[0, 16, -1, -1])
     assert [value.item() for value in actual] == pytest.approx(expected, abs=1e-8, rel=0)
 
@@ -102,14 +102,14 @@ def test_float64_stage_statistics_equal_official() -> None:
             lambda module, inputs, output, stage=stage: seen.update({stage: (output.mean(), output.std())})
         )
     with torch.no_grad():
-        network(picture(256, 192))
+        network(image(256, 192))
     for stage, expected in STAGE_MEAN_STD.items():
         assert [value.item() for value in seen[stage]] == pytest.approx(expected, abs=1e-5, rel=0), stage
 
 
 def test_every_parameter_but_the_mask_bias_has_a_gradient() -> None:
     network = filled("lpn50").train()
-    heatmaps = network(torch.cat([picture(64, 64), picture(64, 64).flip(3)]))["heatmaps"]
+    heatmaps = network(torch.cat([image(64, 64), image(64, 64).flip(3)]))["heatmaps"]
     (heatmaps - 1).square().mean().backward()
     for key, parameter in network.named_parameters():
         largest = parameter.grad.abs().max()
@@ -125,7 +125,7 @@ def test_state_dict_has_official_keys_shapes_and_order(name: str) -> None:
     assert actual == official_state(BLOCKS_PER_STAGE[name])
 
 
-def picture(height: int, width: int) -> Tensor:
+def image(height: int, width: int) -> Tensor:
     noise = np.random.RandomState(7).standard_normal((1, 3, height, width))
     return torch.from_numpy(noise)
 

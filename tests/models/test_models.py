@@ -186,7 +186,7 @@ OUTPUT_STRIDES["rmpg_hierarchical"] = {
     f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
 }
 OUTPUT_STRIDES["sfm"] = {"heatmaps": 4, "heatmaps_first": 4}
-# name -> size of the pictures in the test below, where 64x96 does not suit, and options
+# name -> size of the images in the test below, where 64x96 does not suit, and options
 TEST_SIZES = {name: (128, 128) for name in list_models("hourglass_*")}
 TEST_OPTIONS: dict[str, dict] = {name: {"input_size": (64, 96)} for name in list_models("vitpose_*")}
 TEST_OPTIONS["rmpg_hierarchical"] = {"groups": [[0, 1, 2], [3, 4], [0], [1, 2], [3], [4]]}
@@ -220,7 +220,7 @@ def test_forward_and_backward(name: str) -> None:
     assert set(both) == set(outputs) - set(auxiliary)
     for output, maps in both.items():
         assert maps.isfinite().all(), output
-        torch.testing.assert_close(maps[:1], first[output])  # in eval mode, one picture does not change another's maps
+        torch.testing.assert_close(maps[:1], first[output])  # in eval mode, one image does not change another's maps
 
 
 @pytest.mark.parametrize(("name", "options", "input_size", "parameters", "macs", "attention_macs"), COUNTS, ids=str)

@@ -144,8 +144,8 @@ def test_relation_against_plain_formula(relation: str, num_slices: int) -> None:
             query, key = (conv(normed).numpy() for conv in (graph.query, graph.key))
             if relation == "token":  # 5x3 to 2x1
                 key, value = (np.array([averaged(maps, 3) for maps in batch]) for batch in (key, value))
-            pictures = zip(query, key, value, strict=True)
-            expected = np.array([related(relation, *maps, num_slices) for maps in pictures])
+            images = zip(query, key, value, strict=True)
+            expected = np.array([related(relation, *maps, num_slices) for maps in images])
         found = (graph(features) - features).numpy()
     assert np.abs(expected).max() > 0.2
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -337,7 +337,7 @@ def test_options_of_hosts() -> None:
 
 
 class WithoutBackbone(HierarchicalRMPG):
-    """The hierarchical network on pictures that are only made smaller."""
+    """The hierarchical network on images that are only made smaller."""
 
     def features(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, 3, H/4, W/4)."""

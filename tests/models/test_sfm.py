@@ -115,7 +115,7 @@ def mean(*features: Tensor) -> Tensor:
 
 
 def cascade_by_formula(network: SFM, x0: Tensor, bridges: str) -> tuple[Tensor, Tensor]:
-    """Both heads' heat maps, node after node as the sheet of the network writes them."""
+    """Both heads' heatmaps, node after node as the sheet of the network writes them."""
     (e_nodes1, d_nodes1), (e_nodes2, d_nodes2) = (
         (pyramid.encoder, pyramid.decoder) for pyramid in (network.pyramid1, network.pyramid2)
     )
@@ -139,17 +139,17 @@ def cascade_by_formula(network: SFM, x0: Tensor, bridges: str) -> tuple[Tensor, 
 def test_cascade_equals_the_formula_also_where_sides_are_odd(bridges: str) -> None:
     torch.manual_seed(0)
     network = shaken(SFM(3, width=8, stem_width=4, bridges=bridges))
-    pictures = images(1, 3, 384, 288).double()  # columns of the levels: 72, 36, 18, 9, 5
+    inputs = images(1, 3, 384, 288).double()  # columns of the levels: 72, 36, 18, 9, 5
     with torch.no_grad():
-        x0 = network.stem(pictures)
+        x0 = network.stem(inputs)
         first, last = cascade_by_formula(network, x0, bridges)
         assert x0.shape == (1, 8, 96, 72)
         assert first.shape == last.shape == (1, 3, 96, 72)
-        found = network(pictures)
+        found = network(inputs)
         assert list(found) == ["heatmaps"]
         torch.testing.assert_close(found["heatmaps"], last)
         network.training = True  # this module alone: norms stay in eval mode
-        found = network(pictures)
+        found = network(inputs)
         torch.testing.assert_close(found, {"heatmaps": last, "heatmaps_first": first})
 
 
@@ -167,10 +167,10 @@ def test_bridges_do_something() -> None:
 def test_single_u_equals_the_formula(bridges: str) -> None:
     torch.manual_seed(0)
     network = shaken(SFM(3, topology="single_u", width=8, blocks_per_node=2, bridges=bridges))
-    pictures = images(1, 3, 96, 72).double()
+    inputs = images(1, 3, 96, 72).double()
     encoder, decoder = network.pyramid1.encoder, network.pyramid1.decoder
     with torch.no_grad():
-        e, d = [encoder[0](network.stem(pictures))], {}
+        e, d = [encoder[0](network.stem(inputs))], {}
         for level in (1, 2, 3, 4):
             e.append(encoder[level](down(e[-1])))
         for level in (4, 3, 2, 1, 0):
@@ -185,7 +185,7 @@ def test_single_u_equals_the_formula(bridges: str) -> None:
             if level < 4:
                 inputs.append(up(d[level + 1], e[level]))
             d[level] = decoder[level](mean(*inputs))
-        torch.testing.assert_close(network(pictures), {"heatmaps": network.head1(d[0])})
+        torch.testing.assert_close(network(inputs), {"heatmaps": network.head1(d[0])})
     assert network.auxiliary == {}
     assert list(network.train()(torch.randn(2, 3, 64, 64).double())) == ["heatmaps"]
 
@@ -324,15 +324,15 @@ def test_both_heads_teach_the_network() -> None:
     torch.manual_seed(0)
     network = SFM(3, width=16)
     assert network.auxiliary == {"heatmaps_first": Auxiliary(keypoints=None, weight=1.0)}
-    pictures = images(2, 3, 64, 64)
-    network(pictures)["heatmaps_first"].square().mean().backward()
+    inputs = images(2, 3, 64, 64)
+    network(inputs)["heatmaps_first"].square().mean().backward()
     assert network.head1.weight.grad.abs().max() > 0
     assert network.stem[0].weight.grad.abs().max() > 0
     assert network.head2.weight.grad is None
     assert network.pyramid2.encoder[0][0].residual[0].weight.grad is None
 
     network.zero_grad()
-    network(pictures)["heatmaps"].square().mean().backward()
+    network(inputs)["heatmaps"].square().mean().backward()
     assert network.head1.weight.grad is None
     for name, parameter in network.named_parameters():
         if not name.startswith("head1."):
@@ -344,10 +344,10 @@ def test_mixed_precision_computes_about_the_same(form: str) -> None:
     torch.manual_seed(0)
     network = SFM(3, width=16, hsa=form)
     nn.init.normal_(network.head2.weight, std=0.1)
-    pictures = images(2, 3, 96, 72)
-    expected = network(pictures)["heatmaps"]
+    inputs = images(2, 3, 96, 72)
+    expected = network(inputs)["heatmaps"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = network(pictures)["heatmaps"]
+        found = network(inputs)["heatmaps"]
     assert found.dtype == torch.bfloat16
     assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
     found.float().square().mean().backward()
@@ -418,9 +418,9 @@ def test_onnx_computes_the_same() -> None:
     model = to_onnx(network, Weights("sfm.test", "sfm", (72, 40), LSP, model_options=options))
     session = ort.InferenceSession(model.SerializeToString())
     for count in (1, 3):
-        pictures = images(count, 3, 72, 40)
-        (found,) = session.run(["heatmaps"], {"images": pictures.numpy()})
+        inputs = images(count, 3, 72, 40)
+        (found,) = session.run(["heatmaps"], {"images": inputs.numpy()})
         with torch.no_grad():
-            expected = network(pictures)["heatmaps"].numpy()
+            expected = network(inputs)["heatmaps"].numpy()
         assert found.shape == (count, 14, 18, 10)
         assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()

@@ -46,7 +46,7 @@ def people(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def blobs(centres: torch.Tensor, radius: float = 3.0) -> torch.Tensor:
-    """Return (B, *CROP, 3) uint8 pictures, each with one Gaussian blob around its centre (B, 2)."""
+    """Return (B, *CROP, 3) uint8 images, each with one Gaussian blob around its centre (B, 2)."""
     y, x = torch.meshgrid(torch.arange(CROP[0]), torch.arange(CROP[1]), indexing="ij")
     squared = (x - centres[:, 0, None, None]) ** 2 + (y - centres[:, 1, None, None]) ** 2
     return (250 * torch.exp(-squared / (2 * radius**2))).round().to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
@@ -239,7 +239,7 @@ def test_colour_changes_within_range(name: str) -> None:
     assert torch.equal(moved, points)
 
 
-def test_brightness_multiplies_each_picture_by_its_factor() -> None:
+def test_brightness_multiplies_each_image_by_its_factor() -> None:
     crops = torch.full((4, *CROP, 3), 100, dtype=torch.uint8)
     keypoints, visibility = people(4)
     noise = random_noise(4)

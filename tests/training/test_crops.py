@@ -18,7 +18,7 @@ from leanpose.data.annotations import open_annotations  # noqa: E402
 from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN, Views, known_map  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.geometry import CONVENTIONS, Convention  # noqa: E402
-from leanpose.io.images import read_picture  # noqa: E402
+from leanpose.io.images import read_image  # noqa: E402
 from leanpose.keypoint_sets import COCO, LSP  # noqa: E402
 from leanpose.structures import Sample, Scene  # noqa: E402
 from leanpose.training.augment import NOISE, Augmentation, draw_views  # noqa: E402
@@ -30,7 +30,7 @@ MakePeople = Callable[..., tuple[Path, Path]]
 
 @pytest.fixture
 def samples(tmp_path: Path) -> list[Sample]:
-    """Three persons on two smooth pictures, with the last keypoint unlabelled."""
+    """Three persons on two smooth images, with the last keypoint unlabelled."""
     y, x = np.mgrid[0:150, 0:200]
     for name, phase in (("a.png", 0.0), ("b.png", 1.0)):
         waves = [np.sin(x / 23 + phase), np.cos(y / 19 + phase), np.sin((x + y) / 31)]
@@ -54,7 +54,7 @@ def test_the_middle_of_a_crop_is_the_view_of_the_network(samples: list[Sample], 
     assert batch["crops"].shape == (3, 96, 72, 3)
     for i, sample in enumerate(samples):
         (matrix,) = geometry.crop_matrices(sample.box_xyxy[None], INPUT, 1.2, convention)
-        view = geometry.crop(read_picture(sample.image_path), matrix, INPUT)
+        view = geometry.crop(read_image(sample.image_path), matrix, INPUT)
         middle = batch["crops"][i, 16:-16, 12:-12].numpy()
         assert np.abs(middle.astype(int) - view).max() <= 2
         expected = geometry.transform(sample.keypoints[None], matrix[None])[0] + [12, 16]
@@ -65,12 +65,12 @@ def test_the_middle_of_a_crop_is_the_view_of_the_network(samples: list[Sample], 
 
 def test_a_large_person_is_averaged_down_as_prediction_does(tmp_path: Path) -> None:
     y, x = np.mgrid[0:800, 0:700]
-    picture = (127 + 100 * np.stack([np.sin(x / 90), np.cos(y / 80), np.sin((x + y) / 120)], -1)).astype(np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    image = (127 + 100 * np.stack([np.sin(x / 90), np.cos(y / 80), np.sin((x + y) / 120)], -1)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
     box = np.array([100, 50, 600, 750], np.float32)
     sample = Sample(str(tmp_path / "a.png"), 1, box, np.zeros((17, 2), np.float32), np.full(17, 2, np.int8))
     (matrix,) = geometry.crop_matrices(box[None], INPUT)
-    view = geometry.crop(read_picture(sample.image_path), matrix, INPUT)
+    view = geometry.crop(read_image(sample.image_path), matrix, INPUT)
     middle = CropSet([sample], INPUT).crops.numpy()[0, 16:-16, 12:-12]
     assert np.abs(middle.astype(int) - view).max() <= 8  # the blocks that are averaged begin elsewhere
 
@@ -134,7 +134,7 @@ SQUARE = (64, 64)
 
 @pytest.fixture
 def scenes(samples: list[Sample]) -> list[Scene]:
-    """Return scenes of two, no and one person: two of them views of one picture with two ignored regions."""
+    """Return scenes of two, no and one person: two of them views of one image with two ignored regions."""
 
     def scene(name: str, box: list[float], persons: list[int], *ignored: tuple[list[list[float]], int]) -> Scene:
         chosen = [samples[i] for i in persons]
@@ -166,12 +166,12 @@ def test_crops_of_scenes_carry_what_is_known(scenes: list[Scene], convention: Co
     for i, scene in enumerate(scenes):
         (matrix,) = geometry.crop_matrices(scene.box_xyxy[None], SQUARE, 1.0, convention)
         matrix[:, 2] += 16
-        picture = read_picture(scene.image_path)
-        expected = geometry.crop(np.dstack([picture, known_map(scene, picture.shape[:2])]), matrix, (96, 96))
+        image = read_image(scene.image_path)
+        expected = geometry.crop(np.dstack([image, known_map(scene, image.shape[:2])]), matrix, (96, 96))
         np.testing.assert_array_equal(batch["crops"][i].numpy(), expected)
     everybody, nobody = batch["crops"][0, ..., 3], batch["crops"][1, ..., 3]
     assert set(nobody.unique().tolist()) >= {0, ALL_KNOWN}
-    assert (everybody[:10] == 0).all() and (everybody[-10:] == 0).all()  # above and below the picture
+    assert (everybody[:10] == 0).all() and (everybody[-10:] == 0).all()  # above and below the image
     matrix = geometry.crop_matrices(scenes[0].box_xyxy[None], SQUARE, 1.0, convention)
     matrix[..., 2] += 16
     for place, level in (((75, 55), NOTHING_KNOWN), ((115, 85), BOX_KNOWN), ((150, 30), ALL_KNOWN)):
@@ -220,7 +220,7 @@ def test_the_same_draw_is_the_same_view(scenes: list[Scene]) -> None:
         torch.testing.assert_close(one[name], values[1], rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_missing_picture_is_named(samples: list[Sample]) -> None:
+def test_a_missing_image_is_named(samples: list[Sample]) -> None:
     lost = Sample("absent.png", 1, samples[0].box_xyxy, samples[0].keypoints, samples[0].visibility)
     with pytest.raises(InputError, match=r"absent\.png"):
         CropSet([*samples, lost], INPUT)
@@ -308,10 +308,10 @@ def test_impossible_shares(shares: list[float]) -> None:
         MixedSampler([3, 3], shares, 10)
 
 
-def test_a_picture_of_another_size_is_not_cut(samples: list[Sample]) -> None:
-    assert len(CropSet([replace(samples[0], picture_size=(150, 200))], INPUT)) == 1
+def test_a_image_of_another_size_is_not_cut(samples: list[Sample]) -> None:
+    assert len(CropSet([replace(samples[0], image_size=(150, 200))], INPUT)) == 1
     with pytest.raises(InputError, match=r"a\.png has 200 x 150 pixels, but its annotations are for 150 x 200"):
-        CropSet([samples[1], replace(samples[0], picture_size=(200, 150))], INPUT)
+        CropSet([samples[1], replace(samples[0], image_size=(200, 150))], INPUT)
 
 
 def test_sources_become_one_keypoint_set(people: MakePeople, capsys: pytest.CaptureFixture[str]) -> None:
@@ -330,7 +330,7 @@ def test_sources_become_one_keypoint_set(people: MakePeople, capsys: pytest.Capt
         read_sources([], COCO)
 
 
-@pytest.mark.parametrize("views", ["pictures", "persons"])
+@pytest.mark.parametrize("views", ["images", "persons"])
 def test_sources_are_read_as_scenes_where_views_are_given(people: MakePeople, views: Views) -> None:
     coco, images = people("coco", count=3)
     ((first, *others),) = read_sources([DataSource(str(coco), str(images))], COCO, views)

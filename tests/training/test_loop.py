@@ -1,4 +1,4 @@
-"""Training on pictures of a few kilobytes: it learns, resumes exactly, counts processes out, and says what it does."""
+"""Training on images of a few kilobytes: it learns, resumes exactly, counts processes out, and says what it does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from leanpose.inference.detect import NetworkDetector  # noqa: E402
 from leanpose.inference.engines import load_engine  # noqa: E402
 from leanpose.inference.predictor import Predictor  # noqa: E402
 from leanpose.inference.preprocess import box_inputs  # noqa: E402
-from leanpose.io.images import read_picture  # noqa: E402
+from leanpose.io.images import read_image  # noqa: E402
 from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.checkpoints import read_state  # noqa: E402
@@ -61,7 +61,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def recipe_file(people: MakePeople, tmp_path: Path) -> Path:
-    """Write a recipe of two epochs of two steps on eight pictures."""
+    """Write a recipe of two epochs of two steps on eight images."""
     annotations, images = people("people", count=8)
     data = {"annotations": str(annotations), "images": str(images)}
     values = {
@@ -105,7 +105,7 @@ def assert_equal_states(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def test_it_learns_eight_pictures(
+def test_it_learns_eight_images(
     make_recipe: MakeRecipe, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[str] = []
@@ -153,19 +153,19 @@ def test_the_best_file_carries_the_record_and_the_averaged_weights(make_recipe: 
     assert len(Predictor(best, threads=1, detector=None)(np.zeros((80, 60, 3), np.uint8))) == 1
 
 
-def test_bottom_up_it_learns_two_pictures(
+def test_bottom_up_it_learns_two_images(
     make_recipe: MakeRecipe, people: MakePeople, capfd: pytest.CaptureFixture[str]
 ) -> None:
     annotations, images = people("two", count=2)
     content = json.loads(annotations.read_text())
     for entry in content["images"]:  # made square, so that training sees all that prediction sees
-        picture = cv2.imread(str(images / entry["file_name"]))
-        cv2.imwrite(str(images / entry["file_name"]), cv2.copyMakeBorder(picture, 0, 0, 0, 20, cv2.BORDER_REPLICATE))
+        image = cv2.imread(str(images / entry["file_name"]))
+        cv2.imwrite(str(images / entry["file_name"]), cv2.copyMakeBorder(image, 0, 0, 0, 20, cv2.BORDER_REPLICATE))
         entry["width"] = 120
     annotations.write_text(json.dumps(content))
     data = f"{{annotations: {annotations}, images: {images}}}"
     recipe = make_recipe(
-        *BOTTOM_UP, "views=pictures", "padding=1.0", "augmentation={flip: 0, scale: 0, rotation: 0}",
+        *BOTTOM_UP, "views=images", "padding=1.0", "augmentation={flip: 0, scale: 0, rotation: 0}",
         f"train_data=[{data}]", f"val_data={data}", "epochs=1", "samples_per_epoch=300", "batch_size=2",
         "codec_options.detection_threshold=0.3", "foreground_weight=10", "learning_rate=0.01", "ema_decay=0.9",
         "loss_weights={boxes: 0.1, pull: 0.1, push: 0.1}",
@@ -178,7 +178,7 @@ def test_bottom_up_it_learns_two_pictures(
     ]
     output = capfd.readouterr()
     assert re.fullmatch(
-        r"stage0: litepose_xs at 64x64, 2 pictures, 1 epochs of 150 steps, 32-true, on cpu\n"
+        r"stage0: litepose_xs at 64x64, 2 images, 1 epochs of 150 steps, 32-true, on cpu\n"
         r"epoch 1/1  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
         output.out,
     )
@@ -196,7 +196,7 @@ def test_bottom_up_it_learns_two_pictures(
         poses = predictor(sample.image_path)
         distances = np.linalg.norm(poses.keypoints[0] - sample.keypoints, axis=1)
         assert np.nanmedian(distances) < 5  # pixels
-        boxes, _ = detector(read_picture(sample.image_path))
+        boxes, _ = detector(read_image(sample.image_path))
         assert geometry.iou(boxes[:1], sample.box_xyxy[None]).item() > 0.6
 
 
@@ -306,7 +306,7 @@ def test_each_stage_starts_from_the_best_of_the_one_before(
 
 
 def run_command(*words: str, **options: Any) -> subprocess.Popen[str]:
-    """Start Python with one thread a process, leanpose importable and Ctrl-C at work."""
+    """Start Python with one thread per process, leanpose importable and Ctrl-C at work."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, *words],
@@ -567,7 +567,7 @@ def test_precision_auto_is_bf16_where_the_processor_multiplies_it(
         (["views=persons"], "need the codec associative_embedding, not 'dark'"),
         ([*BOTTOM_UP, "codec=dark"], "need the codec associative_embedding, not 'dark'"),
         ([*BOTTOM_UP, "views=null"], "give views, such as persons"),
-        ([*BOTTOM_UP, "views=crowd"], "views must be one of 'pictures', 'persons' or null, not crowd"),
+        ([*BOTTOM_UP, "views=crowd"], "views must be one of 'images', 'persons' or null, not crowd"),
         ([*BOTTOM_UP, "view_size=[64,72]"], "width 72, but both sides must be multiples of 16: use width 64 or 80"),
         ([*BOTTOM_UP, "loss_weights={pul: 1}"], "there is no loss 'pul'. Did you mean 'pull'?"),
         (["loss_weights={pull: 1}"], "there is no loss 'pull'. Known: heatmaps"),
@@ -591,7 +591,7 @@ def test_nothing_is_written_when_a_recipe_cannot_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_nothing_is_written_when_a_training_picture_is_missing(
+def test_nothing_is_written_when_a_training_image_is_missing(
     make_recipe: MakeRecipe, people: MakePeople, tmp_path: Path
 ) -> None:
     annotations, images = people("other", count=3)
@@ -722,7 +722,7 @@ def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
     module = PoseTraining(recipe, torch.nn.Conv2d(3, 17, 1), 1)
     images, annotations = module.views(batch)
     for i, sample in enumerate(samples):
-        seen, matrices = box_inputs(read_picture(sample.image_path), sample.box_xyxy[None], module.record)
+        seen, matrices = box_inputs(read_image(sample.image_path), sample.box_xyxy[None], module.record)
         assert np.abs(images[i].numpy() - seen[0]).max() < 0.1  # of a range of about 4.7
         expected = geometry.transform(sample.keypoints[None], matrices)[0]
         np.testing.assert_allclose(annotations["keypoints"][i].numpy(), expected, atol=1e-3)
@@ -794,12 +794,10 @@ def test_a_teacher_must_draw_the_same_maps(make_recipe: MakeRecipe, tmp_path: Pa
 
 
 def test_a_second_bottom_up_run_starts_from_the_first(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """As in recipes/litepose_xs_256_cpu.yaml: first around persons, then of whole pictures."""
+    """As in recipes/litepose_xs_256_cpu.yaml: first around persons, then of whole images."""
     first = train(make_recipe(*BOTTOM_UP, "epochs=1", "view_size=[32,48]", f"out={tmp_path / 'first'}"))
     assert Weights.from_metadata(read_state(first)[1], "first").input_size == (64, 64)
-    second = make_recipe(
-        *BOTTOM_UP, "epochs=1", "views=pictures", f"start={first}", "learning_rate=1e-9", "ema_decay=0"
-    )
+    second = make_recipe(*BOTTOM_UP, "epochs=1", "views=images", f"start={first}", "learning_rate=1e-9", "ema_decay=0")
     one, other = (read_state(file)[0] for file in (first, train(second)))
     for name in (name for name in one if name.endswith("weight")):
         torch.testing.assert_close(other[name], one[name], rtol=0, atol=1e-6)

@@ -121,7 +121,7 @@ def shrunk(region: tuple[slice, slice], stride: int) -> tuple[slice, slice]:
 
 def test_the_recipe_chooses_the_objective() -> None:
     assert isinstance(create_objective(make_recipe(), {}), BottomUp)
-    assert isinstance(create_objective(make_recipe(views="pictures"), {}), BottomUp)
+    assert isinstance(create_objective(make_recipe(views="images"), {}), BottomUp)
     assert isinstance(create_objective(top_down_recipe(), {}), TopDown)
 
 
@@ -189,7 +189,7 @@ def test_every_output_counts(name: str) -> None:
 
 
 def noisy(maps: torch.Tensor, region: tuple[slice, slice]) -> torch.Tensor:
-    """Return maps with other values inside a region of the first picture."""
+    """Return maps with other values inside a region of the first image."""
     changed = maps.clone()
     part = changed[0][(slice(None), *region)]
     part += torch.randn(part.shape, generator=torch.Generator().manual_seed(2))
@@ -239,9 +239,9 @@ def test_maps_of_either_scale_are_masked() -> None:
         assert objective.losses(beside, annotations)["heatmaps"].item() > 0
 
 
-def test_what_lies_outside_the_picture_carries_no_loss() -> None:
+def test_what_lies_outside_the_image_carries_no_loss() -> None:
     batch = make_batch()
-    batch["crops"][:, :, : MARGIN + 8] = 0  # the picture begins at the view's 8th column
+    batch["crops"][:, :, : MARGIN + 8] = 0  # the image begins at the view's 8th column
     objective = create_objective(make_recipe(), {})
     _, annotations = objective.views(batch)
     perfect = perfect_outputs(annotations)

@@ -25,8 +25,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 NEEDED = """\
 model: lpn50
 out: runs/test
-train_data: [{annotations: train.json, images: pictures}]
-val_data: {annotations: val.json, images: pictures}
+train_data: [{annotations: train.json, images: images}]
+val_data: {annotations: val.json, images: images}
 """
 
 
@@ -91,9 +91,9 @@ def test_shipped_recipes_of_an_installed_package(tmp_path: Path, monkeypatch: py
 
 
 def test_defaults(recipe_file: Path) -> None:
-    data = DataSource("train.json", "pictures")
+    data = DataSource("train.json", "images")
     assert read_recipe(recipe_file) == Recipe(
-        model="lpn50", out="runs/test", train_data=[data], val_data=DataSource("val.json", "pictures")
+        model="lpn50", out="runs/test", train_data=[data], val_data=DataSource("val.json", "images")
     )
 
 
@@ -202,15 +202,15 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("augmentation: {flip: 2}", "flip must be between 0 and 1, not 2.0"),
         ("schedule: step", "needs milestones"),
         ("{epochs: 3, validate_every: 4}", "validate_every must be at most the number of epochs, 3, not 4"),
-        ("views: crowd", "views must be one of 'pictures', 'persons' or null, not crowd"),
+        ("views: crowd", "views must be one of 'images', 'persons' or null, not crowd"),
         ("view_size: 64", "view_size must be tuple[int, int] or null, not 64"),
         ("view_size: [64]", "view_size must be tuple[int, int] or null, not [64]"),
         ("max_minutes: long", "max_minutes must be float or null, not long"),
         ("views: persons", "Views of 'persons' need the codec associative_embedding, not 'udp'"),
-        ("{views: pictures, codec: dark}", "Views of 'pictures' need the codec associative_embedding, not 'dark'"),
-        ("{views: pictures, codec: associative_embedding}", "need the convention classic, not 'udp'"),
+        ("{views: images, codec: dark}", "Views of 'images' need the codec associative_embedding, not 'dark'"),
+        ("{views: images, codec: associative_embedding}", "need the convention classic, not 'udp'"),
         (
-            "{views: pictures, codec: associative_embedding, convention: classic}",
+            "{views: images, codec: associative_embedding, convention: classic}",
             "need an input_size of equal sides, multiples of 64",
         ),
         ("codec: associative_embedding", "codec associative_embedding learns all persons in view: give views"),
@@ -280,8 +280,8 @@ def test_unreadable_paths(tmp_path: Path) -> None:
 
 def test_data_root_is_joined(recipe_file: Path, tmp_path: Path) -> None:
     recipe = read_recipe(recipe_file, ["data_root=sets", f"val_data.annotations={tmp_path / 'v.json'}"])
-    assert recipe.sources() == [DataSource(str(Path("sets/train.json")), str(Path("sets/pictures")))]
-    assert recipe.validation() == DataSource(str(tmp_path / "v.json"), str(Path("sets/pictures")))
+    assert recipe.sources() == [DataSource(str(Path("sets/train.json")), str(Path("sets/images")))]
+    assert recipe.validation() == DataSource(str(tmp_path / "v.json"), str(Path("sets/images")))
 
 
 def test_the_record(recipe_file: Path) -> None:

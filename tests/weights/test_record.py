@@ -22,7 +22,7 @@ from leanpose.inference import engines
 from leanpose.inference.engines import load_engine
 from leanpose.inference.predictor import Predictor
 from leanpose.inference.preprocess import box_inputs
-from leanpose.io.images import read_picture
+from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.weights import catalogue
 from leanpose.weights.catalogue import BUNDLED, FURTHER, INT8, find_weights
@@ -77,7 +77,7 @@ def test_records_of_format_1_are_read() -> None:
     """There the codec and the network's options alone say what is found, and figures have prose keys."""
     figures = {
         "AP (val.json, annotated boxes, no flip test)": 0.4,
-        "AR (a/val.json, whole pictures, flip test)": 0.5,
+        "AR (a/val.json, whole images, flip test)": 0.5,
         "AP (a/val.json, proposing for lpn50, flip test)": 0.25,
         "PCKh@0.5 (valid.json, annotated boxes)": -1,
     }
@@ -515,7 +515,7 @@ def test_int8_does_not_saturate_without_vnni(tmp_path: Path) -> None:
     """ONNX Runtime's fast sums of products equal the exact ones on AVX2, where those of 8 bits saturate."""
     python = python_without_vnni()
     file = find_weights(f"lpn50.coco_128x96{INT8}")
-    images, _ = box_inputs(read_picture(ASTRONAUT), np.array([[60, 0, 400, 511]]), load_engine(file).weights)
+    images, _ = box_inputs(read_image(ASTRONAUT), np.array([[60, 0, 400, 511]]), load_engine(file).weights)
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "bright.npy", np.full((1, 8, 4, 4), 255, np.float32))
     saturating = write_saturating_int8(tmp_path / "saturating.onnx")
@@ -532,7 +532,7 @@ def test_int8_does_not_saturate_without_vnni(tmp_path: Path) -> None:
 
 def test_int8_is_near_float32() -> None:
     engines = [load_engine(f"lpn50.coco_256x192{kind}", "onnxruntime", threads=1) for kind in (INT8, "")]
-    images, _ = box_inputs(read_picture(ASTRONAUT), np.array([[60, 0, 400, 511]]), engines[0].weights)
+    images, _ = box_inputs(read_image(ASTRONAUT), np.array([[60, 0, 400, 511]]), engines[0].weights)
     maps, expected = (engine(images)["heatmaps"] for engine in engines)
     assert np.abs(maps - expected).max() < 0.1 * expected.max()
 

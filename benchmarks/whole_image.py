@@ -1,8 +1,8 @@
-"""A whole picture to all its people, bottom-up, one thread: the network's time and that of grouping, apart.
+"""A whole image to all its people, bottom-up, one thread: the network's time and that of grouping, apart.
 
-    python benchmarks/whole_picture.py [--people 10] [--runs 30]
+    python benchmarks/whole_image.py [--people 10] [--runs 30]
 
-LitePose-XS at 256 and LitePose-S at 448, exported to ONNX, on a picture of 640x480 in memory. The network's weights are
+LitePose-XS at 256 and LitePose-S at 448, exported to ONNX, on an image of 640x480 in memory. The network's weights are
 random, since time does not depend on them; grouping gets maps of the same size with people drawn into them, at the
 finer of the network's two scales (as in leanpose's own weights) and enlarged to the network's input (as published).
 """
@@ -25,7 +25,7 @@ from leanpose.codecs import AssociativeEmbedding
 from leanpose.codecs.associative_embedding import enlarge, merge_scales
 from leanpose.deploy.export import export
 from leanpose.inference.engines import load_engine
-from leanpose.inference.preprocess import picture_input
+from leanpose.inference.preprocess import image_input
 from leanpose.models import create_model
 from leanpose.models.checkpoints import save_network
 from leanpose.weights.record import Weights
@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     codec = AssociativeEmbedding()
-    print(f"{platform.processor() or platform.machine()}, one thread, picture 640x480, {options.people} people")
+    print(f"{platform.processor() or platform.machine()}, one thread, image 640x480, {options.people} people")
     for model, side in (("litepose_xs", 256), ("litepose_s", 448)):
         weights = Weights(
             "benchmark", model, (side, side), task="bottom_up", convention="classic", codec="associative_embedding"
@@ -49,13 +49,13 @@ def main() -> None:
             save_network(trained, create_model(model), weights)
             export(str(trained), out=str(exported))
             engine = load_engine(exported, threads=1)
-        image, _, (height, width) = picture_input(picture, weights)
-        outputs = engine(image)
+        inputs, _, (height, width) = image_input(image, weights)
+        outputs = engine(inputs)
         heatmaps, tags = draw_maps(options.people, height // 2, width // 2, 1)
         large = enlarge(heatmaps, (height, width)), enlarge(tags[..., 0], (height, width))[..., None]
         steps: dict[str, Callable[[], object]] = {
-            "picture to input": lambda: picture_input(picture, weights),  # noqa: B023
-            "network": lambda: engine(image),  # noqa: B023
+            "image to input": lambda: image_input(image, weights),  # noqa: B023
+            "network": lambda: engine(inputs),  # noqa: B023
             "both scales to one": lambda: merge_scales(outputs),  # noqa: B023
             "grouping": lambda: codec.decode_maps(heatmaps, tags),  # noqa: B023
             "grouping at full size": lambda: codec.decode_maps(*large),  # noqa: B023
