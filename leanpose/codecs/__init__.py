@@ -76,7 +76,7 @@ def check_outputs(codec: Codec, outputs: Iterable[str], model: str) -> None:
     """
     given = list(outputs)
     if not set(codec.output_names) <= set(given):
-        name = next(name for name, kind in CODECS.items() if type(codec) is kind)
+        name = next((name for name, kind in CODECS.items() if type(codec) is kind), type(codec).__name__)
         fitting = [other for other, kind in CODECS.items() if set(kind.output_names) <= set(given)]
         raise WeightsError(
             f"'{model}' gives {', '.join(given)}, but the codec {name} reads {', '.join(codec.output_names)}; its "

@@ -169,10 +169,6 @@ class AssociativeEmbedding:
         heatmaps, tags = enlarge(heatmaps, size), enlarge(tags, size)
         return heatmaps.mean(axis=0), tags.transpose(1, 2, 3, 0)
 
-    def mean_heatmaps(self, outputs: Outputs) -> np.ndarray:
-        """Return heatmaps (K, 2h, 2w), the mean of all looks, in the size of heatmaps_2."""
-        return merge_scales(outputs)[0].mean(axis=0)
-
     def decode_merged(
         self, heatmaps: np.ndarray, tags: np.ndarray, input_size: Size
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

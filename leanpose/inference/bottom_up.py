@@ -8,6 +8,7 @@ import numpy as np
 
 from leanpose import geometry
 from leanpose.codecs import AssociativeEmbedding, BottomUpCodec, check_outputs, codec_of
+from leanpose.codecs.scales import merge_scales
 from leanpose.errors import InputError, WeightsError
 from leanpose.inference.engines import Engine
 from leanpose.inference.preprocess import image_input
@@ -50,7 +51,7 @@ class BottomUp:
         size = (total.shape[1], total.shape[2])
         for side in self.short_sides[1:]:
             outputs, other_matrix, other_size = self._outputs(image, side)
-            maps = self.codec.mean_heatmaps(outputs)
+            maps = merge_scales(outputs)[0].mean(axis=0)
             total = total + geometry.relaid_maps(maps, (other_matrix, other_size), (matrix, input_size), size)
         return self._in_image(*self.codec.decode_merged(total / len(self.short_sides), tags, input_size), matrix)
 

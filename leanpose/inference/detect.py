@@ -41,14 +41,15 @@ class NetworkDetector:
         weights = engine.weights
         check_whole_images(weights)
         self.engine, self.weights = engine, weights
-        self.short_sides = short_sides(weights, weights.box_scales if scales is None else scales)
+        scales = weights.box_scales if scales is None else scales
+        self.short_sides = short_sides(weights, scales)
         self.codec: DetectionCodec | None = None
         if weights.task == "detection":
             self.codec = codec_of(weights)
         elif weights.box_codec is not None:
             self.codec = create_codec(weights.box_codec, **weights.box_codec_options)
         else:
-            self._people = BottomUp(engine)
+            self._people = BottomUp(engine, scales=scales)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes_xyxy (N, 4) float32 inside the image, in pixels, and scores (N,), best first."""

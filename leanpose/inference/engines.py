@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from leanpose.weights.record import METADATA_KEY, Weights
 if TYPE_CHECKING:
     import torch
 
-Maps = TypeVar("Maps")  # arrays or tensors
 EngineName = Literal["auto", "onnxruntime", "openvino", "torch"]
 
 # short name -> ONNX Runtime's name of an execution provider, and the package that brings it
