@@ -9,13 +9,16 @@ take turns, so that a busy machine slows all; medians. The first is the yardstic
 from __future__ import annotations
 
 import argparse
-from functools import partial
+import tempfile
+from functools import cache, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
 from leanpose import Predictor
+from leanpose.deploy.export import export
 from leanpose.evaluation.timing import machine, medians_in_turns
 from leanpose.weights.catalogue import INT8
 
@@ -23,6 +26,14 @@ KINDS = (
     ("torch", "float32"), ("onnxruntime", "float32"), ("openvino", "float32"), ("onnxruntime", "int8"),
     ("openvino", "int8"),
 )  # fmt: skip
+
+
+@cache
+def exported(name: str) -> str:
+    """Export float weights to ONNX; return the file."""
+    file = Path(tempfile.mkdtemp()) / f"{name}.onnx"
+    export(name, out=str(file))
+    return str(file)
 
 
 def main() -> None:
@@ -36,6 +47,8 @@ def main() -> None:
     calls = {}
     for engine, kind in KINDS:
         name = options.weights + (INT8 if kind == "int8" else "")
+        if kind == "float32" and engine != "torch":
+            name = exported(options.weights)
         predictor = Predictor(name, engine, threads=1, detector=None)
         calls[f"{engine} {kind}"] = partial(predictor, image, [200, 40, 400, 440])
     medians = medians_in_turns(calls, options.turns)

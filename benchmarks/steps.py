@@ -2,8 +2,8 @@
 
     python benchmarks/steps.py [WEIGHTS...] [--persons 1] [--runs 100]
 
-Each of WEIGHTS (default: lpn50.coco_256x192 in float32 and int8) works alone, as it would on a video, on an image of
-640x480 in memory. Shares are of the network's time; medians.
+Each of WEIGHTS (default: lpn50.coco_256x192_int8; float ones by the file that `leanpose export` wrote) works alone, as
+it would on a video, on an image of 640x480 in memory. Shares are of the network's time; medians.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def profile(name: str, persons: int, runs: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="*", default=["lpn50.coco_256x192", "lpn50.coco_256x192_int8"])
+    parser.add_argument("weights", nargs="*", default=["lpn50.coco_256x192_int8"])
     parser.add_argument("--persons", type=int, default=1)
     parser.add_argument("--runs", type=int, default=100)
     options = parser.parse_args()

@@ -138,7 +138,7 @@ def benchmark(
     data, shown = _image(image)
     plan = [
         (model, name, number)
-        for model in models or BUNDLED
+        for model in models or (name for name, kinds in BUNDLED.items() if ".onnx" in kinds)
         for name in _engines_of(model, engine)
         for number in thread_counts
     ]

@@ -133,10 +133,11 @@ def _row(name: str, measure: bool) -> Row:
 
 
 def _shipped_weights(name: str) -> str:
-    """Return the names of a network's float weights here, each with its best measured AP."""
+    """Return the names of a network's weights, each with its best measured AP; int8 ones only where float ones lack."""
     words = []
+    shipped = {*BUNDLED, *FURTHER}
     for weights in dict.fromkeys([*BUNDLED, *FURTHER]):
-        if not weights.startswith(f"{name}.") or weights.endswith(INT8):
+        if not weights.startswith(f"{name}.") or weights.removesuffix(INT8) in shipped - {weights}:
             continue
         try:
             metrics = read_record(find_weights(weights)).metrics

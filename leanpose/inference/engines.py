@@ -213,7 +213,7 @@ def load_engine(
     """Load a network by name or file.
 
     Args:
-        model: see `leanpose.weights.record.find_weights`.
+        model: see `leanpose.weights.catalogue.find_weights`.
         engine: "auto" takes ONNX Runtime for .onnx and torch for .safetensors.
         threads: threads of the network; None lets the engine choose.
         device: "cpu"; what else there is depends on the engine, see its class.

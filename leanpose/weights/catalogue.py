@@ -13,16 +13,15 @@ from leanpose.errors import WeightsError, suggest
 SUFFIXES = (".onnx", ".safetensors")
 INT8 = "_int8"  # end of the names of int8 weights
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
-
 FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not in the package
 
-# name -> SHA-256 of its files, to predict with; the first of a network is its default
+# name -> SHA-256 of its files: int8 to predict with, the first of a network is its default; and lpn50 to train on
 BUNDLED: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192_int8": {
         ".onnx": "c77bf223e29ad4fa8d5e35926c70a5a025d922ce2ef12efa2ee15aa008f10a24",
     },
     "lpn50.coco_256x192": {
-        ".onnx": "e273cad6e1d4d1b7721e8ffce0dc9662fcb1df7681e61049a1e35af80ee8d3e3",
+        ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
     "lpn50.coco_192x144_int8": {
         ".onnx": "93968a4e88a15c6293320ae17b3763296488b120c93df2abf7280bc5951cfd99",
@@ -34,17 +33,8 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",
     },
 }
-# likewise, of files outside the package: those to train on, and networks that few predict with
+# The same of files outside the package: networks to train on, and those that few predict with
 FURTHER: dict[str, dict[str, str]] = {
-    "lpn50.coco_256x192": {
-        ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
-    },
-    "lpn50.coco_192x144": {
-        ".safetensors": "e0f1d4c70ab033a5578f26379bd964d9bdff21670bd65dfc8484eadaa1074cc7",
-    },
-    "lpn50.coco_128x96": {
-        ".safetensors": "c8b348b8aab1a52e72097c7eed3dcae2e1c31800509deb2c0e0313f69e21b2f4",
-    },
     "litepose_xs.coco_256x256": {
         ".safetensors": "328ac8bbd3320a75aec24faf8ab967eb248f8c9bb7f0204d5418fedb1c123f6a",
     },
@@ -55,7 +45,6 @@ FURTHER: dict[str, dict[str, str]] = {
         ".onnx": "c99207831d49d03050e3f41b8924b368187afe264d9b17eade016f0136854d5d",
     },
     "hevitpose_t.coco_128x96": {
-        ".onnx": "c9f682926950b4003cc4e944a97412c2699c299609e9313aaba1752763ed1ab9",
         ".safetensors": "b2bb1b5c1802aeb0bb2cc9f1e258a2b712c5e20b0b3fe6987f021019fa0d088d",
     },
 }
@@ -70,7 +59,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
             folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
             repository's folder weights.
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
-        int8: whether the name of a network may stand for int8 weights.
+        int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
 
     Raises:
         WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
@@ -88,15 +77,15 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
     folder = Path(os.environ.get("LEANPOSE_WEIGHTS") or os.path.expanduser("~/.leanpose"))
     own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
     known = [*_files(BUNDLED), *own, *_files(FURTHER)]
-    for file in known:
+    fitting = [file for file in known if file.startswith(f"{model}.") and file.endswith(suffix)]
+    floats = [file for file in fitting if file.endswith(".onnx") and f"{INT8}." not in file]
+    for file in fitting if int8 else floats or fitting:
         name, _, kind = file.rpartition(".")
-        of_network = name.startswith(f"{model}.") and (int8 or not name.endswith(INT8))
-        if (name == str(model) or of_network) and suffix in ("", f".{kind}"):
-            if f".{kind}" in BUNDLED.get(name, {}):
-                return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
-            if file in own:
-                return folder / file
-            return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
+        if f".{kind}" in BUNDLED.get(name, {}):
+            return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
+        if file in own:
+            return folder / file
+        return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
     names = {file.rpartition(".")[0] for file in known}
     raise WeightsError(
         f"There are no weights '{model}'{f' as {suffix}' if suffix else ''}."

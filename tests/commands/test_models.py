@@ -76,10 +76,11 @@ def test_weights_and_their_ap_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     row = next(row for row in models("lpn50").rows)
     weights = next(name for name in BUNDLED if name.startswith("lpn50.") and not name.endswith(INT8))
     assert row.weights.startswith(f"{weights}: AP ")
-    assert "annotated boxes" in row.weights and INT8 not in row.weights
+    assert "annotated boxes" in row.weights and f"{weights}{INT8}" not in row.weights
+    assert f"lpn50.coco_128x96{INT8}: AP " in row.weights
     monkeypatch.setattr(catalogue, "FURTHER_FOLDER", tmp_path)
-    row = next(row for row in models("lpn50").rows)
-    assert row.weights.startswith(f"{weights}: AP ") and row.weights.count(": in the repository") == 2
+    assert next(row for row in models("lpn50").rows) == row
+    assert next(row for row in models("sfm").rows).weights == "sfm.coco_128x96: in the repository"
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

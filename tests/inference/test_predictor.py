@@ -624,7 +624,7 @@ def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(path, threads, device)
 
     monkeypatch.setitem(ENGINES, "onnxruntime", (".onnx", Noted))
-    predictor = Predictor("lpn50.coco_256x192", threads=3)
+    predictor = Predictor("lpn50.coco_256x192_int8", threads=3)
     photo = read_image(ASTRONAUT)
     images = [photo, photo[:, ::-1], "absent.png", *(photo[: 512 - 8 * i] for i in range(8)), photo[:9, :9]]
     expected = [predictor(image) for image in images if not isinstance(image, str)]
@@ -648,11 +648,11 @@ def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(opened[2:]) == {1}
     seen: list[Any] = []
     monkeypatch.setattr(Predictor, "_chunk", lambda self, reading: seen.append(self) or [None] * len(reading))
-    engine = load_engine("lpn50.coco_256x192", threads=3)
+    engine = load_engine("lpn50.coco_256x192_int8", threads=3)
     for alone in (
-        Predictor("lpn50.coco_256x192", threads=1),
+        Predictor("lpn50.coco_256x192_int8", threads=1),
         Predictor(engine),
-        Predictor("lpn50.coco_256x192", "openvino", threads=2),
+        Predictor("lpn50.coco_256x192_int8", "openvino", threads=2),
     ):
         list(alone.stream([photo, photo]))
         assert seen.pop() is alone

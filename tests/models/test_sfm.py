@@ -174,17 +174,17 @@ def test_single_u_equals_the_formula(bridges: str) -> None:
         for level in (1, 2, 3, 4):
             e.append(encoder[level](down(e[-1])))
         for level in (4, 3, 2, 1, 0):
-            inputs = [e[level]]
+            sources = [e[level]]
             if bridges == "all":
-                inputs += [up(e[other], e[level]) for other in range(level + 1, 5)]
+                sources += [up(e[other], e[level]) for other in range(level + 1, 5)]
                 for other in range(level):
                     features = e[other]
                     for _ in range(level - other):
                         features = down(features)
-                    inputs.append(features)
+                    sources.append(features)
             if level < 4:
-                inputs.append(up(d[level + 1], e[level]))
-            d[level] = decoder[level](mean(*inputs))
+                sources.append(up(d[level + 1], e[level]))
+            d[level] = decoder[level](mean(*sources))
         torch.testing.assert_close(network(inputs), {"heatmaps": network.head1(d[0])})
     assert network.auxiliary == {}
     assert list(network.train()(torch.randn(2, 3, 64, 64).double())) == ["heatmaps"]

@@ -84,7 +84,7 @@ def test_shipped_recipes_of_an_installed_package(tmp_path: Path, monkeypatch: py
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "lpn50_coco.yaml").write_text(NEEDED)
     (tmp_path / "recipes" / "dinner.yaml").write_text("soup: 1\n")
-    monkeypatch.setattr(recipes, "__file__", str(tmp_path / "leanpose" / "recipe.py"))
+    monkeypatch.setattr(recipes, "__file__", str(tmp_path / "leanpose" / "training" / "recipe.py"))
     assert find_recipe("lpn50_coco") == tmp_path / "leanpose" / "recipes" / "lpn50_coco.yaml"
     with pytest.raises(InputError, match=r"There is no recipe 'dinner'\. Known: lpn50_coco\."):
         find_recipe("dinner")

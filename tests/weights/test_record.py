@@ -173,7 +173,7 @@ def test_unusable_records(metadata: dict[str, str] | None, message: str) -> None
 def test_bundled_weights_are_whole_and_named_as_they_are_called() -> None:
     assert BUNDLED
     for name in BUNDLED:
-        record = load_engine(name, threads=1).weights
+        record = read_record(find_weights(name))
         assert record.name == name
         assert name.startswith(record.model + ".")
         assert record.licence and record.data
@@ -183,7 +183,9 @@ def test_bundled_weights_are_whole_and_named_as_they_are_called() -> None:
 def test_what_the_wheel_holds_is_small() -> None:
     """The package on the index stays below 20 MB; so nothing lies in its folder that no name stands for."""
     files = [file for file in catalogue.BUNDLED_FOLDER.iterdir() if file.suffix != ".md"]
-    assert sorted(file.name for file in files) == sorted(f"{name}.onnx" for name in BUNDLED)
+    assert sorted(file.name for file in files) == sorted(
+        f"{name}{kind}" for name, kinds in BUNDLED.items() for kind in kinds
+    )
     assert sum(file.stat().st_size for file in files) < 20e6
 
 
@@ -203,8 +205,7 @@ def test_further_weights_are_whole_and_named_as_they_are_called() -> None:
             assert record.name == name
             assert record.licence and record.data
     assert find_weights("sfm").name == "sfm.coco_128x96_int8.onnx"
-    assert find_weights("hevitpose_t").name == "hevitpose_t.coco_128x96.onnx"
-    assert find_weights("lpn50", ".safetensors").stem == find_weights("lpn50", int8=False).stem
+    assert find_weights("hevitpose_t").name == "hevitpose_t.coco_128x96.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -531,13 +532,15 @@ def test_int8_does_not_saturate_without_vnni(tmp_path: Path) -> None:
 
 
 def test_int8_is_near_float32() -> None:
-    engines = [load_engine(f"lpn50.coco_256x192{kind}", "onnxruntime", threads=1) for kind in (INT8, "")]
+    pytest.importorskip("torch")
+    engines = [load_engine(f"lpn50.coco_256x192{kind}", threads=1) for kind in (INT8, "")]
     images, _ = box_inputs(read_image(ASTRONAUT), np.array([[60, 0, 400, 511]]), engines[0].weights)
     maps, expected = (engine(images)["heatmaps"] for engine in engines)
     assert np.abs(maps - expected).max() < 0.1 * expected.max()
 
 
-def test_int8_is_the_default_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_the_default_where_it_is_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere a float file is, if there is one."""
     names: dict[str, str] = {}
     monkeypatch.setitem(engines.ENGINES, "onnxruntime", (".onnx", lambda path, *_: names.update(onnxruntime=path.stem)))
     monkeypatch.setitem(engines.ENGINES, "openvino", (".onnx", lambda path, *_: names.update(openvino=path.stem)))
@@ -546,10 +549,15 @@ def test_int8_is_the_default_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -
     for engine, device, name in (
         ("onnxruntime", "cpu", default),
         ("openvino", "gpu", default),
-        ("onnxruntime", "cuda", default.removesuffix(INT8)),
+        ("onnxruntime", "cuda", default),
     ):
         load_engine("lpn50", engine, device=device)  # type: ignore[arg-type]
         assert names.pop(engine) == name
+    (tmp_path / "lpn50.mine.onnx").touch()
+    monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path))
+    for device, name in (("cpu", default), ("cuda", "lpn50.mine")):
+        load_engine("lpn50", "onnxruntime", device=device)
+        assert names.pop("onnxruntime") == name
     load_engine(default, "onnxruntime", device="cuda")
     assert names == {"onnxruntime": default}  # the whole name is taken at its word
 
