@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from leanpose.inference.engines import load_engine
     from leanpose.inference.predictor import Predictor
     from leanpose.io.draw import draw_poses
-    from leanpose.io.images import read_image
+    from leanpose.io.images import read_image, write_image
     from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, MPII, KeypointSet, get_keypoint_set
-    from leanpose.models import create_model, list_models
+    from leanpose.models import create_model
+    from leanpose.networks import list_models
     from leanpose.structures import Poses, Sample
     from leanpose.weights.record import Weights
 
@@ -45,15 +46,20 @@ _HOME = {
     "create_model": "models",
     "draw_poses": "io.draw",
     "get_keypoint_set": "keypoint_sets",
-    "list_models": "models",
+    "list_models": "networks",
     "load_engine": "inference.engines",
     "read_image": "io.images",
+    "write_image": "io.images",
 }
 
 __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("leanpose")
     if name not in _HOME:
         raise AttributeError(f"module 'leanpose' has no attribute '{name}'")
     return getattr(importlib.import_module(f"leanpose.{_HOME[name]}"), name)

@@ -6,6 +6,7 @@ minute, so their counts stand here; a test compares them with the networks.
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import Literal
 
@@ -163,3 +164,8 @@ NETWORKS: dict[str, Network] = {
         Published("117.9 M", "", f"COCO val AP 76.1, {DETECTOR}"),
     ),
 }  # fmt: skip
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the networks that match a shell pattern such as "lpn*", in the order of NETWORKS."""
+    return fnmatch.filter(NETWORKS, pattern)

@@ -47,6 +47,19 @@ def test_the_package_itself_imports_next_to_nothing() -> None:
     assert not loaded_by("leanpose") & {"torch", "cv2", "onnxruntime", "scipy"}
 
 
+def test_all_names_are_there_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import leanpose\nfrom leanpose import *\n"
+        "assert hasattr(leanpose, 'create_model') and 'lpn50' in list_models() and leanpose.__version__\n"
+        "try: create_model('lpn50')\n"
+        "except MissingPackageError as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert 'pip install "leanpose[train]"' in run.stdout
+
+
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.name)
 def test_every_network_names_its_paper_and_source(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -63,7 +76,7 @@ def test_files_are_named_after_their_topic() -> None:
 PUBLIC_NAMES = {
     *("COCO", "CROWDPOSE", "LSP", "MPII", "KeypointSet", "get_keypoint_set"),
     *("LeanposeError", "InputError", "WeightsError", "MissingPackageError"),
-    *("Poses", "Sample", "Weights", "Predictor", "load_engine", "read_image", "draw_poses"),
+    *("Poses", "Sample", "Weights", "Predictor", "load_engine", "read_image", "write_image", "draw_poses"),
     *("create_codec", "create_model", "list_models"),
 }
 

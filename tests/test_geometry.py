@@ -334,7 +334,7 @@ def test_oks_nms_of_nobody() -> None:
         ((1, 10**6), 128, (128, 512)),
     ],
 )
-def test_a_image_fits_its_input(image: Size, short_side: int, size: Size) -> None:
+def test_an_image_fits_its_input(image: Size, short_side: int, size: Size) -> None:
     matrix, found = image_matrix(image, short_side)
     assert found == size and matrix.shape == (1, 2, 3) and matrix.dtype == np.float64
     scale = min(short_side / min(image), 4 * short_side / max(image))

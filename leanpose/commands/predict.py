@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import cv2
@@ -22,7 +23,7 @@ from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_bytes, write_text
-from leanpose.io.images import find_images, left_out
+from leanpose.io.images import encoded, find_images, left_out
 from leanpose.io.own_files import SOFTWARE, is_own
 from leanpose.io.preflight import check_needs
 from leanpose.io.results import Result, to_coco, to_csv, to_json
@@ -99,9 +100,9 @@ def predict_files(
     try:
         with closing(predictor.stream(images, [its.boxes for its in given])) as found:
             sized = of_annotated_sizes(images, given, found)
-            faults = _write_each(images, sized, targets, formats, min_score, results)
+            faults = _write_each(images, sized, targets, formats, min_score, results, predictor.provenance)
     finally:  # what is done is not lost, whatever ends the run
-        _write_tables(results, Path(out), formats)
+        _write_tables(results, Path(out), formats, predictor.provenance)
     if faults:
         raise InputError(f"{faults} of {len(images)} images could not be used; they are named above.")
 
@@ -113,6 +114,7 @@ def _write_each(
     formats: set[str],
     min_score: float,
     results: list[Result],
+    provenance: dict[str, Any],
 ) -> int:
     """Write the files of each image in a thread of their own while the next ones are worked on.
 
@@ -132,7 +134,9 @@ def _write_each(
                     continue
                 image, poses = result
                 results.append((source, (image.shape[0], image.shape[1]), poses))
-                written = writer.submit(_write_one, image, poses, source, targets[source], formats, min_score)
+                written = writer.submit(
+                    _write_one, image, poses, source, targets[source], formats, min_score, provenance
+                )
                 writing.append((source, poses, written))
                 if len(writing) > MOST_UNWRITTEN:
                     faults += _report(*writing.popleft(), alone)
@@ -145,6 +149,8 @@ def _write_each(
 def _report(source: str, poses: Poses, written: Future[list[Path]], alone: bool) -> int:
     """Print what was found in an image, and the files once they are written; return the number of faults."""
     persons = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
+    if len(poses) == 0:
+        persons += " (a lower --min-person-score shows doubtful ones)"
     try:
         paths = written.result()
     except InputError as error:
@@ -160,14 +166,14 @@ def _report_fault(error: InputError, alone: bool) -> int:
     return 1
 
 
-def _write_tables(results: list[Result], folder: Path, formats: set[str]) -> None:
+def _write_tables(results: list[Result], folder: Path, formats: set[str], provenance: dict[str, Any]) -> None:
     """Write the files that hold all images."""
     try:
         if "csv" in formats and results:
             write_text(folder / TABLES["csv"], to_csv(results))
     finally:
         if "coco" in formats and results:
-            write_text(folder / TABLES["coco"], json.dumps(to_coco(results)))
+            write_text(folder / TABLES["coco"], json.dumps(to_coco(results, provenance)))
 
 
 def _parse_formats(text: str) -> set[str]:
@@ -220,18 +226,19 @@ def _check_places(read: Iterable[str], written: Iterable[Path]) -> None:
 
 
 def _write_one(
-    image: np.ndarray, poses: Poses, source: str, target: Path, formats: set[str], min_score: float
+    image: np.ndarray,
+    poses: Poses,
+    source: str,
+    target: Path,
+    formats: set[str],
+    min_score: float,
+    provenance: dict[str, Any],
 ) -> list[Path]:
     """Write the files that belong to one image; return their names."""
     places = _places(source, target, formats)
     if "json" in places:
-        write_text(places["json"], json.dumps(to_json(source, image.shape[:2], poses), indent=1))
+        write_text(places["json"], json.dumps(to_json(source, image.shape[:2], poses, provenance), indent=1))
     if "image" in places:
         drawn = cv2.cvtColor(draw_poses(image, poses, min_score=min_score), cv2.COLOR_RGB2BGR)
-        path, kinds, signature = places["image"], [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(SOFTWARE, np.uint8)]
-        try:
-            encoded = cv2.imencodeWithMetadata(path.suffix, drawn, kinds, signature)[1].tobytes()
-        except cv2.error:
-            raise InputError(f"{path} cannot be written: {path.suffix} cannot hold such an image.") from None
-        write_bytes(path, encoded)
+        write_bytes(places["image"], encoded(drawn, places["image"], SOFTWARE))
     return list(places.values())

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future
 from functools import cache, partial
+from importlib.metadata import version
 from operator import length_hint
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class Predictor:
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        if min_person_score is not None and not 0 <= min_person_score <= 1:
+            raise InputError(f"min_person_score must be 0 to 1, not {min_person_score}.")
         if finder != DEFAULT_DETECTOR:
             warnings.warn("finder is now called detector.", DeprecationWarning, stacklevel=2)
             detector = finder
@@ -134,6 +137,18 @@ class Predictor:
         if not self._from_files():
             raise TypeError("A Predictor of loaded engines cannot be pickled; make it with names or files of networks.")
         return partial(type(self), **self._settings), ()
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a file of results says of how they were made; JSON-ready."""
+        detector = None if self._detector is None else self._detector()
+        return {
+            "version": version("leanpose"),
+            "model": self.weights.name,
+            "detector": detector and getattr(getattr(detector, "weights", None), "name", type(detector).__name__),
+            "flip_test": self._settings["flip_test"],
+            "min_person_score": self.min_person_score,
+        }
 
     @property
     def bottom_up(self) -> bool:

@@ -19,8 +19,9 @@ import numpy as np
 
 from leanpose.errors import InputError
 from leanpose.io import image_bytes
+from leanpose.io.files import write_bytes
 
-Source = Any  # str, os.PathLike, PIL.Image.Image or numpy array
+Source = Any  # str, os.PathLike, bytes, binary file, PIL.Image.Image or NumPy array
 _NOT_IN_EVERY_OPENCV = filter(cv2.haveImageWriter, (".avif", ".gif"))
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", *_NOT_IN_EVERY_OPENCV)
@@ -40,8 +41,9 @@ def read_image(source: Source) -> np.ndarray:
     Grey, RGBA and 16-bit images are converted, and the rotation that a file states (EXIF; AVIF's own) is applied.
 
     Args:
-        source: path, http(s) URL, PIL image, or array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), RGB order,
-            uint8 or uint16.
+        source: path, http(s) URL, the bytes of an image file or a file opened for reading bytes, PIL image, or array
+            (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16, in RGB order: an array of OpenCV's, which is
+            BGR, goes as `array[..., ::-1]`.
 
     Raises:
         InputError: the file is missing, is no image, or is cut off.
@@ -51,9 +53,36 @@ def read_image(source: Source) -> np.ndarray:
     if isinstance(source, (str, os.PathLike)):
         name = os.fspath(source)
         return decode_image(_read_bytes(str(name)), str(name))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return decode_image(bytes(source), "The image")
     if hasattr(source, "getexif") and hasattr(source, "convert"):  # a PIL image, without importing PIL
         return _from_pil(source)
-    raise InputError(f"An image must be a path, URL, PIL image or array, not {type(source).__name__}.")
+    if hasattr(source, "read"):
+        return _from_file(source)
+    raise InputError(f"An image must be a path, URL, bytes, file, PIL image or array, not {type(source).__name__}.")
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write an image file, whole or not at all; its suffix says the kind, such as .png or .jpg.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: the suffix is of no kind that can be written, the image is not such an array, or the disk is full.
+    """
+    pixels = cv2.cvtColor(read_image(image), cv2.COLOR_RGB2BGR)
+    write_bytes(path, encoded(pixels, Path(path)))
+
+
+def encoded(bgr: np.ndarray, path: Path, exif: bytes | None = None) -> bytes:
+    """Return the bytes of an image file of the kind that a path has, with an EXIF entry if there is one."""
+    kinds = [] if exif is None else [cv2.IMAGE_METADATA_EXIF]
+    entries = [] if exif is None else [np.frombuffer(exif, np.uint8)]
+    try:
+        return cv2.imencodeWithMetadata(path.suffix, bgr, kinds, entries)[1].tobytes()
+    except cv2.error:
+        raise InputError(f"{path} cannot be written: no such image can be a '{path.suffix}' file; use .png.") from None
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -185,6 +214,17 @@ def _from_array(array: np.ndarray) -> np.ndarray:
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     return np.ascontiguousarray(array)
+
+
+def _from_file(source: Any) -> np.ndarray:
+    name = str(getattr(source, "name", "") or "The image")
+    try:
+        data = source.read()
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise InputError(f"{name} cannot be read ({error}).") from None
+    if not isinstance(data, bytes):
+        raise InputError(f"{name} must be opened for reading bytes: open(..., 'rb').")
+    return decode_image(data, name)
 
 
 def _from_pil(source: Any) -> np.ndarray:

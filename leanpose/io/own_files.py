@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-JSON_KEYS = frozenset(("image", "width", "height", "keypoint_set", "persons"))
+JSON_KEYS = frozenset(("width", "height", "keypoint_set", "persons"))
+NEWER_JSON_KEYS = frozenset(("image", "picture", "leanpose"))  # "picture": the former name of "image"
 COCO_INFO = {"description": "persons found by leanpose", "contributor": "leanpose"}
 COCO_KEYS = frozenset(("images", "annotations", "categories"))
 ANNOTATION_KEYS = frozenset(
@@ -33,7 +34,7 @@ def is_own(path: Path) -> bool:
             with path.open(encoding="utf-8", newline="") as file:
                 header = next(csv.reader(file), [])
             names = [column.removesuffix("_x") for column in header[len(CSV_COLUMNS) :: 3]]
-            return bool(names) and header == csv_header(names)
+            return bool(names) and header[1:] == csv_header(names)[1:] and header[0] in ("image", "picture")
         with path.open("rb") as file:
             start = file.read(_ENDS)
             file.seek(max(0, path.stat().st_size - _ENDS))
@@ -50,10 +51,11 @@ def csv_header(keypoints: Iterable[str]) -> list[str]:
 def _is_own_json(content: Any) -> bool:
     if not isinstance(content, dict):
         return False
-    if content.keys() == JSON_KEYS:
+    if JSON_KEYS <= content.keys() <= JSON_KEYS | NEWER_JSON_KEYS:
         return True
     annotations = content.get("annotations")
     if content.keys() - {"info"} != COCO_KEYS or not isinstance(annotations, list):
         return False
-    known = content["info"] == COCO_INFO if "info" in content else bool(annotations)  # older ones have no info
+    info = content.get("info")  # older ones have none
+    known = COCO_INFO.items() <= info.items() if isinstance(info, dict) else "info" not in content and bool(annotations)
     return known and all(isinstance(person, dict) and person.keys() == ANNOTATION_KEYS for person in annotations)

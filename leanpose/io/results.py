@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,11 @@ LABEL_SCORE = 0.2  # keypoints below it are marked as absent in COCO-style files
 Result = tuple[str, tuple[int, int], Poses]  # image, its (height, width), and the people in it
 
 
-def to_json(source: str, size: tuple[int, int], poses: Poses) -> dict[str, Any]:
-    """Return one image's result: its name, width and height, and a dict a person with keypoints by name."""
+def to_json(source: str, size: tuple[int, int], poses: Poses, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one image's result: its name, width and height, how it was made (`Predictor.provenance`), and a dict per
+    person with keypoints by name."""
     return {
+        "leanpose": dict(provenance),
         "image": source,
         "width": size[1],
         "height": size[0],
@@ -29,12 +31,18 @@ def to_json(source: str, size: tuple[int, int], poses: Poses) -> dict[str, Any]:
 
 
 def to_csv(results: Iterable[Result]) -> str:
-    """Return one row per person: image, person, score, box, then x, y and score of every keypoint, empty if absent."""
+    """Return one row per person: image, person, score, box, then x, y and score of every keypoint, empty if absent.
+
+    An image without persons has one row, empty after its name.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for number, (source, _, poses) in enumerate(results):
         if number == 0:
-            writer.writerow(csv_header(poses.keypoint_set.keypoints))
+            header = csv_header(poses.keypoint_set.keypoints)
+            writer.writerow(header)
+        if len(poses) == 0:
+            writer.writerow([source, *[""] * (len(header) - 1)])
         for i in range(len(poses)):
             cells = [f"{v:.2f}" for v in poses.boxes_xyxy[i]]
             for (x, y), score in zip(poses.keypoints[i], poses.scores[i], strict=True):
@@ -43,8 +51,11 @@ def to_csv(results: Iterable[Result]) -> str:
     return text.getvalue()
 
 
-def to_coco(results: Iterable[Result]) -> dict[str, Any]:
-    """Return a COCO-style annotation file of the found persons; keypoints below LABEL_SCORE count as unlabelled."""
+def to_coco(results: Iterable[Result], provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a COCO-style annotation file of the found persons; keypoints below LABEL_SCORE count as unlabelled.
+
+    How it was made stands in its `info`.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     categories: list[dict[str, Any]] = []
@@ -66,4 +77,5 @@ def to_coco(results: Iterable[Result]) -> dict[str, Any]:
                 "iscrowd": 0,
             }
             annotations.append(entry)
-    return {"info": COCO_INFO, "images": images, "annotations": annotations, "categories": categories}
+    info = COCO_INFO | {"leanpose": dict(provenance)}
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}

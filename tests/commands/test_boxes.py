@@ -98,7 +98,7 @@ def test_a_list_of_mpii_persons_has_boxes() -> None:
     assert given([person], "set/a/img.png") == [[[10, 11, 90, 91]]]  # lowered by 6 pixels, and counted from 0
 
 
-def test_a_image_of_another_size_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_of_another_size_has_no_result(capsys: pytest.CaptureFixture[str]) -> None:
     content = coco("a/img.png", "b/img.png", width=100, height=120)
     content["images"][1] |= {"width": 120, "height": 100}
     Path("boxes.json").write_text(json.dumps(content))

@@ -208,7 +208,7 @@ def test_a_box_may_begin_left_of_the_image(bad: Path, tmp_path: Path) -> None:
         assert json.loads((out / "good.json").read_text())["persons"][0]["box_xyxy"] == [-5, -3, 30, 50]
 
 
-def test_a_image_of_nobody_is_no_fault(
+def test_an_image_of_nobody_is_no_fault(
     tmp_path: Path, networks: dict[str, Any], rectangle_people: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     record = Weights("all", "all", (256, 256), task="bottom_up", convention="classic", codec="associative_embedding")

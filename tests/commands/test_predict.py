@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
+import leanpose
 from leanpose.commands.predict import _result_names, predict_files
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, LeanposeError, WeightsError
@@ -109,7 +110,9 @@ def test_csv_keeps_the_places_in_very_large_images() -> None:
 
 def test_csv_without_persons_has_its_header() -> None:
     text = to_csv([("a.jpg", (10, 10), Poses.empty(COCO))])
-    assert text.startswith("image,person,score,x1,y1,x2,y2,nose_x,nose_y,nose_score,") and text.count("\n") == 1
+    assert text.startswith("image,person,score,x1,y1,x2,y2,nose_x,nose_y,nose_score,")
+    header, row = text.splitlines()
+    assert row == "a.jpg" + "," * header.count(",")
 
 
 def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
@@ -132,7 +135,7 @@ def test_coco_file_marks_weak_and_absent_keypoints_as_unlabelled() -> None:
     scores[0, 3] = 0.1
     poses = made_up(scores, 5)
     poses.keypoints[0, 4] = np.nan
-    annotation = to_coco([("a.jpg", (50, 40), poses)])["annotations"][0]
+    annotation = to_coco([("a.jpg", (50, 40), poses)], {})["annotations"][0]
     assert annotation["keypoints"][:9] == [5, 5, 2] * 3 and annotation["keypoints"][9:15] == [0] * 6
     assert (annotation["num_keypoints"], annotation["area"], annotation["bbox"]) == (15, 200, [5, 5, 10, 20])
 
@@ -179,7 +182,7 @@ def test_boxes_reach_beyond_the_image(folder: Path) -> None:
     assert persons(folder / "out" / "her.json")[0]["box_xyxy"] == [-20, -5, 100, 300]
 
 
-def test_a_image_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("boxes.json").write_text(json.dumps({"her.png": [BOX]}))
     predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
     assert [len(persons(folder / "out" / name)) for name in ("her.json", "her-2.json")] == [1, 0]
@@ -269,7 +272,7 @@ def test_all_images_bad(folder: Path) -> None:
     assert not Path("out").exists()
 
 
-def test_a_image_given_twice_is_written_once(folder: Path) -> None:
+def test_an_image_given_twice_is_written_once(folder: Path) -> None:
     predict_files(["one/her.png", "one", "one/*.png"], boxes="image", out="out", format="json,coco", threads=1)
     assert files_in(folder / "out") == ["coco.json", "her.json"]
     assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 1
@@ -491,16 +494,26 @@ def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networ
 
 
 @pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "detector": "all"}], ids=["all", "crops"])
-def test_a_image_of_nobody_is_no_fault(
+def test_an_image_of_nobody_is_no_fault(
     words: dict[str, str], folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     predict_files(["none.png"], out="out", format="json,csv,coco,image", **words)  # type: ignore[arg-type]
-    assert "none.png: 0 persons, " in capsys.readouterr().out
+    assert "none.png: 0 persons (a lower --min-person-score shows doubtful ones), " in capsys.readouterr().out
     assert files_in(folder / "out") == ["coco.json", "none.json", "none.png", "poses.csv"]
     result = json.loads(Path("out/none.json").read_text())
+    made = result.pop("leanpose")
     assert result == {"image": "none.png", "width": 500, "height": 330, "keypoint_set": "coco", "persons": []}
+    detector = two_networks[words["detector"]].weights.name if "detector" in words else None
+    assert made == {
+        "version": leanpose.__version__,
+        "model": two_networks[words["model"]].weights.name,
+        "detector": detector,
+        "flip_test": False,
+        "min_person_score": 0.35 if detector else 0.2,
+    }
+    assert json.loads(Path("out/coco.json").read_text())["info"]["leanpose"] == made
     np.testing.assert_array_equal(read_image("out/none.png"), read_image("none.png"))
-    assert len(Path("out/poses.csv").read_text().splitlines()) == 1
+    assert Path("out/poses.csv").read_text().splitlines()[1].rstrip(",") == "none.png"
     content = json.loads(Path("out/coco.json").read_text())
     assert (len(content["images"]), content["annotations"], len(content["categories"])) == (1, [], 1)
 

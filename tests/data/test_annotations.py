@@ -196,7 +196,7 @@ def test_samples_come_from_every_form(people: MakePeople, mpii_people: MakePeopl
             assert all(Path(s.image_path).is_file() for s in samples)
 
 
-def test_scenes_need_all_persons_of_a_image(people: MakePeople, mpii_people: MakePeople) -> None:
+def test_scenes_need_all_persons_of_an_image(people: MakePeople, mpii_people: MakePeople) -> None:
     assert len(open_annotations(*people(count=2)).scenes(COCO, "persons")) == 2
     with pytest.raises(InputError, match=r"valid\.json is a list of MPII persons, which lacks many persons"):
         open_annotations(*mpii_people(count=2)).scenes(MPII)
@@ -258,7 +258,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         open_annotations(tmp_path / "absent.json", tmp_path)
 
 
-def test_a_image_of_another_size_is_refused(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "a.png")
     cv2.imwrite(path, np.zeros((30, 40, 3), np.uint8))
     for size in (None, (30, 40)):

@@ -206,7 +206,7 @@ def scenes_of(tmp_path: Path, values: dict[str, Any], views: Views = "images") -
     return open_annotations(written(tmp_path, values), tmp_path / "images").scenes(FISH, views)
 
 
-def test_a_image_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
+def test_an_image_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
     small = {"bbox": [60, 10, 10, 20], "keypoints": [61, 11, 1, 62, 12, 2]}
     (scene,) = scenes_of(tmp_path, persons(small, {}))
     assert scene.image_path == str(tmp_path / "images" / "a.jpg")

@@ -339,7 +339,7 @@ def test_a_key_that_only_the_metric_needs(people: MakePeople, use_oracle: Callab
         evaluate("oracle", data=str(annotations), images=str(images))
 
 
-def test_a_image_of_another_size_is_refused(people: MakePeople, tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_refused(people: MakePeople, tmp_path: Path) -> None:
     annotations, images = people(count=1)
     change(annotations, lambda content: content["images"][0].update(width=120, height=100))
     with pytest.raises(InputError, match=r"1\.png has 100 x 120 pixels, but its annotations are for 120 x 100"):
@@ -347,7 +347,7 @@ def test_a_image_of_another_size_is_refused(people: MakePeople, tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_when_a_image_is_missing(people: MakePeople, tmp_path: Path) -> None:
+def test_nothing_is_written_when_an_image_is_missing(people: MakePeople, tmp_path: Path) -> None:
     annotations, images = people(count=2)
     (images / "2.png").unlink()
     with pytest.raises(InputError, match=r"2\.png"):

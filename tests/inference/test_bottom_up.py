@@ -316,7 +316,7 @@ def test_other_keypoints(rectangle_people: Rectangles) -> None:
 
 
 @pytest.mark.parametrize(("order", "channels"), [("rgb", (200, 100, 50)), ("bgr", (50, 100, 200))])
-def test_the_input_of_a_image_follows_the_record(order: Any, channels: tuple[int, int, int]) -> None:
+def test_the_input_of_an_image_follows_the_record(order: Any, channels: tuple[int, int, int]) -> None:
     weights = replace(RECORD, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 8.0), channel_order=order)
     image = np.full((300, 300, 3), (200, 100, 50), np.uint8)
     inputs, matrix, size = image_input(image, weights)
@@ -326,7 +326,7 @@ def test_the_input_of_a_image_follows_the_record(order: Any, channels: tuple[int
     np.testing.assert_allclose(inputs[0, :, 128, 128], values, rtol=1e-5)
 
 
-def test_the_input_of_a_image_may_have_another_size() -> None:
+def test_the_input_of_an_image_may_have_another_size() -> None:
     image = np.zeros((480, 640, 3), np.uint8)
     inputs, matrix, size = image_input(image, RECORD, 448)
     assert inputs.shape == (1, 3, 448, 640) and size == (448, 640)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from leanpose.errors import InputError
-from leanpose.io.images import decode_image, find_images, left_out, read_image
+from leanpose.io.images import decode_image, find_images, left_out, read_image, write_image
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -63,6 +63,35 @@ def test_other_lossless_kinds(kind: str) -> None:
 def test_jpeg_values(progressive: bool) -> None:
     found = decode_image(encoded(blocks(), "JPEG", quality=95, subsampling=0, progressive=progressive), "a.jpg")
     assert np.abs(found.astype(int) - blocks()).max() < 12
+
+
+def test_bytes_and_open_files(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    write_image(tmp_path / "a.png", image)
+    data = (tmp_path / "a.png").read_bytes()
+    for source in (data, bytearray(data), memoryview(data), io.BytesIO(data)):
+        np.testing.assert_array_equal(read_image(source), image)
+    with (tmp_path / "a.png").open("rb") as file:
+        np.testing.assert_array_equal(read_image(file), image)
+    for bad, message in (
+        (b"no image", "The image is not an image"),
+        (b"", "The image is empty"),
+        (file, "closed file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_image(bad)
+    with pytest.raises(InputError, match="must be opened for reading bytes"):
+        read_image(io.StringIO("text"))
+
+
+def test_write_image_keeps_the_order_of_channels(tmp_path: Path) -> None:
+    red = np.full((4, 6, 3), (255, 0, 0), np.uint8)
+    write_image(tmp_path / "new" / "a.png", red)
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), red)
+    for name, message in (("a.xyz", "no such image can be a '.xyz' file; use .png"), ("a", "can be a ''")):
+        with pytest.raises(InputError, match=message):
+            write_image(tmp_path / name, red)
+        assert not (tmp_path / name).exists()
 
 
 def test_grey_image_has_three_equal_channels() -> None:

@@ -107,6 +107,15 @@ def test_older_results_have_no_info(predict: Callable[..., None]) -> None:
     assert "info" in json.loads(Path("out/coco.json").read_text())
 
 
+def test_results_with_the_former_word_for_an_image_are_replaced(predict: Callable[..., None]) -> None:
+    predict("json,csv")
+    for file in Path("out").iterdir():
+        file.write_text(file.read_text().replace("image", "picture", 1))
+        assert "picture" in file.read_text()
+    predict("json,csv")
+    assert not any("picture" in file.read_text() for file in Path("out").iterdir())
+
+
 def test_a_photograph_beside_results_stays(predict: Callable[..., None]) -> None:
     """Its JSON in the same folder does not make it a drawn image."""
     predict("json", out="in")

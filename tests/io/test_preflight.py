@@ -103,7 +103,7 @@ def test_evaluate_looks_before_it_loads(
         evaluate("lpn50", **wanted)  # type: ignore[arg-type]
 
 
-def test_evaluate_misses_a_image_before_it_predicts(people: MakePeople, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_misses_an_image_before_it_predicts(people: MakePeople, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faster_coco_eval")
     annotations, images = people(count=3)
     last = sorted(images.iterdir())[-1]

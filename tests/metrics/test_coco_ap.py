@@ -294,7 +294,7 @@ def test_persons_that_do_not_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("misses", "ap"), [(19, 1 / 20), (20, 0.0)])
-def test_the_best_twenty_of_a_image_count(misses: int, ap: float, tmp_path: Path) -> None:
+def test_the_best_twenty_of_an_image_count(misses: int, ap: float, tmp_path: Path) -> None:
     truth = content([0.5])
     entry = truth["annotations"][0]
     results = [found(entry, 0.1), *(found(entry, 0.9, shift=300) for _ in range(misses))]

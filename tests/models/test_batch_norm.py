@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from leanpose.errors import InputError
-from leanpose.models import MODELS, create_model
+from leanpose.models import create_model
 from leanpose.models.batch_norm import calibrate_batch_norm, fold_batch_norm
+from leanpose.networks import NETWORKS
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/litepose_xs_crowdpose.safetensors"
 NOT_WEIGHTS = ("input", "output.", "feat.", "refined.", "infer.")
@@ -44,7 +45,7 @@ def images(count: int = 1, side: int = 32, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {"input_size": (32, 32)} if name.startswith("vitpose") else {}) for name in MODELS),
+        *((name, {"input_size": (32, 32)} if name.startswith("vitpose") else {}) for name in NETWORKS),
         ("litepose_xs", {"head": "plain"}),
         ("litepose_xs", {"kernel_size": 3}),
         ("lpn50", {"attention": "se"}),

@@ -13,9 +13,10 @@ from torch import nn
 
 import leanpose.models
 from leanpose.errors import InputError, WeightsError
-from leanpose.models import MODELS, create_model, list_models
+from leanpose.models import constructor_of, create_model
 from leanpose.models.counts import count_macs, count_parameters
 from leanpose.models.sfm import SFM
+from leanpose.networks import NETWORKS, list_models
 
 # name, options, input size -> parameters, MACs, attention MACs
 COUNTS = [
@@ -180,7 +181,7 @@ STATE_SIZES = {
     "vitpose_b_rmpg": (345, 19_456),
 }
 # name -> outputs, auxiliary ones included, and their strides; each has a map for all keypoints or for those it lists
-OUTPUT_STRIDES = {name: {"heatmaps": 4} for name in MODELS}
+OUTPUT_STRIDES = {name: {"heatmaps": 4} for name in NETWORKS}
 OUTPUT_STRIDES |= {name: {"heatmaps_4": 4, "tags": 4, "heatmaps_2": 2} for name in list_models("litepose_*")}
 OUTPUT_STRIDES["rmpg_hierarchical"] = {
     f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
@@ -192,7 +193,7 @@ TEST_OPTIONS: dict[str, dict] = {name: {"input_size": (64, 96)} for name in list
 TEST_OPTIONS["rmpg_hierarchical"] = {"groups": [[0, 1, 2], [3, 4], [0], [1, 2], [3], [4]]}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_forward_and_backward(name: str) -> None:
     torch.manual_seed(0)
     network = create_model(name, num_keypoints=5, **TEST_OPTIONS.get(name, {}))
@@ -254,14 +255,16 @@ def test_every_constructor_is_in_the_table() -> None:
     for info in pkgutil.iter_modules(leanpose.models.__path__):
         module = importlib.import_module(f"leanpose.models.{info.name}")
         for name, member in vars(module).items():
-            is_constructor = (inspect.isfunction(member) and member is not create_model) or isinstance(member, functools.partial)
+            is_constructor = inspect.isfunction(member) or isinstance(member, functools.partial)
             if is_constructor and name[0] != "_" and "num_keypoints" in inspect.signature(member).parameters:
                 constructors[name] = member
-    assert constructors | {"sfm": SFM} == MODELS  # SFM comes in one size: its class is its constructor
+    del constructors["create_model"]
+    constructors["sfm"] = SFM  # it comes in one size: its class is its constructor
+    assert constructors == {name: constructor_of(name) for name in NETWORKS}
 
 
 def test_list_models() -> None:
-    assert list_models() == list(MODELS)
+    assert list_models() == list(NETWORKS)
     assert list_models("lpn*") == ["lpn50", "lpn101", "lpn152"]
     assert list_models("yolo*") == []
 

@@ -308,7 +308,7 @@ def test_impossible_shares(shares: list[float]) -> None:
         MixedSampler([3, 3], shares, 10)
 
 
-def test_a_image_of_another_size_is_not_cut(samples: list[Sample]) -> None:
+def test_an_image_of_another_size_is_not_cut(samples: list[Sample]) -> None:
     assert len(CropSet([replace(samples[0], image_size=(150, 200))], INPUT)) == 1
     with pytest.raises(InputError, match=r"a\.png has 200 x 150 pixels, but its annotations are for 150 x 200"):
         CropSet([samples[1], replace(samples[0], image_size=(200, 150))], INPUT)
