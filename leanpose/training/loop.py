@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from leanpose.codecs import check_outputs, codec_of
 from leanpose.data.annotations import AnnotatedSet, open_annotations
-from leanpose.errors import InputError
+from leanpose.errors import InputError, note
 from leanpose.io.files import write_bytes, write_text
 from leanpose.io.preflight import check_needs
 from leanpose.keypoint_sets import get_keypoint_set
@@ -91,6 +91,8 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
             all before images are decoded. Later, a loss that is no number.
     """
     out = Path(recipe.out)
+    if recipe.status == "untested":
+        note("this recipe is untested: nobody has run it to its end.")
     if resume:
         check_resume(recipe, out)
     elif any(out.glob("stage*/last.ckpt")):

@@ -83,6 +83,7 @@ class Recipe:
         threads: images decoded at once when crops are made.
         max_minutes: stop a stage after this time; null: no limit.
         data, licence, note: words for the weights' record.
+        status: "run", or "untested" for a recipe that nobody has run to its end; null: not said.
     """
 
     model: str
@@ -131,6 +132,7 @@ class Recipe:
     data: str = ""
     licence: str = ""
     note: str = ""
+    status: Literal["run", "untested"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("stages", "epochs", "batch_size", "validate_every", "threads", "samples_per_epoch"):

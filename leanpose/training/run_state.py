@@ -27,7 +27,7 @@ from leanpose.weights.record import Measurement
 # Keys of a recipe that may change when a run goes on: where it began, how long it goes, on which machine, what it says.
 FREE_KEYS = {
     *("start", "out", "data_root", "epochs", "decay_epochs", "max_minutes", "validate_every", "flip_test"),
-    *("accelerator", "precision", "channels_last", "compile", "threads", "data", "licence", "note"),
+    *("accelerator", "precision", "channels_last", "compile", "threads", "data", "licence", "note", "status"),
 }
 
 

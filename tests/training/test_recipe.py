@@ -58,6 +58,13 @@ def test_shipped_recipes_load(file: Path) -> None:
     assert file.stem.startswith(f"{recipe.model}_")
 
 
+def test_the_table_says_which_recipes_are_untested() -> None:
+    table = (RECIPES[0].parent / "README.md").read_text(encoding="utf-8")
+    marked = {file: "†" in text for text, file in re.findall(r"\[([^\]]+)\]\((\w+\.yaml)\)", table)}
+    assert marked == {file.name: read_recipe(file).status == "untested" for file in RECIPES}
+    assert all(read_recipe(file).status for file in RECIPES)
+
+
 def test_mini_recipes_compare_networks() -> None:
     """Those for a GPU differ in the network alone."""
     files = [file for file in RECIPES if file.stem.endswith("_mini")]
