@@ -19,14 +19,18 @@ PREDICTIONS = [
 ]
 
 
+def put_images(folder: Path) -> None:
+    """Put what the README's commands name into a folder."""
+    image = (ROOT / "docs/assets/astronaut.png").read_bytes()
+    (folder / "holiday").mkdir()
+    for name in ("photo.jpg", "holiday/beach.png"):
+        (folder / name).write_bytes(image)
+    (folder / "boxes.json").write_text('{"beach.png": [[20, 10, 380, 512]]}')
+
+
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that has what the README's commands name."""
-    image = (ROOT / "docs/assets/astronaut.png").read_bytes()
-    (tmp_path / "holiday").mkdir()
-    for name in ("photo.jpg", "holiday/beach.png"):
-        (tmp_path / name).write_bytes(image)
-    (tmp_path / "boxes.json").write_text('{"beach.png": [[20, 10, 380, 512]]}')
+    put_images(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

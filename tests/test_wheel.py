@@ -1,0 +1,60 @@
+"""The wheel, not the clone: installed alone in a new environment, it does what the README says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_readme import BLOCKS, PREDICTIONS, ROOT, put_images
+
+
+def run(words: list[str], folder: Path, **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(words, cwd=folder, env=clean | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy, since building leaves files behind
+    for name in ("leanpose", "recipes"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(source)], folder)
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+def test_the_base_install_runs_the_readme(wheel: Path, tmp_path: Path) -> None:
+    run([sys.executable, "-m", "venv", "env"], tmp_path)
+    programs = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin")
+    run([str(programs / "python"), "-m", "pip", "install", "-q", str(wheel)], tmp_path)
+    put_images(tmp_path)
+    for line in PREDICTIONS:
+        run([str(programs / "leanpose"), *shlex.split(line)[1:]], tmp_path)
+    assert any((tmp_path / "poses").iterdir())
+    (example,) = [text for kind, text in BLOCKS if kind == "python"]
+    run([str(programs / "python"), "-c", example], tmp_path)
+    assert "lpn50" in run([str(programs / "leanpose"), "models"], tmp_path)
+    code = "import importlib.util as found; print(found.find_spec('torch'))"
+    assert run([str(programs / "python"), "-c", code], tmp_path).strip() == "None"
+
+
+def test_with_torch_it_exports_its_own_model(wheel: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    site = tmp_path / "site"
+    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)], tmp_path)
+    code = "import leanpose; print(leanpose.__file__)"
+    assert str(site) in run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(site))
+    run([sys.executable, "-m", "leanpose", "export", "lpn50", "--out", "a.onnx"], tmp_path, PYTHONPATH=str(site))
+    assert (tmp_path / "a.onnx").stat().st_size > 1e6
+    recipe = "from leanpose.training.recipe import find_recipe; print(find_recipe('lpn50_coco'))"
+    assert str(site) in run([sys.executable, "-c", recipe], tmp_path, PYTHONPATH=str(site))
