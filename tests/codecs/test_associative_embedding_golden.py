@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import GOLDENS, golden_file
 
 from leanpose.codecs import AssociativeEmbedding
 from leanpose.codecs.associative_embedding import enlarge, find_candidates, flip_back, merge_scales
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
-GROUP, LOSS, NETWORK = (
-    GOLDENS / f"litepose_{name}.safetensors" for name in ("group", "loss", "xs_crowdpose")
-)  # made by the scripts that section 8 of the LitePose sheet describes
-pytestmark = pytest.mark.skipif(not GROUP.exists(), reason=f"{GROUP} is not on this machine")
+GROUP = golden_file("litepose_group")  # made by the scripts that section 8 of the LitePose sheet describes
+LOSS, NETWORK = (GOLDENS / f"litepose_{name}.safetensors" for name in ("loss", "xs_crowdpose"))
+large = pytest.mark.skipif(not LOSS.is_file(), reason=f"{LOSS.name} does not come with the repository")
 
 CROWDPOSE_FLIP_INDEX = [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 12, 13]
 
@@ -175,6 +173,7 @@ def test_equal_costs_are_decided_as_by_scipy(
 # ---- targets
 
 
+@large
 @pytest.mark.parametrize(("scale", "size"), [(0, 32), (1, 64)])
 def test_targets(scale: int, size: int) -> None:
     torch = pytest.importorskip("torch")
@@ -200,6 +199,7 @@ def test_targets(scale: int, size: int) -> None:
 # ---- from the network to the maps
 
 
+@large
 def test_merged_flipped_and_enlarged_maps_equal_official() -> None:
     torch = pytest.importorskip("torch")
     golden = pytest.importorskip("safetensors.torch").load_file(NETWORK)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from support import GOLDENS
 
 torch = pytest.importorskip("torch")
 
 from leanpose.codecs.losses import Push, masked_heatmap_mse, tag_losses  # noqa: E402
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/litepose_loss.safetensors"
+GOLDEN = GOLDENS / "litepose_loss.safetensors"
 NUM_KEYPOINTS = 14
 MAP_PIXELS = 32 * 32  # of the scale that has tags
 PUSH_FACTOR = PULL_FACTOR = 1e-3

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
+from support import GOLDENS
 
 torch = pytest.importorskip("torch")
 
@@ -16,7 +16,7 @@ from leanpose.codecs.losses import (  # noqa: E402
 )
 from leanpose.errors import InputError  # noqa: E402
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "goldens" / "lpn_decode.safetensors"
+GOLDEN = GOLDENS / "lpn_decode.safetensors"
 
 
 def random_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support import GOLDENS
 from torch import Tensor, nn
 
 from leanpose.errors import InputError
@@ -13,7 +13,7 @@ from leanpose.models import create_model
 from leanpose.models.batch_norm import calibrate_batch_norm, fold_batch_norm
 from leanpose.networks import NETWORKS
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/litepose_xs_crowdpose.safetensors"
+GOLDEN = GOLDENS / "litepose_xs_crowdpose.safetensors"
 NOT_WEIGHTS = ("input", "output.", "feat.", "refined.", "infer.")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from support import GOLDENS
 from torch import Tensor, nn
 
 from leanpose.errors import InputError
@@ -14,7 +17,7 @@ from leanpose.models import create_model
 from leanpose.models.counts import count_macs, count_parameters
 from leanpose.models.litepose import LitePose
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/litepose_xs_crowdpose.safetensors"
+GOLDEN = GOLDENS / "litepose_xs_crowdpose.safetensors"
 NUM_KEYPOINTS = 14
 # In float32, what rounding alone moves (against float64): outputs 8e-6, features (of values up to 18) 2e-4.
 OUTPUT_ATOL = 5e-5
@@ -84,6 +87,38 @@ def test_float64_output_sums_equal_official(golden: dict[str, Tensor], golden_xs
     sums = {name: output.sum().item() for name, output in outputs.items()}
     assert sums["heatmaps_4"] + sums["tags"] == pytest.approx(249.67025, abs=0.02)
     assert sums["heatmaps_2"] == pytest.approx(13575.1320, abs=0.02)
+
+
+# Of LitePose-XS in float64 with drawn weights and input, from code whose outputs equal the official ones above, which a
+# clone of the repository cannot see: mean, standard deviation (unbiased), max |y|, y[0, 0, 0, 0], y[0, 5, 3, 2].
+WITHOUT_WEIGHTS = {
+    "heatmaps_4": (-5.6923421202, 29.4283893688, 195.8888912232, -18.2821230871, 117.7538421977),
+    "tags": (1.4292172047, 28.5246688281, 132.5565135654, -6.8461997175, 34.7298687233),
+    "heatmaps_2": (-0.2020345709, 19.4362322949, 109.0809525495, -0.7513928770, -2.7054601085),
+}
+
+
+def drawn(key: str, tensor: Tensor) -> Tensor:
+    """Fill a tensor of the state dict from a generator seeded with its name."""
+    generator = np.random.RandomState(zlib.crc32(key.encode()))
+    normal = torch.from_numpy(generator.standard_normal(tensor.numel())).reshape(tensor.shape)
+    if tensor.ndim == 4:
+        return normal * math.sqrt(2 / math.prod(tensor.shape[1:]))
+    if key.endswith(("running_var", ".weight")):
+        return 0.5 + normal.abs()
+    return torch.ones_like(tensor) if tensor.ndim == 0 else 0.1 * normal
+
+
+def test_float64_statistics() -> None:
+    network = create_model("litepose_xs", NUM_KEYPOINTS).double().eval()
+    network.load_state_dict({key: drawn(key, tensor) for key, tensor in network.state_dict().items()})
+    noise = np.random.RandomState(7).standard_normal((1, 3, 64, 96))
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(noise))
+    found = {name: [y.mean(), y.std(), y.abs().max(), y[0, 0, 0, 0], y[0, 5, 3, 2]] for name, y in outputs.items()}
+    assert found.keys() == WITHOUT_WEIGHTS.keys()
+    for name, figures in found.items():
+        assert [figure.item() for figure in figures] == pytest.approx(WITHOUT_WEIGHTS[name], abs=1e-8, rel=0), name
 
 
 @pytest.mark.parametrize("head", ["fusion", "plain"])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import GOLDENS
 from torch import Tensor, nn
 
 from leanpose.models import create_model
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/lpn50.safetensors"
+GOLDEN = GOLDENS / "lpn50.safetensors"
 BLOCKS_PER_STAGE = {"lpn50": (3, 4, 6, 3), "lpn101": (3, 4, 23, 3), "lpn152": (3, 8, 36, 3)}
 
 
