@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from leanpose.structures import Poses, Sample
     from leanpose.weights.record import Weights
 
+    __version__: str
+
 # ONNX Runtime otherwise writes files of its telemetry into ~/.cache when it is imported; "0" lets it.
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 
@@ -54,6 +56,8 @@ __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("leanpose")
     if name not in _HOME:
         raise AttributeError(f"module 'leanpose' has no attribute '{name}'")
     return getattr(importlib.import_module(f"leanpose.{_HOME[name]}"), name)

@@ -20,12 +20,11 @@ import pytest
 from leanpose.commands.predict import _result_names, predict_files
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, LeanposeError, WeightsError
-from leanpose.inference.predictor import DEFAULT_DETECTOR, Predictor
+from leanpose.inference.predictor import Predictor
 from leanpose.io.images import read_image
 from leanpose.io.results import to_coco, to_csv
 from leanpose.keypoint_sets import COCO
 from leanpose.structures import Poses
-from leanpose.weights.catalogue import BUNDLED
 from leanpose.weights.record import Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -571,10 +570,6 @@ def test_lacking_keypoints_in_every_format(
     assert read_image("out/two.png").shape == (330, 500, 3)
 
 
-@pytest.mark.skipif(
-    not any(name.startswith(f"{DEFAULT_DETECTOR}.") for name in BUNDLED),
-    reason=f"{DEFAULT_DETECTOR} is not bundled yet",
-)
 def test_the_astronaut_is_one_person(folder: Path) -> None:
     predict_files([str(ASTRONAUT)], out="out", threads=1)
     assert files_in(folder / "out") == ["astronaut.json", "astronaut.png"]

@@ -25,7 +25,7 @@ from leanpose.inference.preprocess import box_inputs, check_boxes
 from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.structures import Poses
-from leanpose.weights.catalogue import BUNDLED, find_weights
+from leanpose.weights.catalogue import find_weights
 from leanpose.weights.record import Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -489,10 +489,6 @@ def test_detectors_have_names_too(crowd: np.ndarray, networks: dict[str, Any], r
     assert len(Predictor()(crowd)) == 3
 
 
-@pytest.mark.skipif(
-    not any(name.startswith(f"{DEFAULT_DETECTOR}.") for name in BUNDLED),
-    reason=f"{DEFAULT_DETECTOR} is not bundled yet",
-)
 def test_the_astronaut_is_found() -> None:
     """By the bundled detector, refined by the bundled network."""
     poses = Predictor(threads=1)(ASTRONAUT)
