@@ -55,3 +55,8 @@ def test_there_are_forms_for_issues() -> None:
 
 def test_type_checkers_are_told_of_our_types() -> None:
     assert (ROOT / "leanpose" / "py.typed").exists()
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: leanpose\.(\w+)$", reference, flags=re.MULTILINE)) == sorted(leanpose.__all__)
