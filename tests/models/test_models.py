@@ -254,7 +254,9 @@ def test_every_constructor_is_in_the_table() -> None:
     for info in pkgutil.iter_modules(leanpose.models.__path__):
         module = importlib.import_module(f"leanpose.models.{info.name}")
         for name, member in vars(module).items():
-            is_constructor = (inspect.isfunction(member) and member is not create_model) or isinstance(member, functools.partial)
+            is_constructor = (inspect.isfunction(member) and member is not create_model) or isinstance(
+                member, functools.partial
+            )
             if is_constructor and name[0] != "_" and "num_keypoints" in inspect.signature(member).parameters:
                 constructors[name] = member
     assert constructors | {"sfm": SFM} == MODELS  # SFM comes in one size: its class is its constructor
