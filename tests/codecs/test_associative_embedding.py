@@ -434,8 +434,14 @@ def test_parameters_are_checked(parameters: dict[str, Any]) -> None:
         AssociativeEmbedding(**parameters)
 
 
-def test_lowest_parameters() -> None:
-    AssociativeEmbedding(max_people=1, detection_threshold=0, nms_kernel=1)
+def test_the_lowest_parameters_find_one_person_at_the_highest_pixels() -> None:
+    codec = AssociativeEmbedding(max_people=1, detection_threshold=0, nms_kernel=1, adjust=False)
+    heatmaps = np.random.default_rng(0).random((3, *SIZE), dtype=np.float32)
+    keypoints, scores, person_scores = codec.decode_maps(heatmaps, np.zeros((3, *SIZE, 1), np.float32))
+    highest = [np.unravel_index(heatmap.argmax(), SIZE)[::-1] for heatmap in heatmaps]
+    np.testing.assert_array_equal(keypoints, [highest])
+    np.testing.assert_array_equal(scores, [heatmaps.max(axis=(1, 2))])
+    np.testing.assert_allclose(person_scores, scores.mean(axis=1), rtol=1e-6)
 
 
 def test_decode_reads_outputs_by_name_and_gives_input_pixels_best_first() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,6 +16,7 @@ pytest.importorskip("onnx")
 from leanpose.commands.cli import main  # noqa: E402
 from leanpose.commands.models import HEADER, ModelTable, measure_milliseconds, models  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
+from leanpose.inference.engines import OnnxRuntimeEngine  # noqa: E402
 from leanpose.models import MODELS, create_model, list_models  # noqa: E402
 from leanpose.models.counts import count_macs, count_parameters  # noqa: E402
 from leanpose.networks import NETWORKS  # noqa: E402
@@ -93,5 +97,17 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["lpn50", "litepose_xs"])
-def test_time_is_measured(name: str) -> None:
-    assert 0 < measure_milliseconds(name, (64, 64)) < 10_000
+def test_the_time_is_the_median_of_runs_after_a_warm_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that runs by itself: two seconds of measuring are over after the third run, but five are made."""
+    inputs: list[np.ndarray] = []
+    call = OnnxRuntimeEngine.__call__
+
+    def noted(engine: OnnxRuntimeEngine, images: np.ndarray) -> dict[str, np.ndarray]:
+        inputs.append(images)
+        return call(engine, images)
+
+    readings = itertools.accumulate([0.0, 0.5, 9.0, 0.25, 9.0, 2.0, 9.0, 0.75, 9.0, 1.0])  # runs and pauses
+    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", noted)
+    monkeypatch.setattr("leanpose.commands.models.time", SimpleNamespace(perf_counter=readings.__next__))
+    assert measure_milliseconds(name, (64, 96)) == 750
+    assert [images.shape for images in inputs] == [(1, 3, 64, 96)] * 6

@@ -610,8 +610,9 @@ def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> Non
     stream.close()
 
 
-def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ONNX Runtime on the CPU, each on one thread; order, faults and poses stay those of single calls."""
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """The threads of each engine of ONNX Runtime that is loaded."""
     opened: list[int | None] = []
 
     class Noted(OnnxRuntimeEngine):
@@ -620,6 +621,11 @@ def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(path, threads, device)
 
     monkeypatch.setitem(ENGINES, "onnxruntime", (".onnx", Noted))
+    return opened
+
+
+def test_several_images_at_once(opened: list[int | None]) -> None:
+    """With ONNX Runtime on the CPU, each on one thread; order, faults and poses stay those of single calls."""
     predictor = Predictor("lpn50.coco_256x192_int8", threads=3)
     photo = read_image(ASTRONAUT)
     images = [photo, photo[:, ::-1], "absent.png", *(photo[: 512 - 8 * i] for i in range(8)), photo[:9, :9]]
@@ -642,20 +648,21 @@ def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             assert_same(result[1], expected.pop(0), atol=1e-2)
     assert not expected
     assert set(opened[2:]) == {1}
-    seen: list[Any] = []
-    monkeypatch.setattr(Predictor, "_chunk", lambda self, reading: seen.append(self) or [None] * len(reading))
-    engine = load_engine("lpn50.coco_256x192_int8", threads=3)
-    for alone in (
-        Predictor("lpn50.coco_256x192_int8", threads=1),
-        Predictor(engine),
-        Predictor("lpn50.coco_256x192_int8", "openvino", threads=2),
+
+
+def test_images_one_after_another(opened: list[int | None]) -> None:
+    """Where a network has one thread, cannot be loaded again or shared by threads, or there is one image."""
+    photo, name = read_image(ASTRONAUT), "lpn50.coco_256x192_int8"
+    for predictor, images in (
+        (Predictor(name, threads=3, detector=None), [photo]),  # with all its threads
+        (Predictor(name, threads=1, detector=None), [photo, photo]),
+        (Predictor(load_engine(name, threads=2), threads=2, detector=None), [photo, photo]),
+        (Predictor(name, "openvino", threads=2, detector=None), [photo, photo]),
     ):
-        list(alone.stream([photo, photo]))
-        assert seen.pop() is alone
-    list(predictor.stream([photo, photo]))
-    assert predictor not in seen
-    list(predictor.stream([photo]))
-    assert seen.pop() is predictor  # with all its threads
+        for result in predictor.stream(images):
+            assert not isinstance(result, InputError)
+            assert_same(result[1], predictor(photo), atol=1e-4)
+    assert opened == [3, 1, 2]  # nothing was loaded for a stream
 
 
 def test_an_empty_stream() -> None:

@@ -40,7 +40,7 @@ from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.checkpoints import read_state  # noqa: E402
 from leanpose.training.crops import CropSet  # noqa: E402
-from leanpose.training.loop import _moving_average, _precision, train, train_recipe  # noqa: E402
+from leanpose.training.loop import _precision, moving_average, train, train_recipe  # noqa: E402
 from leanpose.training.module import PoseTraining  # noqa: E402
 from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.training.run_state import save_average  # noqa: E402
@@ -728,11 +728,11 @@ def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
         np.testing.assert_allclose(annotations["keypoints"][i].numpy(), expected, atol=1e-3)
 
 
-def test_the_moving_average_is_short_at_first_and_long_later() -> None:
+def test_themoving_average_is_short_at_first_and_long_later() -> None:
     """One update towards 1 from 0 leaves the decay's complement: 0.9 at the start, 1 - decay in the end."""
     for updates, expected in ((0, 0.9), (8, 0.5), (100_000, 0.001)):
         averaged = [torch.zeros(3)]
-        _moving_average(0.999)(averaged, [torch.ones(3)], updates)
+        moving_average(0.999)(averaged, [torch.ones(3)], updates)
         torch.testing.assert_close(averaged[0], torch.full((3,), expected))
 
 
