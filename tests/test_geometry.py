@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leanpose.codecs import BetaSoftArgmax, Codec, Heatmap
+from leanpose.codecs import BetaSoftArgmax, Heatmap
 from leanpose.geometry import (
     CONVENTIONS,
     Convention,
@@ -79,7 +79,7 @@ def test_official_matrices(
         (BetaSoftArgmax(), "soft160_quarter"),
     ],
 )
-def test_official_image_coordinates(golden: dict[str, np.ndarray], codec: Codec, name: str) -> None:
+def test_official_image_coordinates(golden: dict[str, np.ndarray], codec: Heatmap | BetaSoftArgmax, name: str) -> None:
     keep = np.ones((3, 17), dtype=bool)
     keep[2, KNIFE_EDGES] = name != "soft160_quarter"
     found = to_image(codec.decode_maps(golden["heatmaps"])[0], golden)
@@ -402,7 +402,7 @@ def test_boxes_around_keypoints() -> None:
     )
     boxes = boxes_around(keypoints)
     assert boxes.dtype == np.float32
-    expected = [[0, 10, 120, 70], [22, 32, 118, 68], [4, 6, 6, 8], [0, 0, 2, 5], [nan] * 4]
+    expected: list[list[float]] = [[0, 10, 120, 70], [22, 32, 118, 68], [4, 6, 6, 8], [0, 0, 2, 5], [nan] * 4]
     np.testing.assert_allclose(boxes, expected, rtol=1e-6)
     np.testing.assert_allclose(boxes_around(keypoints[:1], margin=0.25), [[-15, -5, 135, 85]])
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from leanpose.codecs.losses import Push, masked_heatmap_mse, tag_losses  # noqa: E402
+import torch
+
+from leanpose.codecs.losses import Push, masked_heatmap_mse, tag_losses
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared/goldens/litepose_loss.safetensors"
 NUM_KEYPOINTS = 14

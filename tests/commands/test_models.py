@@ -10,18 +10,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from leanpose.commands.cli import main  # noqa: E402
-from leanpose.commands.models import HEADER, ModelTable, measure_milliseconds, models  # noqa: E402
-from leanpose.errors import InputError  # noqa: E402
-from leanpose.inference.engines import OnnxRuntimeEngine  # noqa: E402
-from leanpose.models import MODELS, create_model, list_models  # noqa: E402
-from leanpose.models.counts import count_macs, count_parameters  # noqa: E402
-from leanpose.networks import NETWORKS  # noqa: E402
-from leanpose.weights import catalogue  # noqa: E402
-from leanpose.weights.catalogue import BUNDLED, INT8  # noqa: E402
+import torch
+
+from leanpose.commands.cli import main
+from leanpose.commands.models import HEADER, ModelTable, measure_milliseconds, models
+from leanpose.errors import InputError
+from leanpose.inference.engines import OnnxRuntimeEngine
+from leanpose.models import MODELS, create_model, list_models
+from leanpose.models.counts import count_macs, count_parameters
+from leanpose.networks import NETWORKS
+from leanpose.weights import catalogue
+from leanpose.weights.catalogue import BUNDLED, INT8
 
 DOCS = Path(__file__).parents[2] / "docs" / "networks.md"
 TIME = HEADER.index("CPU ms")

@@ -445,7 +445,7 @@ def test_what_is_missing_is_said_before_the_work(
 def test_a_network_that_gives_nan_is_named(
     broken: str, folder: Path, two_networks: dict[str, Any], rectangle_people: Rectangles
 ) -> None:
-    class Broken(rectangle_people):  # type: ignore[misc, valid-type]
+    class Broken(rectangle_people):
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             return {name: maps * np.float32(np.nan) for name, maps in super().__call__(images).items()}
 

@@ -409,7 +409,7 @@ def test_without_a_finder_the_image_is_one_person(crowd: np.ndarray, rectangle_p
 
 
 def test_a_person_that_is_proposed_twice_is_one(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
-    class Twice(rectangle_people):  # type: ignore[misc, valid-type]
+    class Twice(rectangle_people):
         """The best person has two centres, one with a box that is too wide for suppression to take it out."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -527,7 +527,7 @@ def test_a_predictor_of_engines_cannot_be_pickled(rectangle_people: Rectangles) 
 def test_a_network_that_gives_nan_is_named(
     broken: str, flip_test: bool, value: float, crowd: np.ndarray, rectangle_people: Rectangles
 ) -> None:
-    class Broken(rectangle_people):  # type: ignore[misc, valid-type]
+    class Broken(rectangle_people):
         """One value of one output is wrong."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -567,9 +567,10 @@ def test_a_stream_gives_what_single_calls_give(bottom_up: bool, flip_test: bool,
     expected = [predictor(image) for image in images]
     assert {len(poses) for poses in expected} == {0, 1, 2, 3}
     network.calls.clear()
-    for (image, poses), given, single in zip(predictor.stream(images), images, expected, strict=True):
-        np.testing.assert_array_equal(image, given)
-        assert_same(poses, single, atol=1e-4)
+    for result, given, single in zip(predictor.stream(images), images, expected, strict=True):
+        assert not isinstance(result, InputError)
+        np.testing.assert_array_equal(result[0], given)
+        assert_same(result[1], single, atol=1e-4)
     if not bottom_up:
         persons = [shape[0] for shape in network.calls[:: 2 if flip_test else 1]]
         in_chunks = [sum(map(len, expected[i : i + CHUNK])) for i in range(0, len(images), CHUNK)]
@@ -589,9 +590,10 @@ def test_a_stream_takes_boxes_and_names_faults(tmp_path: Path, rectangle_people:
     assert [isinstance(result, InputError) for result in results] == [False, True, False, True]
     assert "1.png" in str(results[1]) and "has no area" in str(results[3])
     for i in (0, 2):
-        image, poses = results[i]
-        np.testing.assert_array_equal(image, images[i])
-        assert_same(poses, predictor(images[i], boxes[i]), atol=1e-4)
+        result = results[i]
+        assert not isinstance(result, InputError)
+        np.testing.assert_array_equal(result[0], images[i])
+        assert_same(result[1], predictor(images[i], boxes[i]), atol=1e-4)
 
 
 def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> None:
@@ -644,6 +646,7 @@ def test_several_images_at_once(opened: list[int | None]) -> None:
         if done == 2:
             assert isinstance(result, InputError) and "absent.png" in str(result)
         else:
+            assert not isinstance(result, InputError)
             np.testing.assert_array_equal(result[0], images[done])
             assert_same(result[1], expected.pop(0), atol=1e-2)
     assert not expected

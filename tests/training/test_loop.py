@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 pytest.importorskip("lightning")
 
+import torch  # noqa: E402
 from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 
 from leanpose import geometry  # noqa: E402
@@ -159,7 +160,7 @@ def test_bottom_up_it_learns_two_images(
     annotations, images = people("two", count=2)
     content = json.loads(annotations.read_text())
     for entry in content["images"]:  # made square, so that training sees all that prediction sees
-        image = cv2.imread(str(images / entry["file_name"]))
+        image = read_image(images / entry["file_name"])[..., ::-1]
         cv2.imwrite(str(images / entry["file_name"]), cv2.copyMakeBorder(image, 0, 0, 0, 20, cv2.BORDER_REPLICATE))
         entry["width"] = 120
     annotations.write_text(json.dumps(content))
