@@ -107,8 +107,8 @@ def plain_group(heatmaps: np.ndarray, tags: np.ndarray) -> np.ndarray:
                 [100 * round(d) - float(candidate[2]) for d in row]
                 for candidate, row in zip(candidates, distance, strict=True)
             ]
-            for row in cost:
-                row += [1e10] * (len(candidates) - len(means))
+            for costs in cost:
+                costs += [1e10] * (len(candidates) - len(means))
             for row, column in Munkres().compute(cost):
                 if row < len(candidates) and column < len(means) and distance[row][column] < TAG_THRESHOLD:
                     people[column][keypoint] = candidates[row]
@@ -166,7 +166,7 @@ def main() -> None:
         check_same(codec.group(heatmaps, tags), plain_decode(heatmaps, tags))
         times: dict[str, list[float]] = {"leanpose": [], "plain": []}
         for _ in range(options.runs):
-            for name, decode in (("leanpose", codec.decode), ("plain", plain_decode)):
+            for name, decode in (("leanpose", codec.decode_maps), ("plain", plain_decode)):
                 began = time.perf_counter()
                 decode(heatmaps, tags)
                 times[name].append(1000 * (time.perf_counter() - began))

@@ -87,7 +87,7 @@ def main() -> None:
         for name in args.names:
             began = time.perf_counter()
             record = overfit(name, DataSource(str(file), args.images), Path(folder) / name, args)
-            ap = next(value for key, value in record.metrics.items() if key.startswith("AP ("))
+            ap = next(measured.value for measured in record.metrics if measured.metric == "AP")
             seconds = time.perf_counter() - began
             lines.append(f"{name:<28}{100 * ap:5.1f}  {seconds:5.0f} s{'' if ap > WANTED else '  below 95'}")
     print(f"\n{'network':<28}   AP")

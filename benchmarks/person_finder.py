@@ -77,7 +77,8 @@ def main() -> None:
             hits.append(right)
             hit_sizes.append(np.array([sizes[person] if person >= 0 else np.nan for person in persons]))
             person_sizes.append(sizes[~crowd])
-        report(kind, *map(np.concatenate, (scores, hits, hit_sizes, person_sizes)), len(entries))
+        columns = [np.concatenate(parts) for parts in (scores, hits, hit_sizes, person_sizes)]
+        report(kind, columns[0], columns[1], columns[2], columns[3], len(entries))
 
 
 def with_all_scores(engine: Engine) -> Engine:

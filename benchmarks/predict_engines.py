@@ -20,9 +20,10 @@ import torch
 from leanpose import Predictor
 from leanpose.deploy.export import export
 from leanpose.evaluation.timing import machine, medians_in_turns
+from leanpose.inference.engines import EngineName
 from leanpose.weights.catalogue import INT8
 
-KINDS = (
+KINDS: tuple[tuple[EngineName, str], ...] = (
     ("torch", "float32"), ("onnxruntime", "float32"), ("openvino", "float32"), ("onnxruntime", "int8"),
     ("openvino", "int8"),
 )  # fmt: skip

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from leanpose.structures import Poses, Sample
     from leanpose.weights.record import Weights
 
+    __version__: str
+
 # ONNX Runtime otherwise writes files of its telemetry into ~/.cache when it is imported; "0" lets it.
 os.environ["ORT_DISABLE_TELEMETRY"] = os.environ.get("ORT_DISABLE_TELEMETRY") or "1"
 

@@ -193,7 +193,7 @@ class RectanglePeople:
         return maps
 
     def _heatmaps(
-        self, people: list[tuple[int, float, tuple[float, ...]]], size: tuple[int, int], stride: int
+        self, people: Sequence[tuple[int, float, tuple[float, ...]]], size: tuple[int, int], stride: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return heatmaps and tags (K, h / stride, w / stride) each, of people in an input of this size."""
         names, convention = self.weights.keypoint_set.keypoints, self.weights.convention
@@ -265,7 +265,7 @@ def _person(
     cv2.imwrite(str(images / file_name), image[..., ::-1])
     (left, upper), (right, lower) = keypoints.min(0) - 4, keypoints.max(0) + 4
     box = [float(left), float(upper), float(right - left), float(lower - upper)]
-    image = {"id": number, "file_name": file_name, "width": image.shape[1], "height": image.shape[0]}
+    entry = {"id": number, "file_name": file_name, "width": image.shape[1], "height": image.shape[0]}
     annotation = {
         "id": number,
         "image_id": number,
@@ -276,4 +276,4 @@ def _person(
         "num_keypoints": len(keypoints),
         "keypoints": [float(v) for point in keypoints for v in (*point, 2)],
     }
-    return image, annotation
+    return entry, annotation

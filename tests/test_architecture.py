@@ -17,8 +17,10 @@ NOT_NETWORKS = {"__init__.py", "layers.py", "counts.py", "batch_norm.py", "check
 NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.name not in NOT_NETWORKS]
 
 # All that an application needs; these folders and modules work without the extra "train".
-WITHOUT_TORCH = ("codecs", "data", "evaluation", "inference", "io", "metrics", "weights", "commands/cli.py")
-WITHOUT_TORCH += ("commands/boxes.py", "commands/models.py", "commands/predict.py")
+WITHOUT_TORCH = (
+    *("codecs", "data", "evaluation", "inference", "io", "metrics", "weights"),
+    *("commands/cli.py", "commands/boxes.py", "commands/models.py", "commands/predict.py"),
+)
 NEED_TORCH = {"torch", "lightning", "safetensors", "onnx", "faster_coco_eval", "yaml"}
 
 

@@ -35,7 +35,7 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-ODD = st.sampled_from(
+ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, False, 0, -1, 1.5, 1e308, 10**400, float("nan"), float("inf"), "", "1", "nan", "\ud800", "\0", [], {}]
 )
 VALUES = st.one_of(

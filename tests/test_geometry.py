@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import load_lpn_decode
 
-from leanpose.codecs import BetaSoftArgmax, Codec, Heatmap
+from leanpose.codecs import BetaSoftArgmax, Heatmap
 from leanpose.geometry import (
     CONVENTIONS,
     Convention,
@@ -75,9 +75,10 @@ def test_official_matrices(
         (BetaSoftArgmax(), "soft160_quarter"),
     ],
 )
-def test_official_image_coordinates(golden: dict[str, np.ndarray], codec: Codec, name: str) -> None:
-    keep = np.ones(golden["heatmaps"].shape[:2], dtype=bool)
-    keep[2:, [k for k in KNIFE_EDGES if k < keep.shape[1]]] = name != "soft160_quarter"
+def test_official_image_coordinates(golden: dict[str, np.ndarray], codec: Heatmap | BetaSoftArgmax, name: str) -> None:
+    n, k = golden["heatmaps"].shape[:2]
+    keep = np.ones((n, k), dtype=bool)
+    keep[2:, [edge for edge in KNIFE_EDGES if edge < k]] = name != "soft160_quarter"
     found = to_image(codec.decode_maps(golden["heatmaps"])[0], golden)
     np.testing.assert_allclose(found[keep], golden[f"{name}.preds_image"][keep], rtol=0, atol=1e-3)
 
@@ -398,7 +399,7 @@ def test_boxes_around_keypoints() -> None:
     )
     boxes = boxes_around(keypoints)
     assert boxes.dtype == np.float32
-    expected = [[0, 10, 120, 70], [22, 32, 118, 68], [4, 6, 6, 8], [0, 0, 2, 5], [nan] * 4]
+    expected: list[list[float]] = [[0, 10, 120, 70], [22, 32, 118, 68], [4, 6, 6, 8], [0, 0, 2, 5], [nan] * 4]
     np.testing.assert_allclose(boxes, expected, rtol=1e-6)
     np.testing.assert_allclose(boxes_around(keypoints[:1], margin=0.25), [[-15, -5, 135, 85]])
 

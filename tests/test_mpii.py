@@ -97,9 +97,10 @@ def test_newell_s_files_give_the_same_boxes(crowd: tuple[str, str], tmp_path: Pa
         file["imgname"] = [entry["image"] for entry in entries]  # words of any length
         file["scale"] = [1.25 * entry["scale"] for entry in entries]
         file["center"] = [entry["center"] + np.array([0, 15 * entry["scale"]]) for entry in entries]
-    images = [open_annotations(file, images).images() for file in (data, tmp_path / "valid.h5")]
-    for one, other in zip(*images, strict=True):
+    read = [open_annotations(file, images).images() for file in (data, tmp_path / "valid.h5")]
+    for one, other in zip(*read, strict=True):
         assert (one.path, one.persons) == (other.path, other.persons)
+        assert one.boxes_xyxy is not None and other.boxes_xyxy is not None
         np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, rtol=1e-5)
 
 
@@ -117,10 +118,10 @@ def test_a_set_that_cannot_be_measured(crowd: tuple[str, str], crops: Any, netwo
     networks["all"] = type(crops)(
         Weights("all", "all", (256, 256), MPII, task="bottom_up", convention="classic", codec="associative_embedding")
     )
-    boxes = str(Path(images) / "boxes.json")
-    for model, options in (("all", {}), ("crops", {"boxes": "found", "detector": "all"}), ("crops", {"boxes": boxes})):
+    file = str(Path(images) / "boxes.json")
+    for model, boxes in (("all", None), ("crops", "found"), ("crops", file)):
         with pytest.raises(InputError, match="each of whom gets one pose: use a network that takes boxes"):
-            evaluate(model, data=data, images=images, out=out, **options)
+            evaluate(model, data=data, images=images, out=out, boxes=boxes, detector="all")
     change(data, lambda entries: entries[1].update(center=[-1, -1]))
     with pytest.raises(InputError, match=r"valid\.json: person 1 has no place"):
         evaluate("crops", data=data, images=images, out=out)

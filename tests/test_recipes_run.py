@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
-from lightning.pytorch import Trainer  # noqa: E402
+import torch
+from lightning.pytorch import Trainer
 
-from leanpose.keypoint_sets import LSP, get_keypoint_set  # noqa: E402
-from leanpose.models.checkpoints import load_network  # noqa: E402
-from leanpose.training.loop import train  # noqa: E402
-from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
+from leanpose.keypoint_sets import LSP, get_keypoint_set
+from leanpose.models.checkpoints import load_network
+from leanpose.training.loop import train
+from leanpose.training.recipe import Recipe, read_recipe
 
 MakePeople = Callable[..., tuple[Path, Path]]
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))

@@ -172,7 +172,7 @@ def test_a_codec_of_two_vectors_trains(vectors: None, tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(outputs.values(), lr=100.0)
     for _ in range(20):
         optimizer.zero_grad()
-        sum(objective.losses(outputs, annotations).values()).backward()
+        torch.stack([*objective.losses(outputs, annotations).values()]).sum().backward()
         optimizer.step()
     keypoints, _ = Vectors().decode({name: t.detach().numpy() for name, t in outputs.items()}, (128, 96))
     np.testing.assert_allclose(keypoints, 40.25, atol=0.5)

@@ -168,7 +168,8 @@ def test_to_dicts_with_ids() -> None:
 @pytest.mark.parametrize("identity", [np.int64(5), np.uint8(5), np.str_("000005")])
 def test_ids_out_of_tables_are_ready_for_json(identity: Any) -> None:
     poses = some_poses()
-    for entry in json.loads(json.dumps(poses.to_coco_results(identity, category_id=np.int32(1)))):
+    category: Any = np.int32(1)
+    for entry in json.loads(json.dumps(poses.to_coco_results(identity, category_id=category))):
         assert (entry["image_id"], entry["category_id"]) == (identity.item(), 1)
 
 

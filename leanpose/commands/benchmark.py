@@ -146,7 +146,7 @@ def benchmark(
     for model, name, number in tqdm(plan, "benchmark", unit="model", disable=None):
         loaded = load_engine(model, name, number)  # type: ignore[arg-type]
         rows += _rows(loaded, name, number, counts, data)
-    report = BenchmarkReport(machine(), shown, rows, _recommend(rows, fps) if fps else None)
+    report = BenchmarkReport(machine(), shown, rows, recommend(rows, fps) if fps else None)
     if out is not None:
         write_text(out, report.to_json())
     return report
@@ -296,7 +296,7 @@ def _megabytes() -> float | None:
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes elsewhere
 
 
-def _recommend(rows: Sequence[Row], fps: float) -> str:
+def recommend(rows: Sequence[Row], fps: float) -> str:
     """Name the model of the best figure that finds the fewest persons of the plan at a frame rate."""
     fewest = min((row.persons for row in rows if row.persons), default=0)
     fitting = [row for row in rows if row.persons in (0, fewest) and row.frames_per_second >= fps and row.figure]

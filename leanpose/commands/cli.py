@@ -17,6 +17,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
 from typing import Any, TextIO
 
+import leanpose
 from leanpose.errors import InputError, LeanposeError, MissingPackageError, suggest
 
 COMMANDS = {
@@ -91,9 +92,7 @@ def _run(arguments: list[str]) -> int:
         print(_overview())
         return 0
     if arguments[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"leanpose {version('leanpose')}")
+        print(f"leanpose {leanpose.__version__}")
         return 0
     verb, *rest = arguments
     if verb not in COMMANDS:

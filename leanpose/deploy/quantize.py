@@ -289,9 +289,12 @@ def _most_harmful(prepared: Path, small: Path, inputs: Sequence[np.ndarray]) -> 
         activations.append(qdq_loss_debug.collect_activations(str(watched), _Feeds(inputs)))
     matched = qdq_loss_debug.create_activation_matching(*activations)
     errors = qdq_loss_debug.compute_activation_error(matched)
-    producer = {output: node.name for node in onnx.load(prepared).graph.node for output in node.output}
+    producer: dict[str, str] = {}
+    for node in onnx.load(prepared).graph.node:
+        fused = node.op_type == "Relu" and node.input[0] in producer  # into the layer before: alone it is no layer
+        producer |= dict.fromkeys(node.output, producer[node.input[0]] if fused else node.name)
     tensors = sorted((tensor for tensor in errors if tensor in producer), key=lambda t: errors[t]["qdq_err"])
-    return [producer[tensor] for tensor in tensors]
+    return list(dict.fromkeys(producer[tensor] for tensor in tensors))
 
 
 def _milliseconds(exported: Path, small: Path, images: np.ndarray) -> dict[str, tuple[float, float]]:

@@ -312,11 +312,11 @@ def _callbacks(recipe: Recipe, folder: Path, annotated: AnnotatedSet) -> list[Ca
     keep_last = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
     callbacks: list[Callback] = [KeepBest(folder, annotated)]
     if recipe.ema_decay > 0:
-        callbacks.append(WeightAveraging(multi_avg_fn=_moving_average(recipe.ema_decay)))
+        callbacks.append(WeightAveraging(multi_avg_fn=moving_average(recipe.ema_decay)))
     return [*callbacks, keep_last]
 
 
-def _moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
+def moving_average(decay: float) -> Callable[[Any, Any, torch.Tensor | int], None]:
     """Return the update of a moving average that is short at first: after n updates its decay is (1 + n) / (10 + n)."""
 
     def update(averaged: Any, current: Any, updates: torch.Tensor | int) -> None:

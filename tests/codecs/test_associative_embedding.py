@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ PEAKS_ONLY = AssociativeEmbedding(adjust=False, refine=False)
 
 
 def maps_of(
-    peaks: list[tuple[int, int, int, float, float]], num_keypoints: int = 3, num_tags: int = 1
+    peaks: Sequence[tuple[int, int, int, float, float]], num_keypoints: int = 3, num_tags: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Single bright pixels (keypoint, x, y, value, tag), elsewhere heatmaps and tags of 0."""
     heatmaps = np.zeros((num_keypoints, *SIZE), dtype=np.float32)
@@ -114,7 +115,8 @@ def test_patch_ends_one_pixel_after_three_sigma(sigma: float, radius: int) -> No
     torch = pytest.importorskip("torch")
     heatmaps, _, _ = AssociativeEmbedding(sigma).encode_maps(torch.full((1, 1, 1, 2), 20.0), torch.ones(1, 1, 1), SIZE)
     rows, columns = heatmaps[0, 0].nonzero(as_tuple=True)
-    assert (rows.min(), rows.max()) == (columns.min(), columns.max()) == (20 - radius, 20 + radius)
+    for places in (rows.tolist(), columns.tolist()):
+        assert (min(places), max(places)) == (20 - radius, 20 + radius)
 
 
 def test_which_keypoints_are_valid() -> None:
@@ -434,8 +436,14 @@ def test_parameters_are_checked(parameters: dict[str, Any]) -> None:
         AssociativeEmbedding(**parameters)
 
 
-def test_lowest_parameters() -> None:
-    AssociativeEmbedding(max_people=1, detection_threshold=0, nms_kernel=1)
+def test_the_lowest_parameters_find_one_person_at_the_highest_pixels() -> None:
+    codec = AssociativeEmbedding(max_people=1, detection_threshold=0, nms_kernel=1, adjust=False)
+    heatmaps = np.random.default_rng(0).random((3, *SIZE), dtype=np.float32)
+    keypoints, scores, person_scores = codec.decode_maps(heatmaps, np.zeros((3, *SIZE, 1), np.float32))
+    highest = [np.unravel_index(heatmap.argmax(), SIZE)[::-1] for heatmap in heatmaps]
+    np.testing.assert_array_equal(keypoints, [highest])
+    np.testing.assert_array_equal(scores, [heatmaps.max(axis=(1, 2))])
+    np.testing.assert_allclose(person_scores, scores.mean(axis=1), rtol=1e-6)
 
 
 def test_decode_reads_outputs_by_name_and_gives_input_pixels_best_first() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from support import GOLDENS
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from leanpose.codecs.losses import Push, masked_heatmap_mse, tag_losses  # noqa: E402
+import torch
+
+from leanpose.codecs.losses import Push, masked_heatmap_mse, tag_losses
 
 GOLDEN = GOLDENS / "litepose_loss.safetensors"
 NUM_KEYPOINTS = 14

@@ -5,16 +5,18 @@ import math
 import pytest
 from support import GOLDENS
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from leanpose.codecs.losses import (  # noqa: E402
+import torch
+
+from leanpose.codecs.losses import (
     box_giou_loss,
     center_focal_loss,
     heatmap_mse,
     masked_heatmap_mse,
     tag_losses,
 )
-from leanpose.errors import InputError  # noqa: E402
+from leanpose.errors import InputError
 
 GOLDEN = GOLDENS / "lpn_decode.safetensors"
 

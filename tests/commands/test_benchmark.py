@@ -13,11 +13,11 @@ from leanpose.commands.benchmark import (
     STEPS,
     BenchmarkReport,
     Row,
-    _recommend,
     benchmark,
     boxes_in,
     find_everybody,
     find_in_boxes,
+    recommend,
 )
 from leanpose.commands.cli import main
 from leanpose.errors import InputError, WeightsError
@@ -105,7 +105,7 @@ def row(model: str, milliseconds: float, figure: float | None, persons: int = 1)
 )
 def test_recommendation(fps: float, words: str) -> None:
     rows = [row("small", 10, 0.3), row("large", 50, 0.5), row("large", 5, 0.9, persons=4), row("unknown", 9, None)]
-    assert words in _recommend(rows, fps)
+    assert words in recommend(rows, fps)
 
 
 def test_the_table_has_a_column_for_each_step() -> None:

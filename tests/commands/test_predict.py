@@ -21,12 +21,11 @@ import leanpose
 from leanpose.commands.predict import _result_names, predict_files
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, LeanposeError, WeightsError
-from leanpose.inference.predictor import DEFAULT_DETECTOR, Predictor
+from leanpose.inference.predictor import Predictor
 from leanpose.io.images import read_image
 from leanpose.io.results import to_coco, to_csv
 from leanpose.keypoint_sets import COCO
 from leanpose.structures import Poses
-from leanpose.weights.catalogue import BUNDLED
 from leanpose.weights.record import Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -449,7 +448,7 @@ def test_what_is_missing_is_said_before_the_work(
 def test_a_network_that_gives_nan_is_named(
     broken: str, folder: Path, two_networks: dict[str, Any], rectangle_people: Rectangles
 ) -> None:
-    class Broken(rectangle_people):  # type: ignore[misc, valid-type]
+    class Broken(rectangle_people):
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             return {name: maps * np.float32(np.nan) for name, maps in super().__call__(images).items()}
 
@@ -584,10 +583,6 @@ def test_lacking_keypoints_in_every_format(
     assert read_image("out/two.png").shape == (330, 500, 3)
 
 
-@pytest.mark.skipif(
-    not any(name.startswith(f"{DEFAULT_DETECTOR}.") for name in BUNDLED),
-    reason=f"{DEFAULT_DETECTOR} is not bundled yet",
-)
 def test_the_astronaut_is_one_person(folder: Path) -> None:
     predict_files([str(ASTRONAUT)], out="out", threads=1)
     assert files_in(folder / "out") == ["astronaut.json", "astronaut.png"]

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
+
+import torch  # noqa: E402
 
 import leanpose.deploy.export as exporting  # noqa: E402
 from leanpose.deploy.export import ExportReport, export, to_onnx  # noqa: E402
@@ -334,11 +336,14 @@ def test_bottom_up_images_of_a_data_set_are_compared(
     annotations.write_text(json.dumps(content))
     exported = onnx.load(bottom_up / "float32.onnx")
     monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     run = OnnxRuntimeEngine.__call__
-    monkeypatch.setattr(
-        OnnxRuntimeEngine, "__call__", lambda self, images: shapes.append(images.shape) or run(self, images)
-    )
+
+    def noted(engine: OnnxRuntimeEngine, images: np.ndarray) -> dict[str, np.ndarray]:
+        shapes.append(images.shape)
+        return run(engine, images)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", noted)
     more = export(
         str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"), data=str(annotations), images=str(images)
     )

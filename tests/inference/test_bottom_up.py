@@ -105,7 +105,7 @@ def test_boxes_of_the_person_head(size: tuple[int, int], rectangle_people: Recta
 def test_boxes_are_cut_at_the_image(rectangle_people: Rectangles) -> None:
     """At the image's edge and, since the input is wider than this image, in the black beside it."""
 
-    class Wide(rectangle_people):  # type: ignore[misc, valid-type]
+    class Wide(rectangle_people):
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
             return outputs | {"box_logs": np.full_like(outputs["box_logs"], np.log(30))}  # map pixels, on each side
@@ -119,7 +119,7 @@ def test_boxes_are_cut_at_the_image(rectangle_people: Rectangles) -> None:
 def test_nobody_is_found_beside_the_image(rectangle_people: Rectangles) -> None:
     """An image that is a little too narrow for its input, and a network that sees somebody in the black."""
 
-    class Haunted(rectangle_people):  # type: ignore[misc, valid-type]
+    class Haunted(rectangle_people):
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
             outputs["centers"][:, 0, 30, 1], outputs["box_logs"][:, :, 30, 1] = 3, 0
@@ -161,7 +161,7 @@ def test_a_mirrored_image_has_mirrored_people(
 
 
 def test_the_flip_test_looks_twice_and_averages(rectangle_people: Rectangles) -> None:
-    class OneSided(rectangle_people):  # type: ignore[misc, valid-type]
+    class OneSided(rectangle_people):
         """Sees people in the mirrored image only half as well."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -181,7 +181,7 @@ def test_the_flip_test_looks_twice_and_averages(rectangle_people: Rectangles) ->
 def test_the_tags_of_the_mirrored_image_count_too(rectangle_people: Rectangles) -> None:
     """Two persons whose tags differ only in the mirrored image are still two."""
 
-    class Untagged(rectangle_people):  # type: ignore[misc, valid-type]
+    class Untagged(rectangle_people):
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
             outputs["tags"][:] = 1 if len(self.calls) == 1 else outputs["tags"]
@@ -212,7 +212,7 @@ def test_scales_are_sizes_of_the_input(
 
 
 def test_heat_maps_are_averaged_over_the_scales(rectangle_people: Rectangles) -> None:
-    class Nearsighted(rectangle_people):  # type: ignore[misc, valid-type]
+    class Nearsighted(rectangle_people):
         """Sees nothing in small inputs, and has other tags in them."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -241,7 +241,7 @@ def test_a_network_of_single_persons_finds_nobody(codec: str, rectangle_people: 
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_a_record_of_all_persons_with_a_network_of_single_ones(flip_test: bool, rectangle_people: Rectangles) -> None:
-    class Single(rectangle_people):  # type: ignore[misc, valid-type]
+    class Single(rectangle_people):
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             return {"heatmaps": super().__call__(images)["heatmaps_4"]}
 
@@ -271,7 +271,7 @@ def test_an_empty_image(
 
 
 def test_more_people_than_30(rectangle_people: Rectangles) -> None:
-    class Crowd(rectangle_people):  # type: ignore[misc, valid-type]
+    class Crowd(rectangle_people):
         """Sees 96 persons on a grid, whatever the image."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -285,7 +285,7 @@ def test_more_people_than_30(rectangle_people: Rectangles) -> None:
 
 
 def test_maps_of_nan_hold_nobody(rectangle_people: Rectangles) -> None:
-    class Broken(rectangle_people):  # type: ignore[misc, valid-type]
+    class Broken(rectangle_people):
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             return {name: np.full_like(maps, np.nan) for name, maps in super().__call__(images).items()}
 

@@ -25,7 +25,7 @@ from leanpose.inference.preprocess import box_inputs, check_boxes
 from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.structures import Poses
-from leanpose.weights.catalogue import BUNDLED, find_weights
+from leanpose.weights.catalogue import find_weights
 from leanpose.weights.record import Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -409,7 +409,7 @@ def test_without_a_finder_the_image_is_one_person(crowd: np.ndarray, rectangle_p
 
 
 def test_a_person_that_is_proposed_twice_is_one(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
-    class Twice(rectangle_people):  # type: ignore[misc, valid-type]
+    class Twice(rectangle_people):
         """The best person has two centres, one with a box that is too wide for suppression to take it out."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -489,10 +489,6 @@ def test_detectors_have_names_too(crowd: np.ndarray, networks: dict[str, Any], r
     assert len(Predictor()(crowd)) == 3
 
 
-@pytest.mark.skipif(
-    not any(name.startswith(f"{DEFAULT_DETECTOR}.") for name in BUNDLED),
-    reason=f"{DEFAULT_DETECTOR} is not bundled yet",
-)
 def test_the_astronaut_is_found() -> None:
     """By the bundled detector, refined by the bundled network."""
     poses = Predictor(threads=1)(ASTRONAUT)
@@ -531,7 +527,7 @@ def test_a_predictor_of_engines_cannot_be_pickled(rectangle_people: Rectangles) 
 def test_a_network_that_gives_nan_is_named(
     broken: str, flip_test: bool, value: float, crowd: np.ndarray, rectangle_people: Rectangles
 ) -> None:
-    class Broken(rectangle_people):  # type: ignore[misc, valid-type]
+    class Broken(rectangle_people):
         """One value of one output is wrong."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -571,9 +567,10 @@ def test_a_stream_gives_what_single_calls_give(bottom_up: bool, flip_test: bool,
     expected = [predictor(image) for image in images]
     assert {len(poses) for poses in expected} == {0, 1, 2, 3}
     network.calls.clear()
-    for (image, poses), given, single in zip(predictor.stream(images), images, expected, strict=True):
-        np.testing.assert_array_equal(image, given)
-        assert_same(poses, single, atol=1e-4)
+    for result, given, single in zip(predictor.stream(images), images, expected, strict=True):
+        assert not isinstance(result, InputError)
+        np.testing.assert_array_equal(result[0], given)
+        assert_same(result[1], single, atol=1e-4)
     if not bottom_up:
         persons = [shape[0] for shape in network.calls[:: 2 if flip_test else 1]]
         in_chunks = [sum(map(len, expected[i : i + CHUNK])) for i in range(0, len(images), CHUNK)]
@@ -593,9 +590,10 @@ def test_a_stream_takes_boxes_and_names_faults(tmp_path: Path, rectangle_people:
     assert [isinstance(result, InputError) for result in results] == [False, True, False, True]
     assert "1.png" in str(results[1]) and "has no area" in str(results[3])
     for i in (0, 2):
-        image, poses = results[i]
-        np.testing.assert_array_equal(image, images[i])
-        assert_same(poses, predictor(images[i], boxes[i]), atol=1e-4)
+        result = results[i]
+        assert not isinstance(result, InputError)
+        np.testing.assert_array_equal(result[0], images[i])
+        assert_same(result[1], predictor(images[i], boxes[i]), atol=1e-4)
 
 
 def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> None:
@@ -614,8 +612,9 @@ def test_a_stream_reads_only_a_little_ahead(rectangle_people: Rectangles) -> Non
     stream.close()
 
 
-def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ONNX Runtime on the CPU, each on one thread; order, faults and poses stay those of single calls."""
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
+    """The threads of each engine of ONNX Runtime that is loaded."""
     opened: list[int | None] = []
 
     class Noted(OnnxRuntimeEngine):
@@ -624,6 +623,11 @@ def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(path, threads, device)
 
     monkeypatch.setitem(ENGINES, "onnxruntime", (".onnx", Noted))
+    return opened
+
+
+def test_several_images_at_once(opened: list[int | None]) -> None:
+    """With ONNX Runtime on the CPU, each on one thread; order, faults and poses stay those of single calls."""
     predictor = Predictor("lpn50.coco_256x192_int8", threads=3)
     photo = read_image(ASTRONAUT)
     images = [photo, photo[:, ::-1], "absent.png", *(photo[: 512 - 8 * i] for i in range(8)), photo[:9, :9]]
@@ -642,24 +646,26 @@ def test_several_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         if done == 2:
             assert isinstance(result, InputError) and "absent.png" in str(result)
         else:
+            assert not isinstance(result, InputError)
             np.testing.assert_array_equal(result[0], images[done])
             assert_same(result[1], expected.pop(0), atol=1e-2)
     assert not expected
     assert set(opened[2:]) == {1}
-    seen: list[Any] = []
-    monkeypatch.setattr(Predictor, "_chunk", lambda self, reading: seen.append(self) or [None] * len(reading))
-    engine = load_engine("lpn50.coco_256x192_int8", threads=3)
-    for alone in (
-        Predictor("lpn50.coco_256x192_int8", threads=1),
-        Predictor(engine),
-        Predictor("lpn50.coco_256x192_int8", "openvino", threads=2),
+
+
+def test_images_one_after_another(opened: list[int | None]) -> None:
+    """Where a network has one thread, cannot be loaded again or shared by threads, or there is one image."""
+    photo, name = read_image(ASTRONAUT), "lpn50.coco_256x192_int8"
+    for predictor, images in (
+        (Predictor(name, threads=3, detector=None), [photo]),  # with all its threads
+        (Predictor(name, threads=1, detector=None), [photo, photo]),
+        (Predictor(load_engine(name, threads=2), threads=2, detector=None), [photo, photo]),
+        (Predictor(name, "openvino", threads=2, detector=None), [photo, photo]),
     ):
-        list(alone.stream([photo, photo]))
-        assert seen.pop() is alone
-    list(predictor.stream([photo, photo]))
-    assert predictor not in seen
-    list(predictor.stream([photo]))
-    assert seen.pop() is predictor  # with all its threads
+        for result in predictor.stream(images):
+            assert not isinstance(result, InputError)
+            assert_same(result[1], predictor(photo), atol=1e-4)
+    assert opened == [3, 1, 2]  # nothing was loaded for a stream
 
 
 def test_an_empty_stream() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from leanpose.commands.predict import predict_files
 from leanpose.errors import InputError
+from leanpose.io.images import read_image
 from leanpose.io.own_files import is_own
 from leanpose.weights.record import Weights
 
@@ -37,7 +38,7 @@ def predict(
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 def test_own_results_are_replaced(suffix: str, predict: Callable[..., None]) -> None:
-    cv2.imwrite(f"in/b{suffix}", cv2.imread("in/a.png"))
+    cv2.imwrite(f"in/b{suffix}", read_image("in/a.png")[..., ::-1])
     for _ in range(2):
         predict(",".join(RESULTS), f"in/b{suffix}")
     assert all(is_own(path) for path in Path("out").iterdir()) and len(list(Path("out").iterdir())) == 4
@@ -78,7 +79,7 @@ def changed(form: str) -> None:
     """Change a result as its owner may, with an editor or another tool."""
     path = Path("out", RESULTS[form])
     if form == "image":
-        cv2.imwrite(str(path), cv2.imread(str(path)))
+        cv2.imwrite(str(path), read_image(path)[..., ::-1])
     elif form == "csv":
         path.write_text(path.read_text().replace("\n", ",checked\n"))
     else:

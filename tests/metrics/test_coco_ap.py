@@ -43,7 +43,7 @@ def person(number: int, image_id: int | str, shift: float = 0, **changes: Any) -
 
 def content(crowd_indices: list[float], persons: list[dict[str, Any]] | None = None) -> Content:
     """Return a CrowdPose file of images 1, 2, ... with one person each, or with the persons given."""
-    images = [
+    images: list[dict[str, Any]] = [
         {"id": i, "file_name": f"{i}.jpg", "crowdIndex": index, "width": 640, "height": 480}
         for i, index in enumerate(crowd_indices, 1)
     ]

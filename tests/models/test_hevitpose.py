@@ -15,7 +15,7 @@ from leanpose.errors import InputError
 from leanpose.models import create_model
 from leanpose.models.batch_norm import calibrate_batch_norm, fold_batch_norm
 from leanpose.models.counts import count_macs, count_parameters
-from leanpose.models.hevitpose import CascadedGroupAttention, HEViTPose, Residual
+from leanpose.models.hevitpose import CascadedGroupAttention, Residual
 from leanpose.weights.record import Weights
 
 SIZES = ("t", "s", "b")
@@ -122,7 +122,7 @@ def test_attention_equals_the_formula(cascade: bool, reduction: int, sr: str, sr
         for group, part in zip(network.groups, image.chunk(3), strict=True):
             seen = part + outputs[-1] if cascade and outputs else part
             outputs.append(slow_group(group, seen, 2, reduction, sr, sr_shared))
-        _, conv, norm = network.projection
+        _, conv, norm = network.projection.children()
         projected = torch.einsum("oc,chw->ohw", conv.weight[:, :, 0, 0], torch.cat(outputs).clamp(min=0))
         scale, shift, mean = (v[:, None, None] for v in (norm.weight, norm.bias, norm.running_mean))
         expected.append((projected - mean) / (norm.running_var[:, None, None] + norm.eps).sqrt() * scale + shift)
@@ -400,7 +400,7 @@ def test_wrong_options_are_refused(name: str, options: dict[str, Any], message: 
 )
 def test_sides(options: dict[str, Any], multiple: int) -> None:
     with torch.device("meta"):
-        network: HEViTPose = create_model("hevitpose_t", **(SMALL | options))
+        network = create_model("hevitpose_t", **(SMALL | options))
     height, width = 2 * multiple, 3 * multiple
     maps = network(torch.zeros(1, 3, height, width, device="meta"))["heatmaps"]
     assert maps.shape == (1, 17, height // 4, width // 4)

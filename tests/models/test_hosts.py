@@ -22,7 +22,7 @@ from leanpose.models.vitpose import Block, DropPath, ViTPose, vitpose_s
 from leanpose.weights.record import Weights
 
 # From the code and the configurations of the official repositories: names of tensors and their shapes.
-STATE_SHAPES = {
+STATE_SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "hrnet_w32": {
         "conv1.weight": (64, 3, 3, 3),
         "bn2.running_mean": (64,),
@@ -213,7 +213,8 @@ def embedding() -> nn.Module:
     """Return a backbone for 64x48 that gives its tokens as they are before the first block, in double precision."""
     torch.manual_seed(0)
     backbone = vitpose_s(input_size=(64, 48)).backbone.double()
-    backbone.blocks, backbone.last_norm = nn.Sequential(), nn.Identity()
+    backbone.blocks = nn.Sequential()
+    backbone.last_norm = nn.Identity()  # type: ignore[assignment]
     return backbone
 
 

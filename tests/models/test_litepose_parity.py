@@ -77,7 +77,7 @@ def test_float32_outputs_and_features_equal_official(golden: dict[str, Tensor], 
     seen["output.1"] = outputs["heatmaps_2"]
     for key, actual in seen.items():
         atol = OUTPUT_ATOL if key.startswith("output.") else FEATURE_ATOL
-        torch.testing.assert_close(actual, golden[key], atol=atol, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(actual, golden[key], atol=atol, rtol=0, msg=f"{key} differs")
 
 
 def test_float64_output_sums_equal_official(golden: dict[str, Tensor], golden_xs: nn.Module) -> None:

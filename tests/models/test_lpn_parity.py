@@ -39,7 +39,7 @@ def test_float64_output_equals_official(golden: dict[str, Tensor], golden_lpn50:
 
 
 def test_float32_output_and_backbone_equal_official(golden: dict[str, Tensor], golden_lpn50: nn.Module) -> None:
-    seen = {}
+    seen: dict[str, Tensor] = {}
     golden_lpn50.layer4.register_forward_hook(lambda module, inputs, output: seen.update(layer4=output))
     with torch.no_grad():
         heatmaps = golden_lpn50(golden["golden.input"])["heatmaps"]
@@ -96,7 +96,7 @@ def test_float64_statistics_equal_official(name: str, height: int, width: int, e
 
 def test_float64_stage_statistics_equal_official() -> None:
     network = filled("lpn50")
-    seen = {}
+    seen: dict[str, Tensor] = {}
     for stage in STAGE_MEAN_STD:
         network.get_submodule(stage).register_forward_hook(
             lambda module, inputs, output, stage=stage: seen.update({stage: (output.mean(), output.std())})

@@ -156,6 +156,7 @@ def test_feed_forward_part_against_plain_formula() -> None:
     graph = RMPG(4, (2,), "none", ffn_ratio=3).double()
     make_random(graph)
     features = torch.randn(2, 4, 3, 2, dtype=torch.float64)
+    assert graph.ffn is not None
     norm, wide, _, narrow = graph.ffn
     with torch.no_grad():
         found = graph(features)
@@ -176,7 +177,7 @@ def test_layer_norm_over_channels_of_each_pixel() -> None:
 
 def key_sizes(graph: RMPG, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Return how many pixels the keys and values of a graph have on maps of some size."""
-    found = set()
+    found: set[int] = set()
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         assert query.shape[2] == 2 * math.prod(size)
@@ -231,8 +232,13 @@ def test_nodes_by_path() -> None:
     with torch.no_grad():
         nodes = graph.nodes(features)
         assert {path: maps.shape[1] for path, maps in nodes.items()} == {
-            **{(): 16, (0,): 8, (1,): 8},
-            **{(0, 0): 4, (0, 1): 4, (1, 0): 4, (1, 1): 4},
+            (): 16,
+            (0,): 8,
+            (1,): 8,
+            (0, 0): 4,
+            (0, 1): 4,
+            (1, 0): 4,
+            (1, 1): 4,
         }
         assert torch.equal(nodes[()], graph(features))
         torch.testing.assert_close(nodes[1,], graph.parts[1](features[:, 8:]))

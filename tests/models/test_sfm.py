@@ -119,7 +119,10 @@ def cascade_by_formula(network: SFM, x0: Tensor, bridges: str) -> tuple[Tensor, 
     (e_nodes1, d_nodes1), (e_nodes2, d_nodes2) = (
         (pyramid.encoder, pyramid.decoder) for pyramid in (network.pyramid1, network.pyramid2)
     )
-    e1, d1, e2, d2 = {}, {}, {}, {}
+    e1: dict[int, Tensor] = {}
+    d1: dict[int, Tensor] = {}
+    e2: dict[int, Tensor] = {}
+    d2: dict[int, Tensor] = {}
     ee, de, dd = (bridges in (kind, "all") for kind in list(FUSIONS)[1:4])
     for level in range(5):
         e1[level] = e_nodes1[level](down(e1[level - 1]) if level else x0)
@@ -170,7 +173,8 @@ def test_single_u_equals_the_formula(bridges: str) -> None:
     inputs = images(1, 3, 96, 72).double()
     encoder, decoder = network.pyramid1.encoder, network.pyramid1.decoder
     with torch.no_grad():
-        e, d = [encoder[0](network.stem(inputs))], {}
+        e: list[Tensor] = [encoder[0](network.stem(inputs))]
+        d: dict[int, Tensor] = {}
         for level in (1, 2, 3, 4):
             e.append(encoder[level](down(e[-1])))
         for level in (4, 3, 2, 1, 0):
@@ -191,13 +195,14 @@ def test_single_u_equals_the_formula(bridges: str) -> None:
 
 
 def test_mean_fusion_keeps_activations_bounded_where_the_sum_explodes() -> None:
-    spreads = {}
+    spreads: dict[str, list[float]] = {}
     for fusion in ("mean", "sum"):
         torch.manual_seed(0)
         network = SFM(fusion=fusion)
         pyramids = network.pyramid1, network.pyramid2
         nodes = [pyramid.decoder[level] for pyramid in pyramids for level in (4, 0)]
-        spreads[fusion] = spread = []
+        spread: list[float] = []
+        spreads[fusion] = spread
         for node in nodes:
             node.register_forward_hook(lambda _, __, output, spread=spread: spread.append(output.std().item()))
         with torch.no_grad():

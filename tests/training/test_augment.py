@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from leanpose.errors import InputError  # noqa: E402
-from leanpose.geometry import CONVENTIONS, Convention  # noqa: E402
-from leanpose.keypoint_sets import COCO, KeypointSet  # noqa: E402
-from leanpose.training.augment import (  # noqa: E402
+import torch
+
+from leanpose.errors import InputError
+from leanpose.geometry import CONVENTIONS, Convention
+from leanpose.keypoint_sets import COCO, KeypointSet
+from leanpose.training.augment import (
     NO_AUGMENTATION,
     NOISE,
     Augmentation,

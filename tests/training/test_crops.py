@@ -11,18 +11,20 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from leanpose import geometry  # noqa: E402
-from leanpose.data.annotations import open_annotations  # noqa: E402
-from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN, Views, known_map  # noqa: E402
-from leanpose.errors import InputError  # noqa: E402
-from leanpose.geometry import CONVENTIONS, Convention  # noqa: E402
-from leanpose.io.images import read_image  # noqa: E402
-from leanpose.keypoint_sets import COCO, LSP  # noqa: E402
-from leanpose.structures import Sample, Scene  # noqa: E402
-from leanpose.training.augment import NOISE, Augmentation, draw_views  # noqa: E402
-from leanpose.training.crops import CropSet, DataSource, MixedSampler, draw_noise, read_sources  # noqa: E402
+import torch
+
+from leanpose import geometry
+from leanpose.data.annotations import open_annotations
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN, Views, known_map
+from leanpose.errors import InputError
+from leanpose.geometry import CONVENTIONS, Convention
+from leanpose.io.images import read_image
+from leanpose.keypoint_sets import COCO, LSP
+from leanpose.structures import Sample, Scene
+from leanpose.training.augment import NOISE, Augmentation, draw_views
+from leanpose.training.crops import CropSet, DataSource, MixedSampler, draw_noise, read_sources
 
 INPUT = (64, 48)
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -88,14 +90,25 @@ def test_crops_stay_in_main_memory_where_a_gpu_has_none_or_too_little(
         np.testing.assert_array_equal(crops[(1, 5)][name], values)
 
 
+class Movable(torch.Tensor):
+    """A tensor for which the device "meta", which every machine has, is the GPU."""
+
+    def to(self, device: torch.device) -> torch.Tensor:  # type: ignore[override]
+        assert device.type == "cuda"
+        return super().to("meta")
+
+
 def test_crops_move_to_a_gpu_with_room_for_them(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     crops = CropSet(samples, INPUT)
-    moved: list[torch.Tensor] = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * crops.crops.nbytes, 0))
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moved.append(self) or self)
-    everything = [crops.crops, *crops.annotations.values()]
+    crops.crops = crops.crops.as_subclass(Movable)
+    crops.annotations = {name: values.as_subclass(Movable) for name, values in crops.annotations.items()}
     crops.to(torch.device("cuda"))
-    assert [id(tensor) for tensor in moved] == [id(tensor) for tensor in everything]
+    assert crops.crops.device.type == "meta"
+    assert {name: values.device.type for name, values in crops.annotations.items()} == {
+        "keypoints": "meta",
+        "weights": "meta",
+    }
 
 
 def test_one_item_is_a_batch_of_one(samples: list[Sample]) -> None:
@@ -136,7 +149,7 @@ SQUARE = (64, 64)
 def scenes(samples: list[Sample]) -> list[Scene]:
     """Return scenes of two, no and one person: two of them views of one image with two ignored regions."""
 
-    def scene(name: str, box: list[float], persons: list[int], *ignored: tuple[list[list[float]], int]) -> Scene:
+    def scene(name: str, box: list[float], persons: list[int], *ignored: tuple[np.ndarray, int]) -> Scene:
         chosen = [samples[i] for i in persons]
         return Scene(
             image_path=next(sample.image_path for sample in samples if sample.image_id == name),
@@ -145,11 +158,11 @@ def scenes(samples: list[Sample]) -> list[Scene]:
             keypoints=np.array([person.keypoints for person in chosen], np.float32).reshape(-1, 17, 2),
             visibility=np.array([person.visibility for person in chosen], np.int8).reshape(-1, 17),
             boxes_xyxy=np.array([person.box_xyxy for person in chosen], np.float32).reshape(-1, 4),
-            ignored=tuple((np.array(corners, np.float32), level) for corners, level in ignored),
+            ignored=ignored,
         )
 
-    crowd = ([[60.0, 40], [90, 40], [90, 70], [60, 70]], NOTHING_KNOWN)
-    unlabelled = ([[100.0, 60], [130, 60], [130, 110], [100, 110]], BOX_KNOWN)
+    crowd = (np.array([[60, 40], [90, 40], [90, 70], [60, 70]], np.float32), NOTHING_KNOWN)
+    unlabelled = (np.array([[100, 60], [130, 60], [130, 110], [100, 110]], np.float32), BOX_KNOWN)
     return [
         scene("a.png", [25, 0, 174, 149], [0, 2], crowd, unlabelled),
         scene("b.png", [25, 0, 174, 149], []),

@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 pytest.importorskip("lightning")
 
+import torch  # noqa: E402
 from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 
 from leanpose import geometry  # noqa: E402
@@ -40,7 +41,7 @@ from leanpose.keypoint_sets import LSP  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.checkpoints import read_state  # noqa: E402
 from leanpose.training.crops import CropSet  # noqa: E402
-from leanpose.training.loop import _moving_average, _precision, train, train_recipe  # noqa: E402
+from leanpose.training.loop import _precision, moving_average, train, train_recipe  # noqa: E402
 from leanpose.training.module import PoseTraining  # noqa: E402
 from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.training.run_state import save_average  # noqa: E402
@@ -159,7 +160,7 @@ def test_bottom_up_it_learns_two_images(
     annotations, images = people("two", count=2)
     content = json.loads(annotations.read_text())
     for entry in content["images"]:  # made square, so that training sees all that prediction sees
-        image = cv2.imread(str(images / entry["file_name"]))
+        image = read_image(images / entry["file_name"])[..., ::-1]
         cv2.imwrite(str(images / entry["file_name"]), cv2.copyMakeBorder(image, 0, 0, 0, 20, cv2.BORDER_REPLICATE))
         entry["width"] = 120
     annotations.write_text(json.dumps(content))
@@ -728,11 +729,11 @@ def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
         np.testing.assert_allclose(annotations["keypoints"][i].numpy(), expected, atol=1e-3)
 
 
-def test_the_moving_average_is_short_at_first_and_long_later() -> None:
+def test_themoving_average_is_short_at_first_and_long_later() -> None:
     """One update towards 1 from 0 leaves the decay's complement: 0.9 at the start, 1 - decay in the end."""
     for updates, expected in ((0, 0.9), (8, 0.5), (100_000, 0.001)):
         averaged = [torch.zeros(3)]
-        _moving_average(0.999)(averaged, [torch.ones(3)], updates)
+        moving_average(0.999)(averaged, [torch.ones(3)], updates)
         torch.testing.assert_close(averaged[0], torch.full((3,), expected))
 
 

@@ -7,29 +7,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("jsonargparse")
 
-from leanpose.codecs import check_outputs, create_codec  # noqa: E402
-from leanpose.codecs.associative_embedding import AssociativeEmbedding  # noqa: E402
-from leanpose.codecs.center_box import CenterBox  # noqa: E402
-from leanpose.codecs.losses import heatmap_mse  # noqa: E402
-from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN  # noqa: E402
-from leanpose.errors import InputError, WeightsError  # noqa: E402
-from leanpose.geometry import CONVENTIONS, Convention, input_to_heatmap  # noqa: E402
-from leanpose.keypoint_sets import COCO  # noqa: E402
-from leanpose.models import create_model  # noqa: E402
-from leanpose.models.layers import Auxiliary  # noqa: E402
-from leanpose.training.augment import NO_AUGMENTATION, NOISE, Augmentation, augment  # noqa: E402
-from leanpose.training.crops import DataSource  # noqa: E402
-from leanpose.training.objectives import (  # noqa: E402
+import torch
+
+from leanpose.codecs import check_outputs, create_codec
+from leanpose.codecs.associative_embedding import AssociativeEmbedding
+from leanpose.codecs.center_box import CenterBox
+from leanpose.codecs.losses import heatmap_mse
+from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, NOTHING_KNOWN
+from leanpose.errors import InputError, WeightsError
+from leanpose.geometry import CONVENTIONS, Convention, input_to_heatmap
+from leanpose.keypoint_sets import COCO
+from leanpose.models import create_model
+from leanpose.models.layers import Auxiliary
+from leanpose.training.augment import NO_AUGMENTATION, NOISE, Augmentation, augment
+from leanpose.training.crops import DataSource
+from leanpose.training.objectives import (
     BOTTOM_UP_WEIGHTS,
     Batch,
     BottomUp,
     TopDown,
     create_objective,
 )
-from leanpose.training.recipe import Recipe  # noqa: E402
+from leanpose.training.recipe import Recipe
 
 SIDE, CROP = 64, 96
 MARGIN = (CROP - SIDE) // 2
@@ -131,7 +133,7 @@ def test_plain_views_are_the_middle_of_the_crops() -> None:
     middle = batch["crops"][:, MARGIN:-MARGIN, MARGIN:-MARGIN].permute(0, 3, 1, 2).float()
     torch.testing.assert_close(images, middle[:, :3], rtol=0, atol=0.02)
     torch.testing.assert_close(annotations["known"], middle[:, 3:], rtol=0, atol=0.02)
-    close = {"rtol": 0, "atol": 1e-4, "equal_nan": True}
+    close: dict[str, Any] = {"rtol": 0, "atol": 1e-4, "equal_nan": True}
     torch.testing.assert_close(annotations["keypoints"], batch["keypoints"] - MARGIN, **close)
     torch.testing.assert_close(annotations["boxes_xyxy"], batch["boxes_xyxy"] - MARGIN, **close)
     assert torch.equal(annotations["visibility"], batch["visibility"])
@@ -144,7 +146,7 @@ def test_mirrored_views_change_sides() -> None:
     images, annotations = create_objective(make_recipe(augmentation=flip), {}).views(batch)
     for found, expected in ((images, plain_images), (annotations["known"], plain["known"])):
         torch.testing.assert_close(found[..., 1:], expected[..., 1:].flip(3), rtol=0, atol=0.05)  # the mirror is at W/2
-    close = {"rtol": 0, "atol": 1e-4, "equal_nan": True}
+    close: dict[str, Any] = {"rtol": 0, "atol": 1e-4, "equal_nan": True}
     mirrored = plain["keypoints"] * torch.tensor([-1.0, 1.0]) + torch.tensor([SIDE, 0.0])
     torch.testing.assert_close(annotations["keypoints"], mirrored[:, :, COCO.flip_index], **close)
     assert torch.equal(annotations["visibility"], batch["visibility"][:, :, COCO.flip_index])
@@ -312,7 +314,7 @@ def test_gradients_reach_all_outputs_and_parameters() -> None:
     outputs = network((images - 127) / 60)
     for maps in outputs.values():
         maps.retain_grad()
-    sum(objective.losses(outputs, annotations).values()).backward()
+    torch.stack([*objective.losses(outputs, annotations).values()]).sum().backward()
     for name, maps in outputs.items():
         assert maps.grad.isfinite().all(), name
         assert maps.grad.abs().max() > 0, name

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
+
+import torch  # noqa: E402
 
 import leanpose.training.recipe as recipes  # noqa: E402
 from leanpose.codecs import check_outputs, codec_of  # noqa: E402

@@ -99,7 +99,7 @@ def test_records_of_format_1_are_read() -> None:
     assert (record.task, record.box_codec, record.box_scales) == ("bottom_up", "center_box", (1.0, 0.5))
 
 
-@pytest.mark.parametrize("name", {**BUNDLED, **FURTHER})
+@pytest.mark.parametrize("name", [*BUNDLED, *FURTHER])
 def test_records_are_read_without_an_engine(name: str) -> None:
     for suffix in {**FURTHER.get(name, {}), **BUNDLED.get(name, {})}:
         file = find_weights(name, suffix)
@@ -446,7 +446,7 @@ def test_the_engine_chooses_the_file_of_a_name() -> None:
 
 
 def int8_files() -> list[Path]:
-    return [find_weights(name, ".onnx") for name in {**BUNDLED, **FURTHER} if name.endswith(INT8)]
+    return [find_weights(name, ".onnx") for name in [*BUNDLED, *FURTHER] if name.endswith(INT8)]
 
 
 @pytest.mark.parametrize("file", int8_files(), ids=lambda file: file.stem)
