@@ -729,7 +729,7 @@ def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
         np.testing.assert_allclose(annotations["keypoints"][i].numpy(), expected, atol=1e-3)
 
 
-def test_themoving_average_is_short_at_first_and_long_later() -> None:
+def test_the_moving_average_is_short_at_first_and_long_later() -> None:
     """One update towards 1 from 0 leaves the decay's complement: 0.9 at the start, 1 - decay in the end."""
     for updates, expected in ((0, 0.9), (8, 0.5), (100_000, 0.001)):
         averaged = [torch.zeros(3)]
