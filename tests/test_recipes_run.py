@@ -36,7 +36,7 @@ FIGURES = {"coco": {"AP", "AP50", "AR"}, "crowdpose": {"AP", "AP easy"}, "mpii":
 @pytest.fixture(autouse=True)
 def little_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Use one thread, and write of files of hundreds of megabytes only those that are looked at."""
-    monkeypatch.setattr(Trainer, "save_checkpoint", lambda *_, **__: None)  # what resuming needs, see training/test_loop.py
+    monkeypatch.setattr(Trainer, "save_checkpoint", lambda *_, **__: None)  # what resuming needs, see test_loop.py
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
