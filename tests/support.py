@@ -1,14 +1,25 @@
-"""Where the stored outputs of published code lie, which parity tests compare with."""
+"""Where data and stored outputs of published code lie, which the repository does not have, or parts of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+if TYPE_CHECKING:
+    import torch
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"  # beside the repository, where it is; not part of it
+DATA = SHARED / "data"
 GOLDENS = SHARED / "goldens"
+
+
+def needs(*paths: Path) -> pytest.MarkDecorator:
+    """Return the mark of tests that are skipped unless all these files or folders are there."""
+    lacking = ", ".join(str(path) for path in paths if not path.exists())
+    return pytest.mark.skipif(bool(lacking), reason=f"not here, does not come with the repository: {lacking}")
 
 
 def golden_file(name: str) -> Path:
@@ -29,3 +40,20 @@ def load_lpn_decode() -> dict[str, np.ndarray]:
         elif name in ("center", "scale"):
             arrays[name] = array[:n]
     return arrays
+
+
+def litepose_keypoints(golden: dict[str, torch.Tensor], scale: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return keypoints (3, P, 14, 2) and visibility (3, P, 14) of the goldens of LitePose's targets and losses.
+
+    P is that of the goldens' tag targets; rows without a person are NaN. Scale 0 is in pixels of maps 32 x 32, 1 of 64.
+    """
+    import torch
+
+    shape = golden["target.joints.0"].shape[:3]
+    keypoints = torch.full((*shape, 2), torch.nan, dtype=torch.float64)
+    visibility = torch.zeros(shape)
+    for image in range(3):
+        joints = golden[f"target.joints_xyv.{image}"]
+        keypoints[image, : len(joints)] = joints[..., :2] * 2**scale
+        visibility[image, : len(joints)] = joints[..., 2].float()
+    return keypoints, visibility

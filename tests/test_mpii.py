@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
+from support import DATA, needs
 
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError
@@ -20,10 +21,9 @@ from leanpose.keypoint_sets import MPII
 from leanpose.metrics.pckh import PCKH_KEYS, pckh_metrics, read_truth
 from leanpose.weights.record import Weights
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-FIXTURES = SHARED / "fixtures" / "mpii"
-TRUTH = SHARED / "eval" / "mpii" / "detections_our_format.mat"  # its first five persons are those of the fixtures
-needs_shared = pytest.mark.skipif(not FIXTURES.is_dir() or not TRUTH.is_file(), reason="shared/data is not here")
+FIXTURES = DATA / "fixtures" / "mpii"
+TRUTH = DATA / "eval" / "mpii" / "detections_our_format.mat"  # its first five persons are those of the fixtures
+needs_shared = needs(FIXTURES, TRUTH)
 
 MakePeople = Callable[..., tuple[Path, Path]]
 Rectangles = Any  # the class RectanglePeople of conftest.py

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from support import GOLDENS
+from support import GOLDENS, needs
 
 pytest.importorskip("torch")
 
@@ -28,7 +28,7 @@ def random_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return predicted.requires_grad_(), target, weights
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason=f"{GOLDEN} is not on this machine")
+@needs(GOLDEN)
 def test_golden() -> None:
     golden = pytest.importorskip("safetensors.torch").load_file(GOLDEN)
     target = golden["target.heatmap"].expand(3, -1, -1, -1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import DATA, needs
 
 from leanpose.data.annotations import open_annotations
 from leanpose.data.entries import clipped
@@ -17,7 +18,6 @@ from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, LSP, KeypointSet
 from leanpose.structures import ImageBoxes, Scene
 
-REAL = Path(__file__).resolve().parents[3] / "shared/data"
 FISH = KeypointSet("fish", ("head", "tail"), (("head", "tail"),), "test")
 UNLABELLED = [0, 0, 0, 0, 0, 0]
 
@@ -427,18 +427,18 @@ def test_a_broken_detection_file_is_one_clear_error(tmp_path: Path, values: Any,
         detected(tmp_path, values)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not on this machine")
+@needs(DATA)
 @pytest.mark.parametrize(("name", "count"), [("coco/val", 410), ("lspet/val", 500), ("lsp/train", 2158)])
 def test_real_sets_hold_the_persons_that_their_readme_counts(name: str, count: int) -> None:
     folder = name.partition("/")[0]
-    samples = open_annotations(REAL / f"{name}.json", REAL / folder / "images").samples(COCO)
+    samples = open_annotations(DATA / f"{name}.json", DATA / folder / "images").samples(COCO)
     assert len(samples) == count
     assert all(Path(sample.image_path).is_file() for sample in samples[:20])
 
 
-@pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is not on this machine")
+@needs(DATA)
 def test_real_scenes_hold_the_persons_that_real_samples_are() -> None:
-    folder = REAL / "coco"
+    folder = DATA / "coco"
     annotated = open_annotations(folder / "val.json", folder / "images")
     samples = annotated.samples()
     images, around = (annotated.scenes(COCO, views) for views in ("images", "persons"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import DATA, needs
 
 from leanpose import geometry
 from leanpose.data.annotations import open_annotations
@@ -16,11 +17,10 @@ from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, MPII, KeypointSet
 from leanpose.metrics.pckh import read_truth
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-FIXTURE = SHARED / "fixtures" / "mpii" / "test_mpii.json"
-NEWELL = SHARED / "eval" / "mpii" / "valid.h5"
-TRUTH = SHARED / "eval" / "mpii" / "detections_our_format.mat"  # of the persons of valid.h5
-needs_shared = pytest.mark.skipif(not FIXTURE.is_file() or not NEWELL.is_file(), reason="shared/data is not here")
+FIXTURE = DATA / "fixtures" / "mpii" / "test_mpii.json"
+NEWELL = DATA / "eval" / "mpii" / "valid.h5"
+TRUTH = DATA / "eval" / "mpii" / "detections_our_format.mat"  # of the persons of valid.h5
+needs_shared = needs(FIXTURE, NEWELL)
 
 
 def person(**changes: Any) -> dict[str, Any]:

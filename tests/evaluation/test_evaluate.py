@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from support import DATA, needs
 
 pytest.importorskip("faster_coco_eval")
 
@@ -27,12 +28,12 @@ from leanpose.metrics.coco_ap import COCO_KEYS, CROWDPOSE_KEYS
 from leanpose.structures import ImageBoxes, Poses
 from leanpose.weights.record import Weights
 
-OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "eval" / "coco_val2014_100"
+OFFICIAL = DATA / "eval" / "coco_val2014_100"
 TRUTH = OFFICIAL / "person_keypoints_val2014_100.json"
 FAKE = OFFICIAL / "person_keypoints_val2014_fakekeypoints100_results.json"
-FIXTURES = Path(__file__).parents[3] / "shared" / "data" / "fixtures" / "crowdpose"
-needs_crowdpose = pytest.mark.skipif(not FIXTURES.is_dir(), reason="shared/data/fixtures is not on this machine")
-needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="shared/data/eval is not on this machine")
+FIXTURES = DATA / "fixtures" / "crowdpose"
+needs_crowdpose = needs(FIXTURES)
+needs_official = needs(OFFICIAL)
 
 MakePeople = Callable[..., tuple[Path, Path]]
 

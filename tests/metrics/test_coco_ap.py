@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import DATA, needs
 
 pytest.importorskip("faster_coco_eval")
 
@@ -17,8 +18,8 @@ from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.metrics.coco_ap import COCO_KEYS, CROWDPOSE_KEYS
 
-OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "eval" / "crowdpose"
-needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="shared/data/eval/crowdpose is not on this machine")
+OFFICIAL = DATA / "eval" / "crowdpose"
+needs_official = needs(OFFICIAL)
 
 # As crowdposetools writes them (github.com/Jeff-sjtu/CrowdPose, cocoeval.py).
 SIGMAS = np.array([0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89, 0.79, 0.79]) / 10

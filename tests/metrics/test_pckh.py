@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
+from support import DATA, needs
 
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import MPII
 from leanpose.metrics.pckh import PCKH_KEYS, SHORT_NAMES, pckh_metrics, read_truth, truth_file
 
-OFFICIAL = Path(__file__).parents[3] / "shared" / "data" / "eval" / "mpii"
-needs_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="shared/data/eval/mpii is not on this machine")
+OFFICIAL = DATA / "eval" / "mpii"
+needs_official = needs(OFFICIAL)
 K = len(MPII)
 NAMES = np.array([SHORT_NAMES], dtype=object)
 HEAD = 10.0  # pixels: 0.6 times the diagonal of the boxes below
