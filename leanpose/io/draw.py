@@ -58,14 +58,15 @@ def draw_poses(
     full from 0.6 on. Its width follows the person's size.
 
     Args:
-        image: (H, W, 3) uint8 RGB, or a path, URL or PIL image; it is left as it is.
+        image: (H, W, 3) uint8 RGB, or a path, URL or PIL image; it is left as it is. An array of OpenCV's, which is
+            BGR, goes as `array[..., ::-1]`.
         poses: N persons in pixels of this image. NaN keypoints are skipped, outer ones cut off.
         min_score: keypoints of lower score are absent, with their limbs; about 0 to 1.
         boxes: also draw the person boxes.
         thickness: factor on all line widths, above 0.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB: save it with `leanpose.write_image`, or give OpenCV `drawn[..., ::-1]`.
 
     Raises:
         InputError: the image cannot be read, or `thickness` is not above 0.

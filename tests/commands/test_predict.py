@@ -185,7 +185,7 @@ def test_an_image_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys:
     Path("boxes.json").write_text(json.dumps({"her.png": [BOX]}))
     predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
     assert [len(persons(folder / "out" / name)) for name in ("her.json", "her-2.json")] == [1, 0]
-    assert "0 persons" in capsys.readouterr().out
+    assert "0 people" in capsys.readouterr().out
     np.testing.assert_allclose(read_image("out/her-2.jpg").astype(int), read_image("two/her.jpg"), atol=40)
 
 
@@ -398,7 +398,7 @@ def test_names_as_long_as_disks_allow(folder: Path, stem: str) -> None:
 def test_the_tables_of_what_is_done_are_written(
     end: BaseException, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stream(self: Predictor, images: list[str], boxes: Any) -> Iterator[Any]:
+    def stream(self: Predictor, images: list[str], boxes: Any, **options: Any) -> Iterator[Any]:
         for image in images[:2]:
             yield read_image(image), self(image, boxes[0])
         raise end
@@ -497,7 +497,7 @@ def test_an_image_of_nobody_is_no_fault(
     words: dict[str, str], folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     predict_files(["none.png"], out="out", format="json,csv,coco,image", **words)  # type: ignore[arg-type]
-    assert "none.png: 0 persons (a lower --min-person-score shows doubtful ones), " in capsys.readouterr().out
+    assert "none.png: 0 people, " in capsys.readouterr().out
     assert files_in(folder / "out") == ["coco.json", "none.json", "none.png", "poses.csv"]
     result = json.loads(Path("out/none.json").read_text())
     made = result.pop("leanpose")
@@ -522,6 +522,24 @@ def test_weak_persons_are_left_out(model: str, folder: Path, two_networks: dict[
     for least, count in ((0.0, 2), (0.2, 2), (0.7, 1), (1.0, 0)):
         predict_files(["two.png"], model, out="out", format="json", detector="all", min_person_score=least)
         assert len(persons(folder / "out" / "two.json")) == count
+
+
+def test_where_nobody_is_found_the_best_candidate_is_named(
+    folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = Predictor("all", min_person_score=0)("two.png").person_scores.max()
+    predict_files(["two.png"], "all", out="out", format="json", min_person_score=1.0)
+    named = f"{int(100 * best) / 100}"
+    assert f"two.png: 0 people (best candidate {named}, see --min-person-score), " in capsys.readouterr().out
+    predict_files(["two.png"], "all", out="out", format="json", min_person_score=float(named))
+    assert len(persons(folder / "out" / "two.json")) == 1
+
+
+def test_the_same_words_for_boxes_as_elsewhere(folder: Path, two_networks: dict[str, Any]) -> None:
+    for out, boxes, detector in (("a", None, "all"), ("b", "found", "all"), ("c", "image", "all"), ("d", None, "none")):
+        predict_files(["two.png"], "crops", boxes, out, "json", detector=detector)
+    searched, found, image, none = (persons(folder / out / "two.json") for out in "abcd")
+    assert len(searched) == 2 and found == searched and len(image) == 1 and none == image
 
 
 def test_the_whole_image_as_one_person(folder: Path, two_networks: dict[str, Any]) -> None:
