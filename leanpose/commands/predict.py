@@ -70,7 +70,7 @@ def predict_files(
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
-            "npu" with OpenVINO; "cuda" or "mps" with torch.
+            "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.
         finder: the former name of detector; goes with the next release.
     """
     boxes = None if boxes == "found" else boxes

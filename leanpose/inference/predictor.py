@@ -58,7 +58,8 @@ class Predictor:
             None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
         scales: of a bottom-up network, see `leanpose.inference.bottom_up.BottomUp`.
         device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
-            that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch.
+            that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU:
+            "cuda:0", and "gpu.0" with OpenVINO.
         finder: the former name of detector; goes with the next release.
 
     Attributes:
@@ -76,7 +77,7 @@ class Predictor:
         detector: str | Path | Engine | Detector | None = DEFAULT_DETECTOR,
         min_person_score: float | None = None,
         scales: Sequence[float] = (1.0,),
-        device: str = "cpu",
+        device: str | int = "cpu",
         finder: Any = DEFAULT_DETECTOR,
     ) -> None:
         if batch_size < 1:

@@ -418,6 +418,28 @@ def test_devices_of_onnxruntime_in_the_order_given() -> None:
     ]  # fmt: skip
 
 
+def test_devices_have_numbers() -> None:
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert engines._providers("cuda:1,cpu", available) == [
+        ("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider",
+    ]  # fmt: skip
+    for device in ("cpu:0", "cuda:x", "cuda:"):
+        with pytest.raises(InputError, match=f"There is no device '{device}'; cuda, .* such as cuda:0"):
+            engines._providers(device, available)
+
+
+@pytest.mark.parametrize("number", [2, "2"])
+def test_a_number_alone_is_a_gpu(number: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    for name, (suffix, _) in list(engines.ENGINES.items()):
+        monkeypatch.setitem(engines.ENGINES, name, (suffix, lambda path, threads, device: asked.append(device)))
+        (tmp_path / f"a{suffix}").touch()
+        load_engine(tmp_path / f"a{suffix}", name, device=number)  # type: ignore[arg-type]
+    assert dict(zip(engines.ENGINES, asked, strict=True)) == {
+        "onnxruntime": "cuda:2", "openvino": "gpu.2", "torch": "cuda:2",
+    }  # fmt: skip
+
+
 def test_a_device_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime would silently go on with the processor."""
     import onnxruntime
