@@ -23,7 +23,7 @@ from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_bytes, write_text
-from leanpose.io.images import encoded, find_images, left_out
+from leanpose.io.images import SUFFIXES, encoded, find_images, left_out
 from leanpose.io.own_files import SOFTWARE, is_own
 from leanpose.io.preflight import check_needs
 from leanpose.io.results import Result, to_coco, to_csv, to_json
@@ -75,6 +75,8 @@ def predict_files(
     """
     boxes = None if boxes == "found" else boxes
     formats = _parse_formats(format)
+    if Path(out).suffix.lower() in (".csv", ".json", *SUFFIXES) and not os.path.isdir(out):
+        raise InputError(f"--out is a folder, not a file: --out {Path(out).with_suffix('')} puts the results into it.")
     images = find_images(sources)
     names = _result_names(images)
     targets = {name: Path(out) / names[name] for name in images}
@@ -181,13 +183,15 @@ def _report_fault(error: InputError, alone: bool) -> int:
 
 
 def _write_tables(results: list[Result], folder: Path, formats: set[str], provenance: dict[str, Any]) -> None:
-    """Write the files that hold all images."""
+    """Write the files that hold all images, and print their names."""
     try:
         if "csv" in formats and results:
             write_text(folder / TABLES["csv"], to_csv(results))
+            print(f"all images: {folder / TABLES['csv']}")
     finally:
         if "coco" in formats and results:
             write_text(folder / TABLES["coco"], json.dumps(to_coco(results, provenance)))
+            print(f"all images: {folder / TABLES['coco']}")
 
 
 def _parse_formats(text: str) -> set[str]:

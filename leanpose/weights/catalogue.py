@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from leanpose.errors import WeightsError, suggest
+from leanpose.networks import NETWORKS
 
 SUFFIXES = (".onnx", ".safetensors")
 INT8 = "_int8"  # end of the names of int8 weights
@@ -86,9 +87,15 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
         if file in own:
             return folder / file
         return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
+    kind = f" as {suffix}" if suffix else ""
+    if model in NETWORKS:
+        raise WeightsError(
+            f"{model} is a known network, but there are no weights of it{kind}: train it, or give the path of a file, "
+            f"or put one into {folder}."
+        )
     names = {file.rpartition(".")[0] for file in known}
     raise WeightsError(
-        f"There are no weights '{model}'{f' as {suffix}' if suffix else ''}."
+        f"There are no weights '{model}'{kind}."
         f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
         f"Other files go by their path, or by name if they lie in {folder}."
     )

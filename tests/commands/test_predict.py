@@ -59,6 +59,8 @@ def test_all_formats_of_two_images_of_one_name(folder: Path, capsys: pytest.Capt
     assert printed.out.splitlines() == [
         f"{Path('one/her.png')}: 1 person, {Path('out/her.json')}, {Path('out/her.png')}",
         f"{Path('two/her.jpg')}: 1 person, {Path('out/her-2.json')}, {Path('out/her-2.jpg')}",
+        f"all images: {Path('out/poses.csv')}",
+        f"all images: {Path('out/coco.json')}",
     ]
 
     result = json.loads((out / "her-2.json").read_text())
@@ -407,7 +409,7 @@ def test_the_tables_of_what_is_done_are_written(
     with pytest.raises(type(end)):
         predict_files(["one", "two", str(ASTRONAUT)], boxes="image", out="out", format="json,csv,coco", threads=1)
     assert files_in(folder / "out") == ["coco.json", "her-2.json", "her.json", "poses.csv"]
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 4  # two images, two tables
     assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 2
 
 
