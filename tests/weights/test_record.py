@@ -238,12 +238,12 @@ def test_own_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert find_weights("sfm.mpii_256x256") == tmp_path / "sfm.mpii_256x256.onnx"
     assert find_weights("hrnet_w32") == tmp_path / "hrnet_w32.safetensors"
     assert find_weights("lpn50").parent != tmp_path  # bundled ones come first
-    with pytest.raises(WeightsError, match=r"no weights 'hrnet_w32' as \.onnx\. .*by name if they lie in"):
+    with pytest.raises(WeightsError, match=r"hrnet_w32 is a known network, .* no weights of it as \.onnx: train it"):
         find_weights("hrnet_w32", ".onnx")
     with pytest.raises(WeightsError, match="Did you mean 'sfm'"):
         find_weights("smf")
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path / "absent"))
-    with pytest.raises(WeightsError, match="no weights 'hrnet_w32'"):
+    with pytest.raises(WeightsError, match="hrnet_w32 is a known network, but there are no weights of it: train it"):
         find_weights("hrnet_w32")
 
 
