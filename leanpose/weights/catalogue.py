@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from leanpose.errors import WeightsError, suggest
+from leanpose.geometry import Size
 from leanpose.networks import NETWORKS
 
 SUFFIXES = (".onnx", ".safetensors")
@@ -51,7 +52,7 @@ FURTHER: dict[str, dict[str, str]] = {
 }
 
 
-def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path:
+def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_size: Size | None = None) -> Path:
     """Return the file that a model name or path stands for.
 
     Args:
@@ -61,6 +62,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
             repository's folder weights.
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
         int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
+        input_size: (height, width) in pixels; weights whose name ends with it, as in "lpn50.coco_128x96", come first.
 
     Raises:
         WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
@@ -79,6 +81,8 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
     own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
     known = [*_files(BUNDLED), *own, *_files(FURTHER)]
     fitting = [file for file in known if file.startswith(f"{model}.") and file.endswith(suffix)]
+    if input_size is not None:
+        fitting.sort(key=lambda file: not file.rpartition(".")[0].endswith("_{}x{}".format(*input_size)))
     floats = [file for file in fitting if file.endswith(".onnx") and f"{INT8}." not in file]
     for file in fitting if int8 else floats or fitting:
         name, _, kind = file.rpartition(".")

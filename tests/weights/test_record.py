@@ -240,6 +240,9 @@ def test_own_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert find_weights("lpn50").parent != tmp_path  # bundled ones come first
     with pytest.raises(WeightsError, match=r"hrnet_w32 is a known network, .* no weights of it as \.onnx: train it"):
         find_weights("hrnet_w32", ".onnx")
+    (tmp_path / "sfm.coco_96x64.safetensors").touch()
+    assert find_weights("sfm", input_size=(96, 64)) == tmp_path / "sfm.coco_96x64.safetensors"
+    assert find_weights("sfm", input_size=(64, 48)) == tmp_path / "sfm.coco_256x192.safetensors"  # none of this size
     with pytest.raises(WeightsError, match="Did you mean 'sfm'"):
         find_weights("smf")
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path / "absent"))
