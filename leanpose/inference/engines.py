@@ -89,6 +89,7 @@ class OnnxRuntimeEngine:
             raise InputError(
                 f"ONNX Runtime's {first} does not start here: install the libraries it needs, or use device cpu."
             )
+        self.path = path
         self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
@@ -140,6 +141,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{path.name} cannot be used by OpenVINO on {device} ({reason}).") from None
+        self.path = path
         self.weights = Weights.from_metadata({METADATA_KEY: record} if record else None, path.name)
         self._outputs = [output.get_any_name() for output in self._compiled.outputs]
         shapes = {
@@ -175,11 +177,13 @@ class TorchEngine:
     Args:
         network: module whose forward returns a dict of tensors; it is run where its parameters are.
         weights: its record.
+        path: file that the network comes from, if any.
     """
 
-    def __init__(self, network: torch.nn.Module, weights: Weights) -> None:
+    def __init__(self, network: torch.nn.Module, weights: Weights, path: Path | None = None) -> None:
         self.network = network
         self.weights = weights
+        self.path = path
 
     @staticmethod
     def from_file(path: Path, threads: int | None = None, device: str = "cpu") -> TorchEngine:
@@ -194,7 +198,7 @@ class TorchEngine:
             network.to(device)
         except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
             raise InputError(f"torch cannot use the device '{device}' ({str(error).splitlines()[0]}).") from None
-        return TorchEngine(network, weights)
+        return TorchEngine(network, weights, path)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         import torch

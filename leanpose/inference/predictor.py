@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from itertools import repeat
 from operator import length_hint
@@ -143,13 +144,16 @@ class Predictor:
             raise TypeError("A Predictor of loaded engines cannot be pickled; make it with names or files of networks.")
         return partial(type(self), **self._settings), ()
 
-    @property
+    @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What a file of results says of how they were made; JSON-ready."""
+        """What a file of results says of how they were made; JSON-ready. `sha256` is that of the model's file, None for
+        an engine that has none."""
+        path = getattr(self.engine, "path", None)
         detector = None if self._detector is None else self._detector()
         return {
             "version": version("leanpose"),
             "model": self.weights.name,
+            "sha256": path and hashlib.sha256(path.read_bytes()).hexdigest(),
             "detector": detector and getattr(getattr(detector, "weights", None), "name", type(detector).__name__),
             "flip_test": self._settings["flip_test"],
             "min_person_score": self.min_person_score,

@@ -508,6 +508,7 @@ def test_an_image_of_nobody_is_no_fault(
     assert made == {
         "version": leanpose.__version__,
         "model": two_networks[words["model"]].weights.name,
+        "sha256": None,
         "detector": detector,
         "flip_test": False,
         "min_person_score": 0.35 if detector else 0.2,

@@ -20,13 +20,13 @@ from leanpose.errors import InputError, WeightsError
 from leanpose.geometry import Convention, heatmap_to_input
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import NetworkDetector
-from leanpose.inference.engines import ENGINES, OnnxRuntimeEngine, load_engine
+from leanpose.inference.engines import ENGINES, EngineName, OnnxRuntimeEngine, load_engine
 from leanpose.inference.predictor import CHUNK, DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.inference.preprocess import box_inputs, check_boxes
 from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.structures import Poses
-from leanpose.weights.catalogue import find_weights
+from leanpose.weights.catalogue import BUNDLED, find_weights
 from leanpose.weights.record import Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -701,3 +701,12 @@ def test_threads_may_share_a_predictor(rectangle_people: Rectangles) -> None:
     with ThreadPoolExecutor(4) as pool:
         for found, alone in zip(pool.map(predictor, images), expected, strict=True):
             assert_same(found, alone)
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"), [("onnxruntime", ".onnx"), ("openvino", ".onnx"), ("torch", ".safetensors")]
+)
+def test_results_say_which_file_they_are_from(engine: EngineName, kind: str) -> None:
+    pytest.importorskip(engine)
+    made = Predictor("lpn50", engine, threads=1, detector=None).provenance
+    assert made["sha256"] == BUNDLED[made["model"]][kind] and made["detector"] is None
