@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -143,6 +144,7 @@ class OpenVinoEngine:
             raise WeightsError(f"{path.name} cannot be used by OpenVINO on {device} ({reason}).") from None
         self.path = path
         self.weights = Weights.from_metadata({METADATA_KEY: record} if record else None, path.name)
+        self._one_at_a_time = threading.Lock()
         self._outputs = [output.get_any_name() for output in self._compiled.outputs]
         shapes = {
             name: _free_axes(output.partial_shape)
@@ -151,7 +153,8 @@ class OpenVinoEngine:
         _check_record(self.weights, _free_axes(self._compiled.inputs[0].partial_shape), shapes, path)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        found = self._compiled({0: images}, share_inputs=True)
+        with self._one_at_a_time:  # calls at once would overwrite one another's numbers
+            found = self._compiled({0: images}, share_inputs=True)
         return {name: found[i] for i, name in enumerate(self._outputs)}
 
 

@@ -248,7 +248,7 @@ class Predictor:
         if on_error not in ("raise", "yield"):
             raise InputError(f"on_error must be 'raise' or 'yield', not '{on_error}'.")
         if isinstance(images, (str, os.PathLike)):
-            images = find_images([os.fspath(images)])
+            images = find_images([str(os.fspath(images))])
         least = self._least(min_person_score)
         work = pairs(images, repeat(boxes) if isinstance(boxes, str) and boxes == "image" else boxes)
         alone = live or length_hint(images, 2) < 2
@@ -318,5 +318,6 @@ def _confident(poses: Poses, least: float) -> Poses:
 def _is_many(image: Any) -> bool:
     """Whether a call is given what a stream takes: a list, a folder or a glob."""
     if isinstance(image, (str, os.PathLike)):
-        return os.path.isdir(image) or ("*" in os.fspath(image) and "://" not in os.fspath(image))
+        name = str(os.fspath(image))
+        return os.path.isdir(name) or ("*" in name and "://" not in name)
     return isinstance(image, (list, tuple))

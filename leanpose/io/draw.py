@@ -87,7 +87,7 @@ def draw_poses(
     if colour not in ("side", "person"):
         raise InputError(f"colour must be 'side' or 'person', not '{colour}'.")
     if labels is not None and len(labels) != len(poses):
-        raise InputError(f"There are {len(poses)} persons, but {len(labels)} labels; give one for each.")
+        raise InputError(f"labels must hold one text per person, {len(poses)}, not {len(labels)}.")
     if not thickness > 0:
         raise InputError(f"thickness must be above 0, not {thickness}; 1 is the usual width.")
     canvas = read_image(image).copy()

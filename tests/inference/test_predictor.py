@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -694,12 +695,14 @@ def test_the_whole_image_in_words(rectangle_people: Rectangles) -> None:
     assert detector.calls == []
 
 
-def test_threads_may_share_a_predictor(rectangle_people: Rectangles) -> None:
-    images = crowds(rectangle_people)
-    predictor = Predictor(rectangle_people(TOP_DOWN), detector=rectangle_people(BOTTOM_UP))
-    expected = [predictor(image) for image in images]
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_threads_may_share_a_predictor(engine: EngineName, astronaut: np.ndarray) -> None:
+    pytest.importorskip(engine)
+    predictor = Predictor("lpn50", engine, threads=1, detector=None)
+    boxes = [[10 * i, 0, 300 + 10 * i, 500] for i in range(16)]
+    expected = [predictor(astronaut, box) for box in boxes]
     with ThreadPoolExecutor(4) as pool:
-        for found, alone in zip(pool.map(predictor, images), expected, strict=True):
+        for found, alone in zip(pool.map(partial(predictor, astronaut), boxes), expected, strict=True):
             assert_same(found, alone)
 
 

@@ -208,7 +208,7 @@ def test_labels_of_ones_own() -> None:
     assert changed(plain, labelled)[20:38, 30:60].any()
     tracked = replace(poses, ids=np.array([7]))
     np.testing.assert_array_equal(draw_poses(grey(), tracked), draw_poses(grey(), tracked, labels=["7"]))
-    with pytest.raises(InputError, match="There are 1 persons, but 2 labels"):
+    with pytest.raises(InputError, match="labels must hold one text per person, 1, not 2"):
         draw_poses(grey(), poses, labels=["a", "b"])
 
 
