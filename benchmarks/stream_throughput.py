@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from leanpose import InputError, Predictor
+from leanpose import Predictor
 from leanpose.evaluation.timing import machine
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     files = sorted(options.images.iterdir())[: options.count]
     predictor = Predictor(options.model)
-    found = [result for result in predictor.stream(files) if not isinstance(result, InputError)]  # warm-up
+    found = list(predictor.stream(files))  # warm-up
     persons = sum(len(poses) for _, poses in found)
 
     def one_by_one() -> None:

@@ -31,11 +31,17 @@ class MissingPackageError(LeanposeError, ImportError):
     """An optional package is not installed."""
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest known name, else the list of known names as a sentence."""
+def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return " Did you mean 'x'?" for the nearest known name, else the list of known names as a sentence, if any.
+
+    Args:
+        prefix: what stands before each known name in the sentence, and does not count for nearness, such as "--".
+    """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
+    if near:
+        return f" Did you mean '{prefix}{near[0]}'?"
+    return f" Known: {', '.join(prefix + one for one in known)}." if known else ""
 
 
 def require(package: str, extra: str) -> ModuleType:

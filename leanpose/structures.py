@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from leanpose.errors import InputError
-from leanpose.keypoint_sets import KeypointSet
+from leanpose.errors import InputError, suggest
+from leanpose.keypoint_sets import KEYPOINT_SETS, KeypointSet, convert
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if not isinstance(array, np.ndarray) or array.shape != shape:
         found = array.shape if isinstance(array, np.ndarray) else type(array).__name__
         raise InputError(f"{name} must be an array of shape {shape}, not {found}.")
+
+
+def _check_set(keypoint_set: object) -> None:
+    if not isinstance(keypoint_set, KeypointSet):
+        named = isinstance(keypoint_set, str) and keypoint_set in KEYPOINT_SETS
+        how = f"get_keypoint_set('{keypoint_set}')" if named else "leanpose.COCO"
+        raise InputError(f"keypoint_set must be a KeypointSet, not {keypoint_set!r}; give {how}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,7 @@ class Poses:
     ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        _check_set(self.keypoint_set)
         n, k = len(self.keypoints), len(self.keypoint_set)
         _check("keypoints", self.keypoints, (n, k, 2))
         _check("scores", self.scores, (n, k))
@@ -68,8 +76,25 @@ class Poses:
     def __len__(self) -> int:
         return len(self.keypoints)
 
-    def __getitem__(self, index: int | slice | np.ndarray) -> Poses:
-        """Select persons by position, slice, mask or index array; the result is Poses again."""
+    @overload
+    def __getitem__(self, index: str) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: int | slice | np.ndarray) -> Poses: ...
+
+    def __getitem__(self, index: str | int | slice | np.ndarray) -> Poses | np.ndarray:
+        """Select persons by position, slice, mask or index array, as Poses again; or one keypoint of all persons by
+        name, such as `poses["nose"]`: (N, 3) float32 x, y, score, NaN where it is absent.
+
+        Raises:
+            InputError: the set has no keypoint of this name.
+        """
+        if isinstance(index, str):
+            names = self.keypoint_set.keypoints
+            if index not in names:
+                raise InputError(f"There is no keypoint '{index}'.{suggest(index, names)}")
+            k = names.index(index)
+            return np.column_stack([self.keypoints[:, k], self.scores[:, k]])
         chosen = np.atleast_1d(np.arange(len(self))[index])
         return replace(
             self,
@@ -87,6 +112,36 @@ class Poses:
     def __repr__(self) -> str:
         count = f"{len(self)} person" + ("" if len(self) == 1 else "s")
         return f"Poses({count}, {len(self.keypoint_set)} {self.keypoint_set.name} keypoints)"
+
+    def to(self, keypoint_set: KeypointSet) -> Poses:
+        """Carry the keypoints to another set, such as CROWDPOSE, by name; those that only it has are NaN, of score 0.
+
+        Raises:
+            InputError: it is no KeypointSet.
+        """
+        _check_set(keypoint_set)
+        keypoints, scores = convert(self.keypoints, self.scores, self.keypoint_set, keypoint_set)
+        return replace(self, keypoints=keypoints, scores=scores, keypoint_set=keypoint_set)
+
+    def to_rows(self) -> list[dict[str, float]]:
+        """Return one flat dict per person, with the columns of poses.csv but `image`, for `pandas.DataFrame(rows)`.
+
+        The keys are person, id (if tracked), score, x1, y1, x2, y2, then x, y and score of every keypoint, such as
+        nose_x, nose_y, nose_score; x and y are NaN where it is absent.
+        """
+        rows = []
+        for i in range(len(self)):
+            row: dict[str, float] = {"person": i}
+            if self.ids is not None:
+                row["id"] = int(self.ids[i])
+            row["score"] = float(self.person_scores[i])
+            row |= zip(("x1", "y1", "x2", "y2"), self.boxes_xyxy[i].tolist(), strict=True)
+            for name, (x, y), score in zip(
+                self.keypoint_set.keypoints, self.keypoints[i].tolist(), self.scores[i].tolist(), strict=True
+            ):
+                row |= {f"{name}_x": x, f"{name}_y": y, f"{name}_score": score}
+            rows.append(row)
+        return rows
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one JSON-ready dict per person: score, box_xyxy, id (if tracked), keypoints by name.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from leanpose.errors import InputError
+from leanpose.io.own_files import csv_header
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP
 from leanpose.structures import Poses, Sample, Scene
 
@@ -43,6 +44,8 @@ def fields(poses: Poses) -> dict[str, Any]:
         ("person_scores", np.zeros((3, 1)), "person_scores"),
         ("ids", np.zeros(2, int), "ids"),
         ("keypoint_set", CROWDPOSE, r"\(3, 14, 2\)"),
+        ("keypoint_set", "coco", r"must be a KeypointSet, not 'coco'; give get_keypoint_set\('coco'\)"),
+        ("keypoint_set", None, r"must be a KeypointSet, not None; give leanpose\.COCO"),
     ],
 )
 def test_poses_check_their_shapes(field: str, value: object, message: str) -> None:
@@ -121,6 +124,36 @@ def test_selection(index: Any, chosen: list[int]) -> None:
 def test_selection_outside_is_an_index_error() -> None:
     with pytest.raises(IndexError):
         some_poses()[3]
+
+
+def test_keypoints_by_name() -> None:
+    poses = some_poses()
+    np.testing.assert_array_equal(poses["left_ear"], np.column_stack([poses.keypoints[:, 3], poses.scores[:, 3]]))
+    assert Poses.empty(COCO)["nose"].shape == (0, 3)
+    with pytest.raises(InputError, match=r"There is no keypoint 'noes'\. Did you mean 'nose'\?"):
+        poses["noes"]
+
+
+def test_another_keypoint_set() -> None:
+    poses = some_poses(ids=True)
+    moved = poses.to(CROWDPOSE)
+    assert moved.keypoint_set is CROWDPOSE and moved.keypoints.dtype == np.float32
+    np.testing.assert_array_equal(moved["left_wrist"], poses["left_wrist"])
+    assert np.isnan(moved["neck"][:, :2]).all() and not moved["neck"][:, 2].any()
+    for name in ("boxes_xyxy", "person_scores", "ids"):
+        np.testing.assert_array_equal(getattr(moved, name), getattr(poses, name))
+    with pytest.raises(InputError, match=r"give get_keypoint_set\('crowdpose'\)"):
+        poses.to("crowdpose")  # type: ignore[arg-type]
+
+
+def test_rows_have_the_columns_of_the_csv() -> None:
+    poses = some_poses(2)
+    poses.keypoints[1, 0] = np.nan
+    first, second = poses.to_rows()
+    assert ["image", *first] == csv_header(COCO.keypoints)
+    assert (second["person"], second["x2"]) == (1, 110) and second["score"] == pytest.approx(0.9)
+    assert np.isnan(second["nose_x"]) and first["nose_y"] == poses.keypoints[0, 0, 1]
+    assert [row["id"] for row in some_poses(2, ids=True).to_rows()] == [40, 41]
 
 
 def test_iteration_gives_each_person_once() -> None:

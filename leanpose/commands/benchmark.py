@@ -81,7 +81,7 @@ class BenchmarkReport:
         return json.dumps(values, indent=1)
 
     def __str__(self) -> str:
-        header = ("model", "engine", "threads", "persons", *STEPS, "±", "images/s", "MB", "AP")
+        header = ("model", "engine", "threads", "persons", *STEPS, "±", "images/s", "MB", "AP", "AP is of")
         lines = [header, *map(_cells, self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = ["  ".join(text.rjust(n) for text, n in zip(line, widths, strict=True)) for line in lines]
@@ -95,10 +95,10 @@ class BenchmarkReport:
 def _cells(row: Row) -> tuple[str, ...]:
     steps = (f"{row.milliseconds[step]:.2f}" if step in row.milliseconds else "-" for step in STEPS)
     memory = "-" if row.megabytes is None else f"{row.megabytes:.0f}"
-    figure = f"{100 * row.figure[0]:.1f}" if row.figure else "-"
+    figure = (f"{100 * row.figure[0]:.1f}", row.figure[1]) if row.figure else ("-", "-")
     persons = str(row.persons or "-")
     speed = f"{row.frames_per_second:.1f}"
-    return (row.model, row.engine, str(row.threads), persons, *steps, f"{row.spread:.2f}", speed, memory, figure)
+    return (row.model, row.engine, str(row.threads), persons, *steps, f"{row.spread:.2f}", speed, memory, *figure)
 
 
 def benchmark(

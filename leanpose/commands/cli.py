@@ -30,6 +30,7 @@ COMMANDS = {
     "benchmark": "leanpose.commands.benchmark:benchmark",
     "models": "leanpose.commands.models:models",
 }
+SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
     "predict": "find keypoints in images and write JSON, CSV, COCO or drawn images",
     "evaluate": "measure a model on an annotated set with the official metric",
@@ -88,10 +89,12 @@ class _Output:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in ("-V", "--version"):
         print(f"leanpose {leanpose.__version__}")
         return 0
     verb, *rest = arguments
@@ -151,7 +154,7 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
         kind, name = types[parameter.name], parameter.name
         settings: dict[str, Any] = {"help": texts.get(name, "")}
         if parameter.kind is parameter.VAR_POSITIONAL:
-            settings |= {"type": kind, "nargs": "*"}
+            settings |= {"type": kind, "nargs": "*", "default": []}
         elif _is_positional(parameter):
             settings |= {"type": typing.get_args(kind)[0], "nargs": "+"} if _is_list(kind) else {"type": kind}
         else:
@@ -163,16 +166,15 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
             else:
                 default = parameter.default
                 settings["default"] = "x".join(map(str, default)) if is_size else default
-        parser.add_argument(name, **settings)
+        parser.add_argument(name, *([SHORT[name]] if name in SHORT else []), **settings)
     end = words.index("--") if "--" in words else len(words)  # behind it there are no options
-    for word in words[:end]:
-        if word.startswith("--") and (given := word.partition("=")[0]) not in (*options.values(), "--help"):
-            raise InputError(f"leanpose {verb} has no option {given}.{suggest(given, options.values())}")
+    head = _checked_options(verb, words[:end], options.values())
     try:
         with_value = [option for name, option in options.items() if types[name] is not bool]
-        values = parser.parse_args(_options_first(words[:end], words[end + 1 :], with_value))
+        values = parser.parse_args(_options_first(head, words[end + 1 :], with_value))
     except ArgumentError as error:
-        raise InputError(f"{_reason(str(error), options)}; see leanpose {verb} --help.") from None
+        single = [parameter.name for parameter in parameters if parameter.name not in options]
+        raise InputError(f"{_reason(str(error), verb, options, single)}; see leanpose {verb} --help.") from None
     except SystemExit:
         return None
     positional: list[Any] = []
@@ -185,6 +187,30 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
     return positional, {
         name: _size(options[name], value) if types[name] == tuple[int, int] else value for name, value in named.items()
     }
+
+
+def _checked_options(verb: str, words: list[str], options: Collection[str]) -> list[str]:
+    """Return the words with whole names in place of letters; InputError for options unknown or given twice."""
+    whole = {letter: option for option, letter in SHORT.items() if option in options}
+    checked, seen = [], set()
+    for word in words:
+        if _is_option(word):
+            given, equals, value = word.partition("=")
+            option = whole.get(given, given)
+            if option not in (*options, "-h", "--help"):
+                near = suggest(given.lstrip("-"), [known.removeprefix("--") for known in options], "--")
+                raise InputError(f"leanpose {verb} has no option {given}.{near} See leanpose {verb} --help.")
+            if option in seen:
+                raise InputError(f"{option} is given twice; leave one of them out.")
+            seen.add(option)
+            word = option + equals + value
+        checked.append(word)
+    return checked
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word is an option: it begins with a minus that is not that of a number."""
+    return re.match(r"-(?![\d.]|$)", word) is not None
 
 
 def _parser(verb: str, description: str) -> Any:
@@ -209,7 +235,7 @@ def _options_first(words: list[str], last: list[str], with_value: Collection[str
     options: list[str] = []
     others: list[str] = []
     for word in words:
-        if options and options[-1] in with_value and not re.match(r"-(?![\d.])", word):
+        if options and options[-1] in with_value and not _is_option(word):
             options[-1] += "=" + word
         else:
             (options if word.startswith("-") else others).append(word)
@@ -221,14 +247,19 @@ def _is_positional(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
 
 
-def _reason(message: str, options: dict[str, str]) -> str:
+def _reason(message: str, verb: str, options: dict[str, str], single: Sequence[str]) -> str:
     """Put an error of the parser into one short sentence."""
     message = " ".join(message.split())
     wrong_value = re.search(r'Parser key "(\w+)".*(?:Given|Got) value: (.*)$', message)
     if wrong_value:
         name, value = wrong_value.groups()
         return f"{options.get(name, name)} cannot be '{value}'"
-    return message.rstrip(".")
+    message = message.rstrip(".")
+    if absent := re.search(r"arguments are required: (.*)$", message):
+        return f"leanpose {verb} lacks {', '.join(options.get(name, name) for name in absent[1].split(', '))}"
+    if more := re.search(r"nrecognized arguments: (.*)$", message):
+        return f"leanpose {verb} takes one {' and one '.join(single)}, so '{more[1]}' is too much; run it once for each"
+    return message
 
 
 def _is_list(kind: Any) -> bool:

@@ -23,7 +23,7 @@ from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_bytes, write_text
-from leanpose.io.images import encoded, find_images, left_out
+from leanpose.io.images import SUFFIXES, encoded, find_images, left_out
 from leanpose.io.own_files import SOFTWARE, is_own
 from leanpose.io.preflight import check_needs
 from leanpose.io.results import Result, to_coco, to_csv, to_json
@@ -57,22 +57,26 @@ def predict_files(
         sources: image files, folders, globs or URLs.
         model: name or file (.onnx, .safetensors) of the network.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: image name ->
-            list of boxes, or COCO-style annotations; or "image": the whole image is one person. Without it the
-            detector searches for the persons.
+            list of boxes, or COCO-style annotations; or "image": the whole image is one person. "found", as
+            without it: the detector searches for the persons.
         out: folder for the results.
         format: any of json, csv, coco, image, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn.
         min_person_score: persons below this score are left out, where they were searched for; by default 0.35, and 0.2
             for a network that finds people itself.
-        detector: name or file of the network that proposes persons. Networks that find people themselves need none.
+        detector: name or file of the network that proposes persons; "none": the whole image is one person. Networks
+            that find people themselves need none.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
-            "npu" with OpenVINO; "cuda" or "mps" with torch.
+            "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.
         finder: the former name of detector; goes with the next release.
     """
+    boxes = None if boxes == "found" else boxes
     formats = _parse_formats(format)
+    if Path(out).suffix.lower() in (".csv", ".json", *SUFFIXES) and not os.path.isdir(out):
+        raise InputError(f"--out is a folder, not a file: --out {Path(out).with_suffix('')} puts the results into it.")
     images = find_images(sources)
     names = _result_names(images)
     targets = {name: Path(out) / names[name] for name in images}
@@ -98,9 +102,10 @@ def predict_files(
             print(f"leanpose: {others} in {folder} left out; convert to JPEG or PNG.", file=sys.stderr)
     results: list[Result] = []
     try:
-        with closing(predictor.stream(images, [its.boxes for its in given])) as found:
-            sized = of_annotated_sizes(images, given, found)
-            faults = _write_each(images, sized, targets, formats, min_score, results, predictor.provenance)
+        each = [its.boxes for its in given]
+        with closing(predictor.stream(images, each, min_person_score=0.0, on_error="yield")) as candidates:
+            sized = of_annotated_sizes(images, given, candidates)
+            faults = _write_each(images, sized, targets, formats, min_score, results, predictor)
     finally:  # what is done is not lost, whatever ends the run
         _write_tables(results, Path(out), formats, predictor.provenance)
     if faults:
@@ -114,30 +119,32 @@ def _write_each(
     formats: set[str],
     min_score: float,
     results: list[Result],
-    provenance: dict[str, Any],
+    predictor: Predictor,
 ) -> int:
     """Write the files of each image in a thread of their own while the next ones are worked on.
 
-    What was found is put into `results`.
+    Of `found`, all candidates, those of the predictor's least score are put into `results`.
 
     Returns:
         How many images could not be used or their files not written; they are reported, a single one is raised.
     """
     faults, alone = 0, len(images) == 1
+    least, provenance = predictor.min_person_score if predictor.searches else 0.0, predictor.provenance
     bar = tqdm(images, "predicting", unit="image", disable=True if alone else None)
     with ThreadPoolExecutor(1) as writer:
-        writing: deque[tuple[str, Poses, Future[list[Path]]]] = deque()
+        writing: deque[tuple[str, Future[list[Path]]]] = deque()
         try:
             for source, result in zip(bar, found, strict=True):
                 if isinstance(result, InputError):
                     faults += _report_fault(result, alone)
                     continue
-                image, poses = result
+                image, candidates = result
+                poses = candidates[candidates.person_scores >= least]
                 results.append((source, (image.shape[0], image.shape[1]), poses))
                 written = writer.submit(
                     _write_one, image, poses, source, targets[source], formats, min_score, provenance
                 )
-                writing.append((source, poses, written))
+                writing.append((f"{source}: {_counted(poses, candidates)}", written))
                 if len(writing) > MOST_UNWRITTEN:
                     faults += _report(*writing.popleft(), alone)
         finally:
@@ -146,16 +153,25 @@ def _write_each(
     return faults
 
 
-def _report(source: str, poses: Poses, written: Future[list[Path]], alone: bool) -> int:
-    """Print what was found in an image, and the files once they are written; return the number of faults."""
-    persons = f"{len(poses)} person" + ("" if len(poses) == 1 else "s")
-    if len(poses) == 0:
-        persons += " (a lower --min-person-score shows doubtful ones)"
+def _counted(poses: Poses, candidates: Poses) -> str:
+    """Return how many people were found; where there are none, the score of the best candidate."""
+    if len(poses) or not len(candidates):
+        return "1 person" if len(poses) == 1 else f"{len(poses)} people"
+    return f"0 people (best candidate {_down(candidates.person_scores.max())}, see --min-person-score)"
+
+
+def _down(score: float) -> float:
+    """Round a score down to two places, so that it is a threshold that shows the person."""
+    return int(100 * score) / 100
+
+
+def _report(line: str, written: Future[list[Path]], alone: bool) -> int:
+    """Print the line of an image with its files once they are written; return the number of faults."""
     try:
         paths = written.result()
     except InputError as error:
         return _report_fault(error, alone)
-    tqdm.write(f"{source}: {persons}" + "".join(f", {path}" for path in paths))
+    tqdm.write(line + "".join(f", {path}" for path in paths))
     return 0
 
 
@@ -167,13 +183,15 @@ def _report_fault(error: InputError, alone: bool) -> int:
 
 
 def _write_tables(results: list[Result], folder: Path, formats: set[str], provenance: dict[str, Any]) -> None:
-    """Write the files that hold all images."""
+    """Write the files that hold all images, and print their names."""
     try:
         if "csv" in formats and results:
             write_text(folder / TABLES["csv"], to_csv(results))
+            print(f"all images: {folder / TABLES['csv']}")
     finally:
         if "coco" in formats and results:
             write_text(folder / TABLES["coco"], json.dumps(to_coco(results, provenance)))
+            print(f"all images: {folder / TABLES['coco']}")
 
 
 def _parse_formats(text: str) -> set[str]:

@@ -32,8 +32,6 @@ def predict_images(predictor: Predictor, images: Sequence[ImageBoxes]) -> Genera
     paths, boxes = [image.path for image in images], [image.boxes_xyxy for image in images]
     with closing(predictor.stream(paths, boxes)) as found:
         for image, result in zip(images, found, strict=True):
-            if isinstance(result, InputError):
-                raise result
             array, poses = result
             check_size(array, image.path, image.image_size)
             yield _results(predictor, image, poses)
@@ -74,6 +72,7 @@ def measure(
     detector: str | Detector = DEFAULT_DETECTOR,
     flip_test: bool = False,
     scales: list[float] | None = None,
+    min_person_score: float = 0.0,
     engine: EngineName = "auto",
     threads: int | None = None,
     device: str = "cpu",
@@ -86,16 +85,16 @@ def measure(
         threads=threads,
         device=device,
         detector=detector if boxes == "found" else None,
-        min_person_score=0.0,  # the metric ranks persons itself
+        min_person_score=min_person_score,
         scales=scales or (1.0,),
     )
     keypoint_set = predictor.weights.keypoint_set
     annotated.check(keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
-    searched = predictor.bottom_up or boxes == "found"
     results: list[dict[str, Any]] = []
-    images = annotated.images(None if searched else boxes or "gt")
+    without = predictor.bottom_up or boxes in ("found", "image")
+    images = annotated.images(None if without else boxes or "gt")
     check_needs(files=(image.path for image in images))
     with closing(predict_images(predictor, images)) as found:
         for persons in tqdm(found, "predicting", len(images), unit="image", disable=None):
@@ -112,6 +111,7 @@ def evaluate(
     detector: str = DEFAULT_DETECTOR,
     flip_test: bool = False,
     scales: list[float] | None = None,
+    min_person_score: float = 0.0,
     out: str | None = None,
     engine: EngineName = "auto",
     threads: int | None = None,
@@ -125,17 +125,20 @@ def evaluate(
         data: COCO-style annotation file; or MPII's list of persons (valid.json of HRNet, or valid.h5) with its ground
             truth gt_valid.mat beside it.
         images: folder of its images.
-        boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, or a person-detection file
-            (COCO results form). Without it "gt"; networks that find people themselves take none.
+        boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, "image" where each image is
+            one person, or a person-detection file (COCO results form). Without it "gt"; networks that find people
+            themselves take none.
         detector: name or file of the network that proposes persons, for boxes "found".
         flip_test: average with the mirrored image.
         scales: for networks that find people themselves: average over images of several sizes, such as [0.5,1,2].
+        min_person_score: persons below this score are left out, where they are searched for; all count by default,
+            since the metric ranks them.
         out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
             metrics.json; none is written without it.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
-            "npu" with OpenVINO; "cuda" or "mps" with torch.
+            "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.
         finder: the former name of detector; goes with the next release.
 
     Returns:
@@ -152,6 +155,7 @@ def evaluate(
         detector=renamed(detector, finder),
         flip_test=flip_test,
         scales=scales,
+        min_person_score=min_person_score,
         engine=engine,
         threads=threads,
         device=device,

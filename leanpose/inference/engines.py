@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -29,6 +30,7 @@ PROVIDERS = {
     "coreml": ("CoreMLExecutionProvider", "onnxruntime"),
     "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
 }
+WITH_NUMBERS = ("cuda", "tensorrt", "directml")  # of which there may be several; "cuda:1" is the second
 RECORD_PLACE = ["framework", METADATA_KEY]  # of an ONNX file's metadata in OpenVINO
 
 
@@ -67,7 +69,7 @@ class OnnxRuntimeEngine:
         path: file with a leanpose record in its metadata.
         threads: threads of the network; None lets ONNX Runtime choose.
         device: where it runs: names of PROVIDERS or ONNX Runtime's own of an execution provider, with commas between,
-            first choice first; for example "tensorrt,cuda".
+            first choice first; for example "tensorrt,cuda" or "cuda:1".
     """
 
     def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
@@ -83,10 +85,12 @@ class OnnxRuntimeEngine:
         except Exception as error:  # ONNX Runtime's own exception classes are not public
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{path.name} is not a usable ONNX file ({reason}).") from None
-        if chosen[0] not in self._session.get_providers():
+        first = chosen[0] if isinstance(chosen[0], str) else chosen[0][0]
+        if first not in self._session.get_providers():
             raise InputError(
-                f"ONNX Runtime's {chosen[0]} does not start here: install the libraries it needs, or use device cpu."
+                f"ONNX Runtime's {first} does not start here: install the libraries it needs, or use device cpu."
             )
+        self.path = path
         self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
@@ -97,10 +101,14 @@ class OnnxRuntimeEngine:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
 
 
-def _providers(device: str, available: list[str]) -> list[str]:
-    """Return ONNX Runtime's names of execution providers, or raise InputError for one that is not installed."""
-    chosen = []
-    for name in map(str.strip, device.split(",")):
+def _providers(device: str, available: list[str]) -> list[str | tuple[str, dict[str, int]]]:
+    """Return ONNX Runtime's names of execution providers, those of a numbered device with its number, or raise
+    InputError for one that is not installed."""
+    chosen: list[str | tuple[str, dict[str, int]]] = []
+    for word in map(str.strip, device.split(",")):
+        name, colon, number = word.partition(":")
+        if colon and (name.lower() not in WITH_NUMBERS or not number.isdecimal()):
+            raise InputError(f"There is no device '{word}'; {', '.join(WITH_NUMBERS)} have numbers, such as cuda:0.")
         provider, package = PROVIDERS.get(name.lower(), (name, ""))
         if provider not in available:
             known = {short: full for short, (full, _) in PROVIDERS.items() if full in available}
@@ -108,7 +116,7 @@ def _providers(device: str, available: list[str]) -> list[str]:
             raise InputError(
                 f"This ONNX Runtime has no device '{name}':{how} it has {', '.join(known) or ', '.join(available)}."
             )
-        chosen.append(provider)
+        chosen.append((provider, {"device_id": int(number)}) if colon else provider)
     return chosen
 
 
@@ -134,7 +142,9 @@ class OpenVinoEngine:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{path.name} cannot be used by OpenVINO on {device} ({reason}).") from None
+        self.path = path
         self.weights = Weights.from_metadata({METADATA_KEY: record} if record else None, path.name)
+        self._one_at_a_time = threading.Lock()
         self._outputs = [output.get_any_name() for output in self._compiled.outputs]
         shapes = {
             name: _free_axes(output.partial_shape)
@@ -143,7 +153,8 @@ class OpenVinoEngine:
         _check_record(self.weights, _free_axes(self._compiled.inputs[0].partial_shape), shapes, path)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        found = self._compiled({0: images}, share_inputs=True)
+        with self._one_at_a_time:  # calls at once would overwrite one another's numbers
+            found = self._compiled({0: images}, share_inputs=True)
         return {name: found[i] for i, name in enumerate(self._outputs)}
 
 
@@ -169,11 +180,13 @@ class TorchEngine:
     Args:
         network: module whose forward returns a dict of tensors; it is run where its parameters are.
         weights: its record.
+        path: file that the network comes from, if any.
     """
 
-    def __init__(self, network: torch.nn.Module, weights: Weights) -> None:
+    def __init__(self, network: torch.nn.Module, weights: Weights, path: Path | None = None) -> None:
         self.network = network
         self.weights = weights
+        self.path = path
 
     @staticmethod
     def from_file(path: Path, threads: int | None = None, device: str = "cpu") -> TorchEngine:
@@ -188,7 +201,7 @@ class TorchEngine:
             network.to(device)
         except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
             raise InputError(f"torch cannot use the device '{device}' ({str(error).splitlines()[0]}).") from None
-        return TorchEngine(network, weights)
+        return TorchEngine(network, weights, path)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         import torch
@@ -208,7 +221,7 @@ def available_cores() -> int:
 
 
 def load_engine(
-    model: str | Path, engine: EngineName = "auto", threads: int | None = None, device: str = "cpu"
+    model: str | Path, engine: EngineName = "auto", threads: int | None = None, device: str | int = "cpu"
 ) -> Engine:
     """Load a network by name or file.
 
@@ -216,7 +229,8 @@ def load_engine(
         model: see `leanpose.weights.catalogue.find_weights`.
         engine: "auto" takes ONNX Runtime for .onnx and torch for .safetensors.
         threads: threads of the network; None lets the engine choose.
-        device: "cpu"; what else there is depends on the engine, see its class.
+        device: "cpu"; what else there is depends on the engine, see its class. A number, such as 0, is a GPU: it means
+            "cuda:0", and "gpu.0" with OpenVINO.
 
     Raises:
         InputError: no such engine or device, or the engine cannot run this kind of file.
@@ -227,6 +241,9 @@ def load_engine(
         raise InputError(f"threads must be at least 1, not {threads}.")
     if engine not in ("auto", *ENGINES):
         raise InputError(f"There is no engine '{engine}'.{suggest(engine, ENGINES)}")
+    device = str(device)
+    if device.isdecimal():
+        device = f"gpu.{device}" if engine == "openvino" else f"cuda:{device}"
     int8 = device == "cpu" or engine == "openvino"  # ONNX Runtime's other devices are slow with it
     path = find_weights(model, ENGINES[engine][0] if engine != "auto" else "", int8)
     name = engine if engine != "auto" else "torch" if path.suffix == ".safetensors" else "onnxruntime"

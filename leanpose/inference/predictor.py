@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import warnings
 from collections.abc import Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib.metadata import version
+from itertools import repeat
 from operator import length_hint
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -18,9 +21,9 @@ from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import Detector, NetworkDetector, detected
 from leanpose.inference.engines import Engine, EngineName, Finite, available_cores, load_engine
 from leanpose.inference.preprocess import check_boxes
-from leanpose.inference.streams import in_order, pairs
+from leanpose.inference.streams import in_order, pairs, raised
 from leanpose.inference.top_down import TopDown, confidences, rescored
-from leanpose.io.images import Source, read_image
+from leanpose.io.images import Source, find_images, read_image
 from leanpose.structures import Poses
 
 DEFAULT_MODEL = "lpn50"
@@ -40,6 +43,9 @@ class Predictor:
     A top-down network (lpn50) looks at one person per box; without boxes, a detector proposes the persons first. A
     bottom-up network (litepose_xs) alone does both at once.
 
+    Several threads may share a Predictor. One of names or files can be pickled, for pools of processes; each process
+    loads the networks again.
+
     Args:
         model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine.
         engine: "auto", "onnxruntime", "openvino" or "torch".
@@ -48,12 +54,13 @@ class Predictor:
         batch_size: most crops in one call of the network.
         detector: what proposes persons where no boxes are given: a network like model, bottom-up or of the task
             "detection", or a function from an image, (H, W, 3) uint8 RGB, to boxes_xyxy (N, 4) in pixels and scores
-            (N,) in 0..1. None: the whole image is one person.
+            (N,) in 0..1. None or "none": the whole image is one person.
         min_person_score: persons below it are left out where the image's persons were searched for; 0 keeps all.
             None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
         scales: of a bottom-up network, see `leanpose.inference.bottom_up.BottomUp`.
         device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
-            that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch.
+            that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU:
+            "cuda:0", and "gpu.0" with OpenVINO.
         finder: the former name of detector; goes with the next release.
 
     Attributes:
@@ -71,16 +78,16 @@ class Predictor:
         detector: str | Path | Engine | Detector | None = DEFAULT_DETECTOR,
         min_person_score: float | None = None,
         scales: Sequence[float] = (1.0,),
-        device: str = "cpu",
+        device: str | int = "cpu",
         finder: Any = DEFAULT_DETECTOR,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-        if min_person_score is not None and not 0 <= min_person_score <= 1:
-            raise InputError(f"min_person_score must be 0 to 1, not {min_person_score}.")
         if finder != DEFAULT_DETECTOR:
             warnings.warn("finder is now called detector.", DeprecationWarning, stacklevel=2)
             detector = finder
+        if detector == "none":
+            detector = None
         self._settings: dict[str, Any] = {
             "model": model,
             "engine": engine,
@@ -105,9 +112,8 @@ class Predictor:
             if tuple(scales) != (1.0,):
                 raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
         self._detector = None if detector is None else cache(partial(self._as_detector, detector))  # when first needed
-        if min_person_score is None:
-            min_person_score = MIN_GROUPED_SCORE if self.weights.task == "bottom_up" else MIN_DETECTED_SCORE
-        self.min_person_score = min_person_score
+        self.min_person_score = MIN_GROUPED_SCORE if self.bottom_up else MIN_DETECTED_SCORE
+        self.min_person_score = self._least(min_person_score)
         self._with_one_thread = cache(lambda: Predictor(**self._settings | {"threads": 1}))
         at_once = getattr(self.engine, "concurrent", False) and self._from_files()
         self._workers = (threads or available_cores()) if at_once else 1
@@ -138,13 +144,16 @@ class Predictor:
             raise TypeError("A Predictor of loaded engines cannot be pickled; make it with names or files of networks.")
         return partial(type(self), **self._settings), ()
 
-    @property
+    @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What a file of results says of how they were made; JSON-ready."""
+        """What a file of results says of how they were made; JSON-ready. `sha256` is that of the model's file, None for
+        an engine that has none."""
+        path = getattr(self.engine, "path", None)
         detector = None if self._detector is None else self._detector()
         return {
             "version": version("leanpose"),
             "model": self.weights.name,
+            "sha256": path and hashlib.sha256(path.read_bytes()).hexdigest(),
             "detector": detector and getattr(getattr(detector, "weights", None), "name", type(detector).__name__),
             "flip_test": self._settings["flip_test"],
             "min_person_score": self.min_person_score,
@@ -155,25 +164,60 @@ class Predictor:
         """Whether the network finds all persons of an image by itself."""
         return self.weights.task == "bottom_up"
 
-    def __call__(self, image: Source, boxes: Any = None) -> Poses:
+    @property
+    def searches(self) -> bool:
+        """Whether persons are searched for where no boxes are given; else the whole image is one person."""
+        return self.bottom_up or self._detector is not None
+
+    def __call__(self, image: Source, boxes: Any = None, min_person_score: float | None = None) -> Poses:
         """Return the poses of all persons in one image.
 
         Args:
-            image: path, URL, PIL image or (H, W, 3) uint8 RGB array.
-            boxes: (N, 4) or (4,) person boxes xyxy in image pixels; the result has one pose for each. None: the
-                persons are searched for, and come best first.
+            image: path, URL, bytes of an image file or a file opened for reading bytes, PIL image, or (H, W, 3) uint8
+                array in RGB order; an array of OpenCV's, which is BGR, goes as `array[..., ::-1]`.
+            boxes: (N, 4) or (4,) person boxes xyxy in image pixels; the result has one pose for each. "image": the
+                whole image is one person. None: the persons are searched for, and come best first.
+            min_person_score: in place of the Predictor's.
 
         Raises:
-            InputError: the image cannot be read, a box has NaN, no area, or lies outside the image, or boxes are
-                given to a bottom-up network.
+            InputError: the image cannot be read, or is many images, a box has NaN, no area, or lies outside the image,
+                or boxes are given to a bottom-up network.
             WeightsError: the network gives NaN.
         """
+        if _is_many(image):
+            raise InputError("A call takes one image; for many: for image, poses in predictor.stream(images).")
         array = read_image(image)
-        return self._estimate([array], [self._locate(array, boxes)])[0]
+        return self._estimate([array], [self._locate(array, boxes)], self._least(min_person_score))[0]
+
+    @overload
+    def stream(
+        self,
+        images: str | os.PathLike[str] | Iterable[Source],
+        boxes: Iterable[Any] | None = None,
+        live: bool = False,
+        min_person_score: float | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> Generator[tuple[np.ndarray, Poses]]: ...
+
+    @overload
+    def stream(
+        self,
+        images: str | os.PathLike[str] | Iterable[Source],
+        boxes: Iterable[Any] | None = None,
+        live: bool = False,
+        min_person_score: float | None = None,
+        *,
+        on_error: Literal["yield"],
+    ) -> Generator[tuple[np.ndarray, Poses] | InputError]: ...
 
     def stream(
-        self, images: Iterable[Source], boxes: Iterable[Any] | None = None, live: bool = False
-    ) -> Generator[tuple[np.ndarray, Poses] | InputError]:
+        self,
+        images: str | os.PathLike[str] | Iterable[Source],
+        boxes: Iterable[Any] | None = None,
+        live: bool = False,
+        min_person_score: float | None = None,
+        on_error: Literal["raise", "yield"] = "raise",
+    ) -> Generator[Any]:
         """Work through many images, with the poses that a call for each gives; files are read ahead.
 
         An engine that several threads may call (ONNX Runtime on the CPU) works on as many images at once as the
@@ -182,27 +226,42 @@ class Predictor:
         that came while the network was busy.
 
         Args:
-            images: each as of a call; an endless source will do: at most 2 * CHUNK images, or two a thread, are in
-                memory. Arrays are copied when they are taken, so the source may fill the same one again.
-            boxes: for each image what a call takes, as many as there are images, or an endless iterator; None: the
-                persons of all are searched for.
+            images: each as of a call, arrays in RGB order; or the name of a folder, a glob such as "trip/*.jpg" or a
+                file. An endless source will do: at most 2 * CHUNK images, or two a thread, are in memory. Arrays are
+                copied when they are taken, so the source may fill the same one again.
+            boxes: for each image what a call takes, as many as there are images, or an endless iterator; "image": each
+                image is one person; None: the persons of all are searched for.
             live: give each result before the next image is taken, for a camera: no result is older than one call
                 takes. Slower where images wait.
+            min_person_score: in place of the Predictor's.
+            on_error: "raise" ends the stream at an image that cannot be used; "yield" gives its InputError in place of
+                a result and goes on.
 
         Yields:
-            For each image, in order, (H, W, 3) uint8 RGB and its poses, or the InputError that a call would raise.
+            For each image, in order, (H, W, 3) uint8 RGB and its poses; or, as `on_error` says, the InputError that a
+            call would raise.
 
         Raises:
-            InputError: images or boxes are no iterables of them, or differ in number.
+            InputError: an image cannot be used, or images or boxes are no iterables of them, or differ in number.
             Exception: the source's own; like the difference in number, after the results of all that was taken before.
         """
-        work = pairs(images, boxes)
+        if on_error not in ("raise", "yield"):
+            raise InputError(f"on_error must be 'raise' or 'yield', not '{on_error}'.")
+        if isinstance(images, (str, os.PathLike)):
+            images = find_images([str(os.fspath(images))])
+        least = self._least(min_person_score)
+        work = pairs(images, repeat(boxes) if isinstance(boxes, str) and boxes == "image" else boxes)
         alone = live or length_hint(images, 2) < 2
         if self._workers > 1 and not alone:
-            return in_order(self._with_one_thread()._chunk, work, self._workers, 1)
-        return in_order(self._chunk, work, 1, 1 if live else CHUNK, live, fill=isinstance(images, Sized))
+            found = in_order(partial(self._with_one_thread()._chunk, least), work, self._workers, 1)
+        else:
+            size = 1 if live else CHUNK
+            found = in_order(partial(self._chunk, least), work, 1, size, live, fill=isinstance(images, Sized))
+        return found if on_error == "yield" else raised(found)
 
-    def _chunk(self, reading: Sequence[tuple[Future[np.ndarray], Any]]) -> list[tuple[np.ndarray, Poses] | InputError]:
+    def _chunk(
+        self, least: float, reading: Sequence[tuple[Future[np.ndarray], Any]]
+    ) -> list[tuple[np.ndarray, Poses] | InputError]:
         """Return the results of `stream` for some images that are being read."""
         located: list[tuple[np.ndarray, _Located] | InputError] = []
         for future, boxes in reading:
@@ -212,7 +271,7 @@ class Predictor:
             except InputError as error:
                 located.append(error)
         good = [entry for entry in located if not isinstance(entry, InputError)]
-        poses = iter(self._estimate([image for image, _ in good], [persons for _, persons in good]))
+        poses = iter(self._estimate([image for image, _ in good], [persons for _, persons in good], least))
         return [entry if isinstance(entry, InputError) else (entry[0], next(poses)) for entry in located]
 
     def _locate(self, image: np.ndarray, boxes: Any) -> _Located:
@@ -222,24 +281,43 @@ class Predictor:
             if boxes is not None:
                 raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
             return np.zeros((0, 4), np.float32), None
+        if isinstance(boxes, str):
+            if boxes != "image":
+                raise InputError(f"Boxes must be numbers, (N, 4) in pixels, or 'image', not '{boxes}'.")
+            return check_boxes(None, image.shape[:2]), None
         if boxes is None and self._detector is not None:
             return detected(self._detector(), image)
         return check_boxes(boxes, image.shape[:2]), None
 
-    def _estimate(self, images: Sequence[np.ndarray], located: Sequence[_Located]) -> list[Poses]:
-        """Return the poses of each image, best first where the persons were searched for."""
+    def _least(self, score: float | None) -> float:
+        """Return the score below which persons are left out: the Predictor's where none is given."""
+        if score is not None and not 0 <= score <= 1:
+            raise InputError(f"min_person_score must be 0 to 1, not {score}.")
+        return self.min_person_score if score is None else score
+
+    def _estimate(self, images: Sequence[np.ndarray], located: Sequence[_Located], least: float) -> list[Poses]:
+        """Return the poses of each image; where the persons were searched for those of a score, best first."""
         people = self._people
         if isinstance(people, BottomUp):
-            return [self._confident(people.poses(image)) for image in images]
+            return [_confident(people.poses(image), least) for image in images]
         found = people.poses(images, [boxes for boxes, _ in located])
         return [
-            poses if scores is None else self._confident(self.rescored(poses, confidences(scores)))
+            poses if scores is None else _confident(self.rescored(poses, confidences(scores)), least)
             for poses, (_, scores) in zip(found, located, strict=True)
         ]
-
-    def _confident(self, poses: Poses) -> Poses:
-        return poses[poses.person_scores >= self.min_person_score]
 
     def rescored(self, poses: Poses, box_scores: np.ndarray) -> Poses:
         """Judge persons in boxes by box and keypoints and leave out duplicates; see `top_down.rescored`."""
         return rescored(poses, box_scores, self.weights)
+
+
+def _confident(poses: Poses, least: float) -> Poses:
+    return poses[poses.person_scores >= least]
+
+
+def _is_many(image: Any) -> bool:
+    """Whether a call is given what a stream takes: a list, a folder or a glob."""
+    if isinstance(image, (str, os.PathLike)):
+        name = str(os.fspath(image))
+        return os.path.isdir(name) or ("*" in name and "://" not in name)
+    return isinstance(image, (list, tuple))

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from copy import deepcopy
 from itertools import repeat
 from operator import length_hint
@@ -89,6 +90,15 @@ def in_order(
                 future.cancel()
     if not isinstance(end, StopIteration):
         raise end
+
+
+def raised(found: Generator[Result | InputError]) -> Generator[Result]:
+    """Pass on what was found; raise the first that is an InputError."""
+    with closing(found):
+        for result in found:
+            if isinstance(result, InputError):
+                raise result
+            yield result
 
 
 def _taken(image: Source, boxes: Any, readers: ThreadPoolExecutor) -> Reading:

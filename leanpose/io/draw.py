@@ -8,7 +8,9 @@ backgrounds; blue and orange stay apart for colour-blind eyes.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -50,7 +52,13 @@ _ARC = np.stack([np.cos(_HALF_TURN), np.sin(_HALF_TURN)], axis=1)  # (12, 2) rig
 
 
 def draw_poses(
-    image: Source, poses: Poses, min_score: float = 0.2, boxes: bool = False, thickness: float = 1.0
+    image: Source,
+    poses: Poses,
+    min_score: float = 0.2,
+    boxes: bool = False,
+    thickness: float = 1.0,
+    colour: Literal["side", "person"] = "side",
+    labels: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Return a copy of the image with the poses drawn on it; persons with ids carry a label.
 
@@ -58,18 +66,28 @@ def draw_poses(
     full from 0.6 on. Its width follows the person's size.
 
     Args:
-        image: (H, W, 3) uint8 RGB, or a path, URL or PIL image; it is left as it is.
+        image: (H, W, 3) uint8 RGB, or a path, URL or PIL image; it is left as it is. An array of OpenCV's, which is
+            BGR, goes as `array[..., ::-1]`.
         poses: N persons in pixels of this image. NaN keypoints are skipped, outer ones cut off.
         min_score: keypoints of lower score are absent, with their limbs; about 0 to 1.
         boxes: also draw the person boxes.
         thickness: factor on all line widths, above 0.
+        colour: "side": left limbs blue, right limbs orange; "person": each person in one colour, by its id if there are
+            ids, else by its place in `poses`.
+        labels: N texts, one on each person, such as `[f"{score:.2f}" for score in poses.person_scores]`; letters beyond
+            ASCII are drawn as question marks. None: the ids, if there are any.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB: save it with `leanpose.write_image`, or give OpenCV `drawn[..., ::-1]`.
 
     Raises:
-        InputError: the image cannot be read, or `thickness` is not above 0.
+        InputError: the image cannot be read, `thickness` is not above 0, there is no such colour, or there are not as
+            many labels as persons.
     """
+    if colour not in ("side", "person"):
+        raise InputError(f"colour must be 'side' or 'person', not '{colour}'.")
+    if labels is not None and len(labels) != len(poses):
+        raise InputError(f"labels must hold one text per person, {len(poses)}, not {len(labels)}.")
     if not thickness > 0:
         raise InputError(f"thickness must be above 0, not {thickness}; 1 is the usual width.")
     canvas = read_image(image).copy()
@@ -80,14 +98,19 @@ def draw_poses(
     widths = thickness * np.maximum(widths, max(longer_side * THINNEST, THINNEST_PIXELS))
     look = _look(poses.keypoint_set)
     order = np.argsort(sizes, kind="stable")
+    by_person = colour == "person"
+    own_colours = [_id_colour(i) for i in (range(len(poses)) if poses.ids is None else poses.ids.tolist())]
     for i in order:
         if boxes:
-            colour = RIM if poses.ids is None else _id_colour(poses.ids[i])
-            _draw_box(canvas, poses.boxes_xyxy[i], max(widths[i] / 3, thickness), colour)
-        _draw_person(canvas, poses.keypoints[i], opacities[i], look, widths[i])
-    if poses.ids is not None:
+            of_box = own_colours[i] if by_person or poses.ids is not None else RIM
+            _draw_box(canvas, poses.boxes_xyxy[i], max(widths[i] / 3, thickness), of_box)
+        its_look = look.in_colour(own_colours[i]) if by_person else look
+        _draw_person(canvas, poses.keypoints[i], opacities[i], its_look, widths[i])
+    if labels is None and poses.ids is not None:
+        labels = [str(identity) for identity in poses.ids]
+    if labels is not None:
         for i in order[boxes | opacities[order].any(axis=1)]:
-            _draw_label(canvas, poses.boxes_xyxy[i], int(poses.ids[i]), widths[i])
+            _draw_label(canvas, poses.boxes_xyxy[i], labels[i], own_colours[i], widths[i])
     return canvas
 
 
@@ -121,6 +144,12 @@ class _Look:
     colours: list[Colour]
     widths: np.ndarray
     edges: list[tuple[int, int, Colour, float]]
+
+    def in_colour(self, colour: Colour) -> _Look:
+        """Return the same with one colour for all."""
+        return _Look(
+            [colour] * len(self.colours), self.widths, [(a, b, colour, width) for a, b, _, width in self.edges]
+        )
 
 
 def _look(keypoint_set: KeypointSet) -> _Look:
@@ -209,21 +238,21 @@ def _draw_box(canvas: np.ndarray, box_xyxy: np.ndarray, width: float, colour: Co
             _fill_capsule(canvas, corners[i - 1], corners[i], radius, coat)
 
 
-def _draw_label(canvas: np.ndarray, box_xyxy: np.ndarray, identity: int, width: float) -> None:
-    """Draw the id in a pill on the box's top edge, moved into the image where it would be cut."""
+def _draw_label(canvas: np.ndarray, box_xyxy: np.ndarray, text: str, colour: Colour, width: float) -> None:
+    """Draw a text in a pill on the box's top edge, moved into the image where it would be cut."""
     if not np.isfinite(box_xyxy).all():
         return
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.34, width / 16)
     stroke = max(1, round(1.8 * scale))
-    (text_width, text_height), _ = cv2.getTextSize(str(identity), font, scale, stroke)
+    (text_width, text_height), _ = cv2.getTextSize(text, font, scale, stroke)
     radius, along = 0.85 * text_height, np.array([text_width, 0])
     low = np.array([radius, radius + 1])
     high = np.array(canvas.shape[1::-1]) - 1 - low - along
     start = np.clip(box_xyxy[:2] + radius * np.array([1, -1]), low, np.maximum(low, high))
-    for r, colour in ((radius + 1, CASING), (radius, _id_colour(identity))):
-        _fill_capsule(canvas, start, start + along, r, colour)
+    for r, coat in ((radius + 1, CASING), (radius, colour)):
+        _fill_capsule(canvas, start, start + along, r, coat)
     x, y = round(start[0]), round(start[1] + text_height / 2)
-    cv2.putText(canvas, str(identity), (x, y), font, scale, CASING, stroke, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), font, scale, CASING, stroke, cv2.LINE_AA)
 
 
 def _id_colour(identity: int) -> Colour:

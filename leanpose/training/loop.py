@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader
 
 from leanpose.codecs import check_outputs, codec_of
 from leanpose.data.annotations import AnnotatedSet, open_annotations
-from leanpose.errors import InputError, note
+from leanpose.errors import InputError, WeightsError, note
+from leanpose.evaluation.evaluate import predict_image
 from leanpose.io.files import write_bytes, write_text
 from leanpose.io.preflight import check_needs
 from leanpose.keypoint_sets import get_keypoint_set
@@ -40,7 +41,7 @@ from leanpose.training.objectives import create_objective
 from leanpose.training.recipe import Recipe, find_recipe, read_recipe
 from leanpose.training.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
 from leanpose.weights.catalogue import find_weights
-from leanpose.weights.record import Weights
+from leanpose.weights.record import Weights, read_record
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
     "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed
@@ -167,7 +168,7 @@ def _check(recipe: Recipe) -> None:
 
 
 def _start(recipe: Recipe) -> Path | None:
-    return find_weights(recipe.start, ".safetensors") if recipe.start else None
+    return find_weights(recipe.start, ".safetensors", input_size=recipe.input_size) if recipe.start else None
 
 
 def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:
@@ -247,6 +248,8 @@ def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, 
         crops.to(trainer.strategy.root_device)
         if teacher is not None:
             teacher.to(trainer.strategy.root_device)
+        if start is not None and start == _start(recipe) and not part.state.is_file():
+            _say_start(start, module.to(trainer.strategy.root_device), data, rank)
         trainer.fit(module, loader, validation, ckpt_path=str(part.state) if part.state.is_file() else None)
     except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
         if not isinstance(error.__context__, KeyboardInterrupt):
@@ -256,6 +259,22 @@ def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, 
             "the last whole epoch is kept" if any(folder.glob("last.ckpt")) else "no epoch of this stage was complete"
         )
         raise KeyboardInterrupt(f"stopped; {kept}, add resume=true to the same command to go on") from None
+
+
+def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> None:
+    """Print which weights training starts from, whether they are of another input size, and their figure here."""
+    predictor = module.predictor()
+    results = [person for image in data.images for person in predict_image(predictor, image)]
+    name, figure = next(iter(data.annotated.score(results, module.record.keypoint_set).items()))
+    (height, width), theirs = module.record.input_size, start.stem
+    try:
+        size = read_record(start).input_size
+    except WeightsError:  # tensors alone will do
+        size = module.record.input_size
+    if size != module.record.input_size:
+        theirs += f", trained at {size[0]}x{size[1]}, here {height}x{width}"
+    if rank == 0:
+        print(f"start: {theirs}; {name} {100 * figure:.1f} before epoch 1", flush=True)
 
 
 def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: AnnotatedSet) -> Trainer:

@@ -101,10 +101,14 @@ class PoseTraining(LightningModule):
         self._losses.clear()
         return mean
 
+    def predictor(self) -> Predictor:
+        """Return what predicts with the network as it is, for validation."""
+        engine = TorchEngine(self.network, self.record)
+        return Predictor(engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
+
     def on_validation_epoch_start(self) -> None:
         self.results = []
-        engine = TorchEngine(self.network, self.record)
-        self._predictor = Predictor(engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
+        self._predictor = self.predictor()
 
     def validation_step(self, image: int, batch_index: int) -> None:
         try:

@@ -44,7 +44,8 @@ class Recipe:
         convention: "udp" or "classic", see leanpose.geometry.
         codec, codec_options: heat-map representation and its parameters.
         model_options: further constructor arguments of the network.
-        start: .safetensors file to start from, or a name such as "lpn50"; null trains from scratch.
+        start: .safetensors file to start from, or a name such as "lpn50", for which weights of the recipe's input_size
+            come first; null trains from scratch. Which weights they are and their figure stand before the first epoch.
         teacher: likewise, a trained network whose heatmaps are learned beside the annotations, also where
             nothing is annotated (distillation, arXiv 1811.05419); null: none. It sees the same views, so its input
             size, normalisation, keypoints, codec and convention must be the recipe's. loss_weights.teacher, 1 unless

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from leanpose.errors import WeightsError, suggest
+from leanpose.geometry import Size
+from leanpose.networks import NETWORKS
 
 SUFFIXES = (".onnx", ".safetensors")
 INT8 = "_int8"  # end of the names of int8 weights
@@ -50,7 +52,7 @@ FURTHER: dict[str, dict[str, str]] = {
 }
 
 
-def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path:
+def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_size: Size | None = None) -> Path:
     """Return the file that a model name or path stands for.
 
     Args:
@@ -60,6 +62,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
             repository's folder weights.
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
         int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
+        input_size: (height, width) in pixels; weights whose name ends with it, as in "lpn50.coco_128x96", come first.
 
     Raises:
         WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
@@ -78,6 +81,8 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
     own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
     known = [*_files(BUNDLED), *own, *_files(FURTHER)]
     fitting = [file for file in known if file.startswith(f"{model}.") and file.endswith(suffix)]
+    if input_size is not None:
+        fitting.sort(key=lambda file: not file.rpartition(".")[0].endswith("_{}x{}".format(*input_size)))
     floats = [file for file in fitting if file.endswith(".onnx") and f"{INT8}." not in file]
     for file in fitting if int8 else floats or fitting:
         name, _, kind = file.rpartition(".")
@@ -86,9 +91,15 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True) -> Path
         if file in own:
             return folder / file
         return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
+    kind = f" as {suffix}" if suffix else ""
+    if model in NETWORKS:
+        raise WeightsError(
+            f"{model} is a known network, but there are no weights of it{kind}: train it, or give the path of a file, "
+            f"or put one into {folder}."
+        )
     names = {file.rpartition(".")[0] for file in known}
     raise WeightsError(
-        f"There are no weights '{model}'{f' as {suffix}' if suffix else ''}."
+        f"There are no weights '{model}'{kind}."
         f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
         f"Other files go by their path, or by name if they lie in {folder}."
     )

@@ -59,6 +59,7 @@ def bad(tmp_path: Path) -> Path:
     (folder / "damaged.png").write_bytes(png[:200] + bytes([png[200] ^ 255]) + png[201:])
     (folder / "empty.png").touch()
     (folder / "text.jpg").write_text("This is not an image.")
+    (folder / "text").touch()
     (folder / "nothing.bmp").write_bytes(b"BM" + bytes(52))
     (folder / "folder.jpg").mkdir()
     (folder / "no_images").mkdir()
@@ -130,7 +131,12 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
     "unknown format": (["{}/good.png", "--format", "jsn"], "There is no format 'jsn'. Did you mean 'json'?"),
     "no format": (["{}/good.png", "--format", ""], "There is no format ''"),
     "result over source": (["{}/good.png", "--out", "{}"], "The results would overwrite {}/good.png"),
-    "out is a file": (["{}/good.png", "--out", "{}/text.jpg"], "{}/text.jpg/good.json cannot be written"),
+    "out is a file": (["{}/good.png", "--out", "{}/text"], "{}/text/good.json cannot be written"),
+    "out for a file": (
+        ["{}/good.png", "--format", "csv", "--out", "a/b.csv"],
+        "--out is a folder, not a file: --out a/b",
+    ),
+    "known network, no weights": (["{}/good.png", "--model", "lpn101"], "lpn101 is a known network, but there are no"),
 }
 
 
@@ -241,7 +247,17 @@ WRONG_WORDS = {
     "unknown option": (["predict", "a.png", "--modle", "x"], "predict has no option --modle. Did you mean '--model'?"),
     "unknown option with =": (["predict", "a.png", "--modle=x"], "has no option --modle. Did you mean '--model'?"),
     "shortened option": (["predict", "a.png", "--form", "csv"], "has no option --form. Did you mean '--format'?"),
-    "unknown letter": (["predict", "a.png", "-q"], "-q"),
+    "unknown letter": (["predict", "a.png", "-q"], "predict has no option -q. Known: --boxes, "),
+    "option like no other": (["predict", "a.png", "--quiet"], "predict has no option --quiet. Known: --boxes, "),
+    "option of a verb without": (["models", "--modle"], "models has no option --modle. Known: --format, --measure."),
+    "an option twice": (["predict", "a.png", "--model", "a", "--model=b"], "--model is given twice"),
+    "an option twice, by letter": (["predict", "a.png", "-o", "a", "--out", "b"], "--out is given twice"),
+    "two models": (
+        ["evaluate", "a", "b", "--data", "d", "--images", "i"],
+        "evaluate takes one model, so 'b' is too much; run it once for each",
+    ),
+    "a needed option": (["evaluate", "a", "--data", "d"], "evaluate lacks --images; see leanpose evaluate --help."),
+    "a needed word": (["evaluate", "--data", "d", "--images", "i"], "evaluate lacks model; see"),
     "word for a number": (["predict", "a.png", "--threads", "two"], "--threads cannot be 'two'"),
     "fraction for a whole number": (["predict", "a.png", "--threads", "1.5"], "--threads cannot be '1.5'"),
     "unknown choice": (["predict", "a.png", "--engine", "tensorrt"], "--engine cannot be 'tensorrt'"),
@@ -307,7 +323,7 @@ def test_a_full_disk_behind_the_output(tmp_path: Path) -> None:
     assert result.stderr == "leanpose: The output cannot be written (No space left on device); free space.\n"
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
 def test_overview_names_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     printed = capsys.readouterr().out
@@ -318,8 +334,31 @@ def test_overview_names_every_command(words: list[str], capsys: pytest.CaptureFi
 
 def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
     (version,) = re.findall(r'^version = "(.+)"$', (REPOSITORY / "pyproject.toml").read_text(), flags=re.MULTILINE)
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"leanpose {version}\n"
+    for word in ("--version", "-V"):
+        assert main([word]) == 0
+        assert capsys.readouterr().out == f"leanpose {version}\n"
+
+
+def test_help_of_a_verb_in_three_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for words in (["help", "models"], ["models", "--help"], ["models", "-h"]):
+        assert main(words) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2]
+    assert printed[0].startswith("usage: leanpose models") and "(required" not in printed[0]  # patterns may be none
+
+
+def test_a_letter_for_out() -> None:
+    def writes(name: str, out: str = "poses") -> None:
+        """Write a file.
+
+        Args:
+            name: a word.
+            out: a folder.
+        """
+
+    for words in (["a", "-o", "there"], ["a", "-o=there"], ["-o", "there", "a"]):
+        assert parse("writes", writes, words) == (["a"], {"out": "there"})
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -398,6 +437,10 @@ def test_words_for_a_starred_parameter() -> None:
 
     assert parse("starred", starred, ["r.yaml"]) == (["r.yaml"], {})
     assert parse("starred", starred, ["r.yaml", "a=1", "b=2"]) == (["r.yaml", "a=1", "b=2"], {})
+    with pytest.raises(InputError, match="leanpose starred lacks recipe; see"):
+        parse("starred", starred, [])
+    with pytest.raises(InputError, match=r"starred has no option --a\. See leanpose starred --help\."):
+        parse("starred", starred, ["r.yaml", "--a"])
 
 
 def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

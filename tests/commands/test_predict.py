@@ -59,6 +59,8 @@ def test_all_formats_of_two_images_of_one_name(folder: Path, capsys: pytest.Capt
     assert printed.out.splitlines() == [
         f"{Path('one/her.png')}: 1 person, {Path('out/her.json')}, {Path('out/her.png')}",
         f"{Path('two/her.jpg')}: 1 person, {Path('out/her-2.json')}, {Path('out/her-2.jpg')}",
+        f"all images: {Path('out/poses.csv')}",
+        f"all images: {Path('out/coco.json')}",
     ]
 
     result = json.loads((out / "her-2.json").read_text())
@@ -185,7 +187,7 @@ def test_an_image_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys:
     Path("boxes.json").write_text(json.dumps({"her.png": [BOX]}))
     predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
     assert [len(persons(folder / "out" / name)) for name in ("her.json", "her-2.json")] == [1, 0]
-    assert "0 persons" in capsys.readouterr().out
+    assert "0 people" in capsys.readouterr().out
     np.testing.assert_allclose(read_image("out/her-2.jpg").astype(int), read_image("two/her.jpg"), atol=40)
 
 
@@ -382,7 +384,7 @@ def test_one_image_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFi
         predict_files(["one", long, "two"], boxes="image", out="out", format="json,csv", threads=1)
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1 and "xxx.json cannot be written (File name too long)" in printed.err
-    assert len(printed.out.splitlines()) == 2
+    assert len(printed.out.splitlines()) == 3  # two images and a table
     assert files_in(folder / "out") == ["her-2.json", "her.json", "poses.csv"]
     assert len(Path("out/poses.csv").read_text().splitlines()) == 4  # nothing that was found is lost
 
@@ -398,7 +400,7 @@ def test_names_as_long_as_disks_allow(folder: Path, stem: str) -> None:
 def test_the_tables_of_what_is_done_are_written(
     end: BaseException, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stream(self: Predictor, images: list[str], boxes: Any) -> Iterator[Any]:
+    def stream(self: Predictor, images: list[str], boxes: Any, **options: Any) -> Iterator[Any]:
         for image in images[:2]:
             yield read_image(image), self(image, boxes[0])
         raise end
@@ -407,7 +409,7 @@ def test_the_tables_of_what_is_done_are_written(
     with pytest.raises(type(end)):
         predict_files(["one", "two", str(ASTRONAUT)], boxes="image", out="out", format="json,csv,coco", threads=1)
     assert files_in(folder / "out") == ["coco.json", "her-2.json", "her.json", "poses.csv"]
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 4  # two images, two tables
     assert len(json.loads(Path("out/coco.json").read_text())["images"]) == 2
 
 
@@ -497,7 +499,7 @@ def test_an_image_of_nobody_is_no_fault(
     words: dict[str, str], folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     predict_files(["none.png"], out="out", format="json,csv,coco,image", **words)  # type: ignore[arg-type]
-    assert "none.png: 0 persons (a lower --min-person-score shows doubtful ones), " in capsys.readouterr().out
+    assert "none.png: 0 people, " in capsys.readouterr().out
     assert files_in(folder / "out") == ["coco.json", "none.json", "none.png", "poses.csv"]
     result = json.loads(Path("out/none.json").read_text())
     made = result.pop("leanpose")
@@ -506,6 +508,7 @@ def test_an_image_of_nobody_is_no_fault(
     assert made == {
         "version": leanpose.__version__,
         "model": two_networks[words["model"]].weights.name,
+        "sha256": None,
         "detector": detector,
         "flip_test": False,
         "min_person_score": 0.35 if detector else 0.2,
@@ -522,6 +525,24 @@ def test_weak_persons_are_left_out(model: str, folder: Path, two_networks: dict[
     for least, count in ((0.0, 2), (0.2, 2), (0.7, 1), (1.0, 0)):
         predict_files(["two.png"], model, out="out", format="json", detector="all", min_person_score=least)
         assert len(persons(folder / "out" / "two.json")) == count
+
+
+def test_where_nobody_is_found_the_best_candidate_is_named(
+    folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = Predictor("all", min_person_score=0)("two.png").person_scores.max()
+    predict_files(["two.png"], "all", out="out", format="json", min_person_score=1.0)
+    named = f"{int(100 * best) / 100}"
+    assert f"two.png: 0 people (best candidate {named}, see --min-person-score), " in capsys.readouterr().out
+    predict_files(["two.png"], "all", out="out", format="json", min_person_score=float(named))
+    assert len(persons(folder / "out" / "two.json")) == 1
+
+
+def test_the_same_words_for_boxes_as_elsewhere(folder: Path, two_networks: dict[str, Any]) -> None:
+    for out, boxes, detector in (("a", None, "all"), ("b", "found", "all"), ("c", "image", "all"), ("d", None, "none")):
+        predict_files(["two.png"], "crops", boxes, out, "json", detector=detector)
+    searched, found, image, none = (persons(folder / out / "two.json") for out in "abcd")
+    assert len(searched) == 2 and found == searched and len(image) == 1 and none == image
 
 
 def test_the_whole_image_as_one_person(folder: Path, two_networks: dict[str, Any]) -> None:

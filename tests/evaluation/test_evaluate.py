@@ -553,6 +553,23 @@ def test_the_finder_is_not_loaded_for_annotated_boxes(
     assert made_up["all"].calls == []
 
 
+def test_each_image_as_one_person(scenes: tuple[str, str], made_up: dict[str, Any], tmp_path: Path) -> None:
+    data, images = scenes
+    evaluate("crops", data=data, images=images, boxes="image", detector="absent.onnx", out=str(tmp_path / "out"))
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    predictor = Predictor("crops", detector=None)
+    expected = [entry for n in (1, 2, 3) for entry in predictor(tmp_path / f"{n}.png").to_coco_results(n)]
+    assert results == expected and len(results) == 3
+
+
+def test_doubtful_persons_may_be_left_out_before_they_are_ranked(
+    scenes: tuple[str, str], made_up: dict[str, Any]
+) -> None:
+    data, images = scenes
+    recall = [evaluate("all", data=data, images=images, min_person_score=least)["AR"] for least in (0.0, 1.0)]
+    assert recall == [pytest.approx(1), 0]
+
+
 def test_a_person_who_is_not_found_costs_ap(scenes: tuple[str, str], made_up: dict[str, Any]) -> None:
     data, images = scenes
     dark = read_image(f"{images}/2.png") // 20

@@ -8,6 +8,8 @@ import json
 import multiprocessing
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,13 @@ from leanpose.errors import InputError, WeightsError
 from leanpose.geometry import Convention, heatmap_to_input
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import NetworkDetector
-from leanpose.inference.engines import ENGINES, OnnxRuntimeEngine, load_engine
+from leanpose.inference.engines import ENGINES, EngineName, OnnxRuntimeEngine, load_engine
 from leanpose.inference.predictor import CHUNK, DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.inference.preprocess import box_inputs, check_boxes
 from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE
 from leanpose.structures import Poses
-from leanpose.weights.catalogue import find_weights
+from leanpose.weights.catalogue import BUNDLED, find_weights
 from leanpose.weights.record import Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -568,7 +570,6 @@ def test_a_stream_gives_what_single_calls_give(bottom_up: bool, flip_test: bool,
     assert {len(poses) for poses in expected} == {0, 1, 2, 3}
     network.calls.clear()
     for result, given, single in zip(predictor.stream(images), images, expected, strict=True):
-        assert not isinstance(result, InputError)
         np.testing.assert_array_equal(result[0], given)
         assert_same(result[1], single, atol=1e-4)
     if not bottom_up:
@@ -586,7 +587,7 @@ def test_a_stream_takes_boxes_and_names_faults(tmp_path: Path, rectangle_people:
     files[1].write_bytes(b"no image")
     boxes = [[[0, 0, 99, 99]], None, [[30, 20, 130, 300], [200, 40, 330, 310]], [[10, 10, 5, 5]]]
     predictor = Predictor(rectangle_people(TOP_DOWN), detector=None)
-    results = list(predictor.stream(files, boxes))
+    results = list(predictor.stream(files, boxes, on_error="yield"))
     assert [isinstance(result, InputError) for result in results] == [False, True, False, True]
     assert "1.png" in str(results[1]) and "has no area" in str(results[3])
     for i in (0, 2):
@@ -641,7 +642,7 @@ def test_several_images_at_once(opened: list[int | None]) -> None:
             taken += 1
             yield image
 
-    for done, result in enumerate(predictor.stream(counted())):
+    for done, result in enumerate(predictor.stream(counted(), on_error="yield")):
         assert taken - done <= 2 * 3
         if done == 2:
             assert isinstance(result, InputError) and "absent.png" in str(result)
@@ -663,10 +664,52 @@ def test_images_one_after_another(opened: list[int | None]) -> None:
         (Predictor(name, "openvino", threads=2, detector=None), [photo, photo]),
     ):
         for result in predictor.stream(images):
-            assert not isinstance(result, InputError)
             assert_same(result[1], predictor(photo), atol=1e-4)
     assert opened == [3, 1, 2]  # nothing was loaded for a stream
 
 
 def test_an_empty_stream() -> None:
     assert list(Predictor("lpn50", detector=None).stream([])) == []
+
+
+def test_the_least_score_of_a_person_goes_by_call(rectangle_people: Rectangles) -> None:
+    image = crowds(rectangle_people)[3]
+    predictor = Predictor(rectangle_people(TOP_DOWN), detector=rectangle_people(BOTTOM_UP))
+    scores = predictor(image).person_scores
+    between = float(scores[:2].mean())
+    assert len(scores) == 3 and len(predictor(image, min_person_score=between)) == 1
+    assert [len(poses) for _, poses in predictor.stream([image] * 2, min_person_score=between)] == [1, 1]
+    with pytest.raises(InputError, match="min_person_score must be 0 to 1, not 50"):
+        predictor(image, min_person_score=50)
+
+
+def test_the_whole_image_in_words(rectangle_people: Rectangles) -> None:
+    image = crowds(rectangle_people)[4]
+    network, detector = rectangle_people(TOP_DOWN), rectangle_people(BOTTOM_UP)
+    expected = Predictor(network, detector=None)(image)
+    predictor = Predictor(network, detector=detector)
+    assert_same(predictor(image, boxes="image"), expected)
+    for _, poses in predictor.stream([image] * 2, boxes="image"):
+        assert_same(poses, expected)
+    assert_same(Predictor(network, detector="none")(image), expected)
+    assert detector.calls == []
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_threads_may_share_a_predictor(engine: EngineName, astronaut: np.ndarray) -> None:
+    pytest.importorskip(engine)
+    predictor = Predictor("lpn50", engine, threads=1, detector=None)
+    boxes = [[10 * i, 0, 300 + 10 * i, 500] for i in range(16)]
+    expected = [predictor(astronaut, box) for box in boxes]
+    with ThreadPoolExecutor(4) as pool:
+        for found, alone in zip(pool.map(partial(predictor, astronaut), boxes), expected, strict=True):
+            assert_same(found, alone)
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"), [("onnxruntime", ".onnx"), ("openvino", ".onnx"), ("torch", ".safetensors")]
+)
+def test_results_say_which_file_they_are_from(engine: EngineName, kind: str) -> None:
+    pytest.importorskip(engine)
+    made = Predictor("lpn50", engine, threads=1, detector=None).provenance
+    assert made["sha256"] == BUNDLED[made["model"]][kind] and made["detector"] is None

@@ -13,6 +13,7 @@ import pytest
 
 from leanpose.errors import InputError
 from leanpose.inference.predictor import CHUNK, Predictor
+from leanpose.io.images import write_image
 from leanpose.weights.record import Weights
 
 Rectangles = Any  # the class RectanglePeople of conftest.py
@@ -83,8 +84,7 @@ def test_boxes_may_be_one_array_again_and_again(predictor: Predictor, frames: li
             box[:] = np.array(BOX) + i
             yield box
 
-    results = [result for result in predictor.stream(frames, boxes()) if not isinstance(result, InputError)]
-    found = [poses.boxes_xyxy[0].tolist() for _, poses in results]
+    found = [poses.boxes_xyxy[0].tolist() for _, poses in predictor.stream(frames, boxes())]
     assert found == [[v + i for v in BOX] for i in range(COUNT)]
 
 
@@ -117,19 +117,55 @@ def test_numbers_of_images_and_boxes_that_differ(predictor: Predictor, frames: l
     ):
         stream = predictor.stream(images, boxes)
         for _ in range(2):  # what has boxes is not lost
-            result = next(stream)
-            assert not isinstance(result, InputError) and len(result[1]) == 1
+            assert len(next(stream)[1]) == 1
         with pytest.raises(InputError, match=message):
             next(stream)
     assert len(list(predictor.stream(frames[:3], itertools.repeat(BOX)))) == 3
 
 
-@pytest.mark.parametrize("images", ["a.png", Path("a.png"), b"a.png", np.zeros((9, 9, 3), np.uint8), None, 7])
+@pytest.mark.parametrize("images", [b"a.png", np.zeros((9, 9, 3), np.uint8), None, 7])
 def test_one_image_is_no_stream(images: Any, predictor: Predictor) -> None:
     with pytest.raises(InputError, match="A stream takes a list of images, not one"):
         predictor.stream(images)
     with pytest.raises(InputError, match="A stream takes a list of boxes, not one str"):
         predictor.stream([], "0,0,9,9")
+
+
+@pytest.fixture
+def files(frames: list[np.ndarray], tmp_path: Path) -> list[Path]:
+    """Three of the frames as files of one folder."""
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, frame in zip(files, frames, strict=False):
+        write_image(file, frame)
+    return files
+
+
+def test_a_folder_glob_or_file_is_a_stream(predictor: Predictor, files: list[Path], expected: np.ndarray) -> None:
+    folder = files[0].parent
+    for images, count in ((str(folder), 3), (folder, 3), (f"{folder}/*.png", 3), (files[0], 1)):
+        found = noses(predictor.stream(images, itertools.islice(itertools.repeat(BOX), count)))
+        np.testing.assert_allclose(found, expected[:count], atol=1e-3)
+    with pytest.raises(InputError, match="There is no image nowhere; check the path"):
+        predictor.stream("nowhere")
+
+
+def test_a_call_with_many_images_names_stream(predictor: Predictor, files: list[Path]) -> None:
+    many: list[Any] = [files, tuple(files), files[0].parent, f"{files[0].parent}/*.png"]
+    for images in many:
+        with pytest.raises(InputError, match=r"predictor\.stream\(images\)"):
+            predictor(images)
+
+
+def test_a_bad_image_ends_a_stream_or_is_yielded(predictor: Predictor, files: list[Path]) -> None:
+    files[1].write_bytes(b"no image")
+    stream = predictor.stream(files)
+    next(stream)
+    with pytest.raises(InputError, match=r"1\.png is not an image"):
+        next(stream)
+    kinds = [isinstance(result, InputError) for result in predictor.stream(files, on_error="yield")]
+    assert kinds == [False, True, False]
+    with pytest.raises(InputError, match="on_error must be 'raise' or 'yield', not 'skip'"):
+        predictor.stream(files, on_error="skip")  # type: ignore[call-overload]
 
 
 def test_an_array_of_images_is_a_stream(predictor: Predictor, frames: list[np.ndarray], expected: np.ndarray) -> None:
@@ -148,7 +184,7 @@ def test_a_live_stream_gives_a_result_before_it_takes_the_next_image(threads: in
 
     predictor = Predictor("lpn50.coco_128x96_int8", threads=threads, detector=None)
     for done, result in enumerate(predictor.stream(camera(), live=True), 1):
-        assert taken == done and not isinstance(result, InputError)
+        assert taken == done
         np.testing.assert_array_equal(result[0], frames[done - 1])
     assert done == COUNT
 

@@ -187,6 +187,31 @@ def test_boxes_and_ids_are_optional_and_coloured_by_id() -> None:
     assert changed(draw_poses(grey(), replace(poses, ids=np.array([1]))), plain).any()
 
 
+def test_each_person_in_a_colour_of_its_own() -> None:
+    first, second = standing(100), standing(100, left=110)
+    image = draw_poses(grey(), both(first, second), colour="person")
+    left, right, other = (
+        between(image, poses, f"{side}_hip", f"{side}_knee")
+        for poses, side in ((first, "left"), (first, "right"), (second, "left"))
+    )
+    np.testing.assert_array_equal(left, right)
+    assert np.abs(left - other).max() > 50
+    tracked = draw_poses(grey(), replace(second, ids=np.array([1])), colour="person", labels=[""])
+    np.testing.assert_array_equal(between(tracked, second, "left_hip", "left_knee"), other)  # by id, not by place
+    with pytest.raises(InputError, match="colour must be 'side' or 'person', not 'limb'"):
+        draw_poses(grey(), first, colour="limb")  # type: ignore[arg-type]
+
+
+def test_labels_of_ones_own() -> None:
+    poses = standing(150, left=30, top=40)
+    plain, labelled = draw_poses(grey(), poses), draw_poses(grey(), poses, labels=["0.93"])
+    assert changed(plain, labelled)[20:38, 30:60].any()
+    tracked = replace(poses, ids=np.array([7]))
+    np.testing.assert_array_equal(draw_poses(grey(), tracked), draw_poses(grey(), tracked, labels=["7"]))
+    with pytest.raises(InputError, match="labels must hold one text per person, 1, not 2"):
+        draw_poses(grey(), poses, labels=["a", "b"])
+
+
 def test_larger_persons_lie_on_top() -> None:
     large, small = standing(200), standing(100, left=30, top=60)
     image = draw_poses(grey(), both(large, small))

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -505,6 +506,24 @@ def test_the_average_of_a_run_is_a_place_to_go_on_from(make_recipe: MakeRecipe, 
     with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
         (tmp_path / "run" / "stage0" / "last.ckpt").write_bytes(b"")
         save_average(tmp_path / "run", file)
+
+
+def test_the_weights_to_start_from_are_named_with_their_figure(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = train(make_recipe("epochs=1"))
+    monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path))
+    shutil.copy(first, tmp_path / "sfm.coco_64x48.safetensors")  # a name that no file in the package takes first
+    shutil.copy(first, tmp_path / "sfm.coco_128x96.safetensors")
+    capfd.readouterr()
+    train(make_recipe("epochs=1", "start=sfm", f"out={tmp_path / 'same'}"))
+    same = capfd.readouterr().out.splitlines()[0]
+    assert re.fullmatch(r"start: sfm\.coco_64x48; AP \d+\.\d before epoch 1", same)
+    train(make_recipe("epochs=1", "start=sfm", "input_size=[80,64]", f"out={tmp_path / 'other'}"))
+    other = capfd.readouterr().out.splitlines()[0]
+    assert re.fullmatch(r"start: sfm\.coco_128x96, trained at 64x48, here 80x64; AP \d+\.\d before epoch 1", other)
+    train(make_recipe("epochs=2", "start=sfm", f"out={tmp_path / 'same'}"), resume=True)
+    assert "start:" not in capfd.readouterr().out
 
 
 def test_a_run_without_a_state_cannot_decay(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -238,12 +238,15 @@ def test_own_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert find_weights("sfm.mpii_256x256") == tmp_path / "sfm.mpii_256x256.onnx"
     assert find_weights("hrnet_w32") == tmp_path / "hrnet_w32.safetensors"
     assert find_weights("lpn50").parent != tmp_path  # bundled ones come first
-    with pytest.raises(WeightsError, match=r"no weights 'hrnet_w32' as \.onnx\. .*by name if they lie in"):
+    with pytest.raises(WeightsError, match=r"hrnet_w32 is a known network, .* no weights of it as \.onnx: train it"):
         find_weights("hrnet_w32", ".onnx")
+    (tmp_path / "sfm.coco_96x64.safetensors").touch()
+    assert find_weights("sfm", input_size=(96, 64)) == tmp_path / "sfm.coco_96x64.safetensors"
+    assert find_weights("sfm", input_size=(64, 48)) == tmp_path / "sfm.coco_256x192.safetensors"  # none of this size
     with pytest.raises(WeightsError, match="Did you mean 'sfm'"):
         find_weights("smf")
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path / "absent"))
-    with pytest.raises(WeightsError, match="no weights 'hrnet_w32'"):
+    with pytest.raises(WeightsError, match="hrnet_w32 is a known network, but there are no weights of it: train it"):
         find_weights("hrnet_w32")
 
 
@@ -416,6 +419,28 @@ def test_devices_of_onnxruntime_in_the_order_given() -> None:
     assert engines._providers("CUDA, OwnProvider,cpu", available) == [
         "CUDAExecutionProvider", "OwnProvider", "CPUExecutionProvider",
     ]  # fmt: skip
+
+
+def test_devices_have_numbers() -> None:
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert engines._providers("cuda:1,cpu", available) == [
+        ("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider",
+    ]  # fmt: skip
+    for device in ("cpu:0", "cuda:x", "cuda:"):
+        with pytest.raises(InputError, match=f"There is no device '{device}'; cuda, .* such as cuda:0"):
+            engines._providers(device, available)
+
+
+@pytest.mark.parametrize("number", [2, "2"])
+def test_a_number_alone_is_a_gpu(number: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    for name, (suffix, _) in list(engines.ENGINES.items()):
+        monkeypatch.setitem(engines.ENGINES, name, (suffix, lambda path, threads, device: asked.append(device)))
+        (tmp_path / f"a{suffix}").touch()
+        load_engine(tmp_path / f"a{suffix}", name, device=number)  # type: ignore[arg-type]
+    assert dict(zip(engines.ENGINES, asked, strict=True)) == {
+        "onnxruntime": "cuda:2", "openvino": "gpu.2", "torch": "cuda:2",
+    }  # fmt: skip
 
 
 def test_a_device_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
