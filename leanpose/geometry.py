@@ -43,7 +43,7 @@ def _like(values: tuple[float, float], array: Array) -> Array:
 
 
 def input_to_heatmap(xy: Array, input_size: Size, heatmap_size: Size, convention: Convention = "udp") -> Array:
-    """Carry points from network-input pixels to heat-map pixels.
+    """Carry points from network-input pixels to heatmap pixels.
 
     Args:
         xy: (..., 2) points, a floating NumPy array or torch tensor; the result is of the same kind.
@@ -53,7 +53,7 @@ def input_to_heatmap(xy: Array, input_size: Size, heatmap_size: Size, convention
 
 
 def heatmap_to_input(xy: Array, input_size: Size, heatmap_size: Size, convention: Convention = "udp") -> Array:
-    """Carry points from heat-map pixels to network-input pixels; the inverse of `input_to_heatmap`."""
+    """Carry points from heatmap pixels to network-input pixels; the inverse of `input_to_heatmap`."""
     return input_to_heatmap(xy, heatmap_size, input_size, convention)
 
 

@@ -43,7 +43,7 @@ class AssociativeEmbedding:
     with adjust off do the keypoints it found as peaks stay on whole pixels.
 
     Args:
-        sigma: standard deviation of the target Gaussian, heat-map pixels, > 0.
+        sigma: standard deviation of the target Gaussian, heatmap pixels, > 0.
         max_people: how many peaks of each map are read, and how many people take part in the assignment, >= 1.
         detection_threshold: peaks not above this value are left out, >= 0.
         tag_threshold: a peak joins a person whose mean tag is nearer than this (Euclidean), > 0.
@@ -97,7 +97,7 @@ class AssociativeEmbedding:
         """Draw the targets of the heatmaps and say where the tags are read, on the keypoints' device.
 
         Args:
-            keypoints: (B, P, K, 2), x and y in heat-map pixels; may lie outside the map, may be NaN (then not
+            keypoints: (B, P, K, 2), x and y in heatmap pixels; may lie outside the map, may be NaN (then not
                 labelled). Places without a person have visibility 0.
             visibility: (B, P, K), 0 unlabelled, 1 hidden, 2 visible; 1 and 2 are treated alike.
             heatmap_size: (H, W).
@@ -195,7 +195,7 @@ class AssociativeEmbedding:
                 no peak.
 
         Returns:
-            keypoints (N, K, 2) float32, x and y in heat-map pixels as the class describes them, NaN where the
+            keypoints (N, K, 2) float32, x and y in heatmap pixels as the class describes them, NaN where the
             person lacks the keypoint; scores (N, K) float32, the value of the heatmap, 0 where it is lacking;
             and person_scores (N,) float32, the mean of the K scores before refine, zeros included. People come
             in the order in which the parser meets them.

@@ -20,7 +20,7 @@ from leanpose.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-MAX_STEP = 1.0  # heat-map pixels on each axis; the derivatives say little about places further away
+MAX_STEP = 1.0  # heatmap pixels on each axis; the derivatives say little about places further away
 FLOOR = 1e-10  # the logarithm is taken of values not below this, as published
 
 
@@ -29,7 +29,7 @@ class Dark(HeatmapCodec):
     """Gaussian at the exact position; decoded by argmax, blur, logarithm and one Newton step.
 
     Args:
-        sigma: standard deviation of the target Gaussian, heat-map pixels, > 0.
+        sigma: standard deviation of the target Gaussian, heatmap pixels, > 0.
         blur: side of the square blur kernel of decode, odd, 1 for none; its standard deviation follows from
             it (0.3 * ((blur - 1) / 2 - 1) + 0.8, OpenCV's rule). Published: 11 with sigma 2, 17 with sigma 3.
 
@@ -65,7 +65,7 @@ class Dark(HeatmapCodec):
             heatmaps: (N, K, H, W), any range.
 
         Returns:
-            keypoints (N, K, 2) float32, x and y in heat-map pixels, and scores (N, K) float32, the maximum of
+            keypoints (N, K, 2) float32, x and y in heatmap pixels, and scores (N, K) float32, the maximum of
             each map before the blur. A map without a positive value gives (0, 0); a map with NaN gives (0, 0)
             and the score NaN.
 
@@ -97,7 +97,7 @@ def log_around_peaks(
 
     Args:
         heatmaps: (N, K, H, W) float32.
-        peaks: (N, K, 2) integer, x and y in heat-map pixels, inside the map.
+        peaks: (N, K, 2) integer, x and y in heatmap pixels, inside the map.
         reach: how many pixels around the peak are wanted.
         blur: side of the blur kernel, odd; the kernel is that of cv2.GaussianBlur with sigma 0.
         reflect: whether the blur sees, outside the map, the map mirrored about its outermost pixels

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class HeatmapCodec(ABC):
     """One heatmap per keypoint of one person: the output "heatmaps", (N, K, h / s, w / s).
 
-    Subclasses say how one map is drawn and read, in heat-map pixels; the centre of the top-left pixel is (0, 0).
+    Subclasses say how one map is drawn and read, in heatmap pixels; the centre of the top-left pixel is (0, 0).
 
     Args:
         convention: how maps lie over the input, see leanpose.geometry.
@@ -46,11 +46,11 @@ class HeatmapCodec(ABC):
     def encode_maps(
         self, keypoints: torch.Tensor, visibility: torch.Tensor, heatmap_size: Size
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, K, 2) heat-map pixels, (B, K), above 0 where labelled, (H, W) -> maps (B, K, H, W), labelled (B, K)."""
+        """(B, K, 2) heatmap pixels, (B, K), above 0 where labelled, (H, W) -> maps (B, K, H, W), labelled (B, K)."""
 
     @abstractmethod
     def decode_maps(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, K, H, W) -> keypoints (N, K, 2) in heat-map pixels, scores (N, K), float32."""
+        """(N, K, H, W) -> keypoints (N, K, 2) in heatmap pixels, scores (N, K), float32."""
 
     def decode(self, outputs: Outputs, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
         keypoints, scores = self.decode_maps(outputs["heatmaps"])
@@ -88,7 +88,7 @@ class Heatmap(HeatmapCodec):
     """Gaussian on the nearest pixel; decoded by argmax and a quarter-pixel shift to the higher neighbour.
 
     Args:
-        sigma: standard deviation of the target Gaussian, heat-map pixels, > 0.
+        sigma: standard deviation of the target Gaussian, heatmap pixels, > 0.
         shift: whether decode adds the quarter-pixel shift.
 
     Raises:
@@ -117,7 +117,7 @@ class Heatmap(HeatmapCodec):
             heatmaps: (N, K, H, W), any range.
 
         Returns:
-            keypoints (N, K, 2) float32, x and y in heat-map pixels, and scores (N, K) float32, the maximum of
+            keypoints (N, K, 2) float32, x and y in heatmap pixels, and scores (N, K) float32, the maximum of
             each map. A map without a positive value gives (0, 0); a map with NaN gives (0, 0) and the score
             NaN.
 
@@ -144,11 +144,11 @@ def gaussian_targets(
     """Draw a Gaussian of peak 1 for each labelled keypoint, on the keypoints' device, without gradient.
 
     Args:
-        keypoints: (B, K, 2), x and y in heat-map pixels; may lie outside the map, may be NaN (then not
+        keypoints: (B, K, 2), x and y in heatmap pixels; may lie outside the map, may be NaN (then not
             labelled).
         visibility: (B, K), 0 unlabelled, 1 hidden, 2 visible; 1 and 2 are treated alike.
         heatmap_size: (H, W).
-        sigma: standard deviation, heat-map pixels.
+        sigma: standard deviation, heatmap pixels.
         quantized: centre the Gaussian on the rounded position instead of the exact one.
         windowed: set it to zero more than 3 sigma away from the rounded position, on each axis.
 
@@ -197,7 +197,7 @@ def find_peaks(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         heatmaps: (N, K, H, W) float32.
 
     Returns:
-        peaks (N, K, 2) int64, x and y in heat-map pixels, (0, 0) where the maximum is not positive; and
+        peaks (N, K, 2) int64, x and y in heatmap pixels, (0, 0) where the maximum is not positive; and
         maxima (N, K) float32. Of equal pixels the first in reading order counts.
     """
     num_people, num_keypoints, height, width = heatmaps.shape
@@ -213,7 +213,7 @@ def shift_quarter(heatmaps: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 
     Args:
         heatmaps: (N, K, H, W) float32.
-        keypoints: (N, K, 2) float32, heat-map pixels, inside the map.
+        keypoints: (N, K, 2) float32, heatmap pixels, inside the map.
 
     Returns:
         (N, K, 2) float32, new. The neighbours are those of p = floor(keypoint + 0.5); only keypoints with

@@ -169,7 +169,7 @@ def box_giou_loss(distances: torch.Tensor, target: torch.Tensor, weights: torch.
 
     Args:
         distances: (B, 4, H, W), left, top, right, bottom, > 0 and finite, in any unit.
-        target: (B, 4, H, W), likewise, in the same unit.
+        target: (B, 4, H, W), in the same order and unit.
         weights: (B, H, W), >= 0; 0 for pixels without a box.
 
     Returns:

@@ -27,7 +27,7 @@ class BetaSoftArgmax(HeatmapCodec):
     peaks or pulled to the middle of the map.
 
     Args:
-        sigma: standard deviation of the target Gaussian, heat-map pixels, > 0.
+        sigma: standard deviation of the target Gaussian, heatmap pixels, > 0.
         beta: factor on the heatmap before the softmax, > 0; the larger, the nearer to argmax.
         shift: whether decode adds the quarter-pixel shift.
 
@@ -56,7 +56,7 @@ class BetaSoftArgmax(HeatmapCodec):
             heatmaps: (N, K, H, W), any range.
 
         Returns:
-            keypoints (N, K, 2) float32, x and y in heat-map pixels, and scores (N, K) float32, the value of
+            keypoints (N, K, 2) float32, x and y in heatmap pixels, and scores (N, K) float32, the value of
             the map at the soft position rounded half to even, before the shift: not the map's maximum, and
             near zero or negative where the map has no clear peak. A map with NaN gives (0, 0) and the score
             NaN.

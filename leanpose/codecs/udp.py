@@ -28,7 +28,7 @@ class UDP(HeatmapCodec):
     """Gaussian at the exact position in a window; decoded by argmax, blur, logarithm and one Newton step.
 
     Args:
-        sigma: standard deviation of the target Gaussian, heat-map pixels, > 0.
+        sigma: standard deviation of the target Gaussian, heatmap pixels, > 0.
         blur: side of the square blur kernel of decode, odd, 1 for none; its standard deviation follows from
             it (0.3 * ((blur - 1) / 2 - 1) + 0.8, OpenCV's rule). Published: 11 with sigma 2, 17 with sigma 3.
 
@@ -63,7 +63,7 @@ class UDP(HeatmapCodec):
             heatmaps: (N, K, H, W), any range.
 
         Returns:
-            keypoints (N, K, 2) float32, x and y in heat-map pixels, and scores (N, K) float32, the maximum of
+            keypoints (N, K, 2) float32, x and y in heatmap pixels, and scores (N, K) float32, the maximum of
             each map before the blur. A map without a positive value gives (0, 0); a map with NaN gives (0, 0)
             and the score NaN.
 

@@ -42,11 +42,11 @@ class Recipe:
         view_size: height and width of what is shown in training; null: input_size.
         padding: factor on the person box, or with views "images" on the square over the short side.
         convention: "udp" or "classic", see leanpose.geometry.
-        codec, codec_options: heat-map representation and its parameters.
+        codec, codec_options: heatmap representation and its parameters.
         model_options: further constructor arguments of the network.
         start: .safetensors file to start from, or a name such as "lpn50", for which weights of the recipe's input_size
             come first; null trains from scratch. Which weights they are and their figure stand before the first epoch.
-        teacher: likewise, a trained network whose heatmaps are learned beside the annotations, also where
+        teacher: the same of a trained network whose heatmaps are learned beside the annotations, also where
             nothing is annotated (distillation, arXiv 1811.05419); null: none. It sees the same views, so its input
             size, normalisation, keypoints, codec and convention must be the recipe's. loss_weights.teacher, 1 unless
             given, says how much it counts.
