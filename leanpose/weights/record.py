@@ -20,6 +20,7 @@ from leanpose.weights.metadata import read_metadata
 METADATA_KEY = "leanpose"
 FORMAT = 2
 Task = Literal["top_down", "bottom_up", "detection"]
+Fit = Literal["short_side", "letterbox"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class Weights:
         box_codec, box_codec_options: of a bottom-up network, the codec of its outputs that propose boxes for a top-down
             network; None: the boxes are those around its poses.
         box_scales: sizes of the image at which boxes are looked for, as factors on the input size.
+        fit: how whole images are laid in the input: "short_side", which becomes the input's short side, the long side as
+            much as it needs; or "letterbox", as large as the input size allows, at its top left.
+        border: pixel value, 0..255, of what a whole image leaves of a letterbox.
         flip_shift: in the flip test, move the mirrored heatmap by one pixel (classic convention only).
         bias: image pixels that keypoints lie too far to the right and down; taken off by prediction in boxes.
         model_options: constructor arguments of the network that differ from the defaults.
@@ -95,6 +99,8 @@ class Weights:
     box_codec: str | None = None
     box_codec_options: Mapping[str, Any] = field(default_factory=dict)
     box_scales: tuple[float, ...] = (1.0,)
+    fit: Fit = "short_side"
+    border: int = 0
     flip_shift: bool = False
     bias: float = 0.0
     model_options: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +117,10 @@ class Weights:
             raise WeightsError("mean and std must hold three numbers each, std above 0.")
         if self.task not in get_args(Task):
             raise WeightsError(f"task must be one of {get_args(Task)}, not '{self.task}'.")
+        if self.fit not in get_args(Fit):
+            raise WeightsError(f"fit must be one of {get_args(Fit)}, not '{self.fit}'.")
+        if not 0 <= self.border <= 255:
+            raise WeightsError(f"border must be in 0..255, not {self.border}.")
         if self.channel_order not in ("rgb", "bgr"):
             raise WeightsError(f"channel_order must be 'rgb' or 'bgr', not '{self.channel_order}'.")
         if self.convention not in CONVENTIONS:
