@@ -32,8 +32,16 @@ from leanpose.inference.engines import load_engine
 from leanpose.io.files import write_text
 from leanpose.models import create_model
 from leanpose.models.counts import count_macs, count_parameters
-from leanpose.weights.catalogue import BUNDLED, BUNDLED_FOLDER, FURTHER, FURTHER_FOLDER, INT8, find_weights
-from leanpose.weights.record import Weights, read_record
+from leanpose.weights.catalogue import (
+    BUNDLED,
+    BUNDLED_FOLDER,
+    FURTHER,
+    FURTHER_FOLDER,
+    INT8,
+    find_weights,
+    read_record,
+)
+from leanpose.weights.record import Weights
 
 YARDSTICK = "lpn50.coco_256x192"
 MOVENET, MOVENET_SHARE, MOVENET_AP = "MoveNet Lightning int8, as given", 4.2 / 24.6, 40.9

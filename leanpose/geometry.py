@@ -123,6 +123,28 @@ def image_matrix(
     return np.array([[[scale, 0, shift[0]], [0, scale, shift[1]]]]), (height, width)
 
 
+def letterbox(image: np.ndarray, input_size: Size, border: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lay a whole image as large as it fits at the top left of a network input, as the YOLOX family does.
+
+    Sizes and positions count pixel edges: x in the image is x times the scale in the input. Images more than twice as
+    large are averaged down, so that they do not alias.
+
+    Args:
+        image: (H, W, 3) uint8.
+        input_size: (height, width) of the network input.
+        border: pixel value of what the image does not cover.
+
+    Returns:
+        (height, width, 3) uint8, and the (1, 2, 3) float64 matrix from image pixels to input pixels.
+    """
+    scale = min(input_size[0] / image.shape[0], input_size[1] / image.shape[1])
+    height, width = (max(1, int(side * scale)) for side in image.shape[:2])
+    laid = np.full((*input_size, 3), border, dtype=np.uint8)
+    method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    laid[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
+    return laid, np.array([[[scale, 0, 0], [0, scale, 0]]])
+
+
 def relaid_maps(
     maps: np.ndarray, old: tuple[np.ndarray, Size], new: tuple[np.ndarray, Size], map_size: tuple[int, ...]
 ) -> np.ndarray:

@@ -20,8 +20,8 @@ from leanpose.geometry import Size
 from leanpose.inference.engines import OnnxRuntimeEngine
 from leanpose.io.preflight import check_needs
 from leanpose.networks import NETWORKS, Network
-from leanpose.weights.catalogue import BUNDLED, FURTHER, INT8, find_weights
-from leanpose.weights.record import Weights, read_record
+from leanpose.weights.catalogue import BUNDLED, FURTHER, INT8, find_weights, read_record
+from leanpose.weights.record import Weights
 
 Format = Literal["text", "markdown", "json"]
 

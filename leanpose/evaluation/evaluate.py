@@ -6,18 +6,21 @@ import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated
 from leanpose.errors import InputError, renamed
 from leanpose.inference.detect import Detector
-from leanpose.inference.engines import EngineName
+from leanpose.inference.engines import Engine, EngineName, load_engine
 from leanpose.inference.predictor import DEFAULT_DETECTOR, Predictor
 from leanpose.io.files import write_text
 from leanpose.io.preflight import check_needs
+from leanpose.keypoint_sets import without_partner
 from leanpose.structures import ImageBoxes, Poses
+from leanpose.weights.catalogue import find_weights, read_record
 
 
 def predict_images(predictor: Predictor, images: Sequence[ImageBoxes]) -> Generator[list[dict[str, Any]]]:
@@ -76,20 +79,29 @@ def measure(
     engine: EngineName = "auto",
     threads: int | None = None,
     device: str = "cpu",
+    channel_order: Literal["rgb", "bgr"] | None = None,
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """Return the figures of a model on a set, and its results in the COCO results form; arguments as of `evaluate`."""
+    record = read_record(find_weights(model))
+    network: str | Engine = model
+    if channel_order is not None:
+        network = load_engine(model, engine, threads, device)
+        network.weights = replace(network.weights, channel_order=channel_order)
+    keypoint_set = record.keypoint_set
+    if not without_partner(keypoint_set, annotated.keypoint_set):  # a network may find more than is annotated
+        keypoint_set = annotated.keypoint_set
+    annotated.check(keypoint_set, model)
     predictor = Predictor(
-        model,
+        network,
         engine=engine,
         flip_test=flip_test,
         threads=threads,
         device=device,
         detector=detector if boxes == "found" else None,
         min_person_score=min_person_score,
+        keypoint_set=keypoint_set,
         scales=scales or (1.0,),
     )
-    keypoint_set = predictor.weights.keypoint_set
-    annotated.check(keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
     results: list[dict[str, Any]] = []
@@ -116,6 +128,7 @@ def evaluate(
     engine: EngineName = "auto",
     threads: int | None = None,
     device: str = "cpu",
+    channel_order: Literal["rgb", "bgr"] | None = None,
     finder: str | None = None,
 ) -> Metrics:
     """Measure a model on an annotated set with the metric that is official for it.
@@ -139,6 +152,8 @@ def evaluate(
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
             "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.
+        channel_order: "rgb" or "bgr" in place of the order of channels that the model was trained on, to see what it
+            costs to confuse them.
         finder: the former name of detector; goes with the next release.
 
     Returns:
@@ -159,6 +174,7 @@ def evaluate(
         engine=engine,
         threads=threads,
         device=device,
+        channel_order=channel_order,
     )
     if out is not None:
         write_text(Path(out) / "results.json", json.dumps(results))

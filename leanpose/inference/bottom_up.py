@@ -93,14 +93,19 @@ def check_whole_images(weights: Weights) -> None:
 
 
 def short_sides(weights: Weights, scales: Sequence[float]) -> list[int]:
-    """Return the short sides of a network's inputs, multiples of 64, the one nearest to the record's first.
+    """Return the short sides of a network's inputs, multiples of 64, the one nearest to the record's first; of a
+    letterbox, whose size is fixed, the record's alone.
 
     Args:
         scales: factors on the record's input size.
 
     Raises:
-        InputError: there is no scale, or one is not above 0 or larger than 10.
+        InputError: there is no scale, or one is not above 0 or larger than 10, or there are any with a letterbox.
     """
+    if weights.fit == "letterbox":
+        if tuple(scales) != (1.0,):
+            raise InputError(f"{weights.name} takes images of one size: leave scales out.")
+        return [weights.input_size[0]]
     if not len(scales) or not all(0 < scale <= LARGEST_SCALE for scale in scales):  # NaN compares false
         raise InputError(f"scales must be one number or more, above 0 and up to {LARGEST_SCALE}, not {[*scales]}.")
     sides = {max(64, round(weights.input_size[0] * scale / 64) * 64) for scale in scales}

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from leanpose.codecs import CODECS
 from leanpose.errors import InputError, WeightsError, require, suggest
-from leanpose.weights.catalogue import find_weights
-from leanpose.weights.record import METADATA_KEY, Weights
+from leanpose.weights.catalogue import find_weights, read_record
+from leanpose.weights.record import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,6 @@ PROVIDERS = {
     "directml": ("DmlExecutionProvider", "onnxruntime-directml"),
 }
 WITH_NUMBERS = ("cuda", "tensorrt", "directml")  # of which there may be several; "cuda:1" is the second
-RECORD_PLACE = ["framework", METADATA_KEY]  # of an ONNX file's metadata in OpenVINO
 
 
 class Engine(Protocol):
@@ -66,7 +66,7 @@ class OnnxRuntimeEngine:
     """An ONNX file on ONNX Runtime.
 
     Args:
-        path: file with a leanpose record in its metadata.
+        path: file with a leanpose record in its metadata, or of the public weights.
         threads: threads of the network; None lets ONNX Runtime choose.
         device: where it runs: names of PROVIDERS or ONNX Runtime's own of an execution provider, with commas between,
             first choice first; for example "tensorrt,cuda" or "cuda:1".
@@ -91,14 +91,16 @@ class OnnxRuntimeEngine:
                 f"ONNX Runtime's {first} does not start here: install the libraries it needs, or use device cpu."
             )
         self.path = path
-        self.weights = Weights.from_metadata(self._session.get_modelmeta().custom_metadata_map, path.name)
+        self.weights = read_record(path)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        self._input, self._outputs = inputs[0].name, [output.name for output in outputs]
+        self._input = inputs[0].name
+        self._outputs = _output_names([output.name for output in outputs])
         self.concurrent = device == "cpu"
-        _check_record(self.weights, inputs[0].shape, {output.name: output.shape for output in outputs}, path)
+        shapes = {name: output.shape for name, output in zip(self._outputs, outputs, strict=True)}
+        _check_record(self.weights, inputs[0].shape, shapes, path)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True))
+        return dict(zip(self._outputs, self._session.run(None, {self._input: images}), strict=True))
 
 
 def _providers(device: str, available: list[str]) -> list[str | tuple[str, dict[str, int]]]:
@@ -124,7 +126,7 @@ class OpenVinoEngine:
     """An ONNX file on OpenVINO.
 
     Args:
-        path: file with a leanpose record in its metadata.
+        path: file with a leanpose record in its metadata, or of the public weights.
         threads: threads of the network; None lets OpenVINO choose.
         device: OpenVINO's name of a device: "cpu", "gpu", "npu" or "auto".
     """
@@ -137,15 +139,14 @@ class OpenVinoEngine:
         core = openvino.Core()
         try:
             model = core.read_model(str(path))
-            record = model.get_rt_info(RECORD_PLACE).value if model.has_rt_info(RECORD_PLACE) else None
             self._compiled = core.compile_model(model, device.upper(), settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise WeightsError(f"{path.name} cannot be used by OpenVINO on {device} ({reason}).") from None
         self.path = path
-        self.weights = Weights.from_metadata({METADATA_KEY: record} if record else None, path.name)
+        self.weights = read_record(path)
         self._one_at_a_time = threading.Lock()
-        self._outputs = [output.get_any_name() for output in self._compiled.outputs]
+        self._outputs = _output_names([output.get_any_name() for output in self._compiled.outputs])
         shapes = {
             name: _free_axes(output.partial_shape)
             for name, output in zip(self._outputs, self._compiled.outputs, strict=True)
@@ -158,6 +159,12 @@ class OpenVinoEngine:
         return {name: found[i] for i, name in enumerate(self._outputs)}
 
 
+def _output_names(names: Sequence[str]) -> list[str]:
+    """Return the names of a network's outputs; a single one whose name no codec reads is of heatmaps."""
+    known = {name for codec in CODECS.values() for name in codec.output_names}
+    return ["heatmaps"] if len(names) == 1 and names[0] not in known else [*names]
+
+
 def _free_axes(shape: Any) -> list[int | str]:
     """Return the lengths of a shape of OpenVINO, a word for those that are free."""
     return ["any" if axis.is_dynamic else axis.get_length() for axis in shape]
@@ -166,8 +173,8 @@ def _free_axes(shape: Any) -> list[int | str]:
 def _check_record(
     weights: Weights, input_shape: Sequence[int | str], output_shapes: Mapping[str, Sequence[int | str]], path: Path
 ) -> None:
-    """Raise WeightsError where a network's input and heatmaps are not as its record says."""
-    maps = next((shape for name, shape in output_shapes.items() if name.startswith("heatmaps")), [])
+    """Raise WeightsError where a network's input and heatmaps or vectors are not as its record says."""
+    maps = next((shape for name, shape in output_shapes.items() if name.startswith(("heatmaps", "simcc"))), [])
     found = [*input_shape[1:], *maps[1:2]]  # an axis of any length is a word
     wanted = [3, *weights.input_size, len(weights.keypoint_set)]
     if [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] != wanted:

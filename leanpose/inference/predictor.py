@@ -24,6 +24,7 @@ from leanpose.inference.preprocess import check_boxes
 from leanpose.inference.streams import in_order, pairs, raised
 from leanpose.inference.top_down import TopDown, confidences, rescored
 from leanpose.io.images import Source, find_images, read_image
+from leanpose.keypoint_sets import KeypointSet
 from leanpose.structures import Poses
 
 DEFAULT_MODEL = "lpn50"
@@ -57,6 +58,8 @@ class Predictor:
             (N,) in 0..1. None or "none": the whole image is one person.
         min_person_score: persons below it are left out where the image's persons were searched for; 0 keeps all.
             None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
+        keypoint_set: carry the keypoints to this set by name, such as COCO of a network with 26 keypoints; None: the
+            network's own.
         scales: of a bottom-up network, see `leanpose.inference.bottom_up.BottomUp`.
         device: where the networks run: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime
             that has them; "gpu" or "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU:
@@ -66,6 +69,7 @@ class Predictor:
     Attributes:
         engine: the loaded network.
         weights: the Weights record of the loaded file.
+        keypoint_set: that of the poses.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Predictor:
         batch_size: int = 16,
         detector: str | Path | Engine | Detector | None = DEFAULT_DETECTOR,
         min_person_score: float | None = None,
+        keypoint_set: KeypointSet | None = None,
         scales: Sequence[float] = (1.0,),
         device: str | int = "cpu",
         finder: Any = DEFAULT_DETECTOR,
@@ -96,11 +101,13 @@ class Predictor:
             "batch_size": batch_size,
             "detector": detector,
             "min_person_score": min_person_score,
+            "keypoint_set": keypoint_set,
             "scales": scales,
             "device": device,
         }
         self.engine = self._loaded(model)
         self.weights = self.engine.weights
+        self.keypoint_set = keypoint_set or self.weights.keypoint_set
         running = Finite(self.engine)
         if self.weights.task == "detection":
             raise WeightsError(f"{self.weights.name} finds boxes, not keypoints: use it as the detector.")
@@ -299,8 +306,8 @@ class Predictor:
         """Return the poses of each image; where the persons were searched for those of a score, best first."""
         people = self._people
         if isinstance(people, BottomUp):
-            return [_confident(people.poses(image), least) for image in images]
-        found = people.poses(images, [boxes for boxes, _ in located])
+            return [_confident(people.poses(image).to(self.keypoint_set), least) for image in images]
+        found = [poses.to(self.keypoint_set) for poses in people.poses(images, [boxes for boxes, _ in located])]
         return [
             poses if scores is None else _confident(self.rescored(poses, confidences(scores)), least)
             for poses, (_, scores) in zip(found, located, strict=True)

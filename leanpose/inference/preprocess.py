@@ -50,11 +50,14 @@ def image_input(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        short_side: of the input, in place of the record's.
+        short_side: of the input, in place of the record's; a letterbox has its own size.
 
     Returns:
         (1, 3, h, w) float32, the (1, 2, 3) matrix from image to input pixels, and (h, w).
     """
+    if weights.fit == "letterbox":
+        laid, matrix = geometry.letterbox(image, weights.input_size, weights.border)
+        return normalised(laid[None], weights), matrix, weights.input_size
     matrix, input_size = geometry.image_matrix(image.shape[:2], short_side or weights.input_size[0])
     return normalised(geometry.crop(image, matrix[0], input_size)[None], weights), matrix, input_size
 

@@ -40,8 +40,8 @@ from leanpose.training.module import PoseTraining
 from leanpose.training.objectives import create_objective
 from leanpose.training.recipe import Recipe, find_recipe, read_recipe
 from leanpose.training.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
-from leanpose.weights.catalogue import find_weights
-from leanpose.weights.record import Weights, read_record
+from leanpose.weights.catalogue import find_weights, read_record
+from leanpose.weights.record import Weights
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
     "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed

@@ -11,6 +11,9 @@ from pathlib import Path
 from leanpose.errors import WeightsError, suggest
 from leanpose.geometry import Size
 from leanpose.networks import NETWORKS
+from leanpose.weights.metadata import read_metadata
+from leanpose.weights.public import public_by_sha256
+from leanpose.weights.record import METADATA_KEY, Weights
 
 SUFFIXES = (".onnx", ".safetensors")
 INT8 = "_int8"  # end of the names of int8 weights
@@ -103,6 +106,20 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
         f"Other files go by their path, or by name if they lie in {folder}."
     )
+
+
+def read_record(path: str | Path) -> Weights:
+    """Read the record of a .onnx or .safetensors file without loading its network; for public weights, which carry
+    none, that of the table of public weights.
+
+    Raises:
+        WeightsError: there is no such file, or it has no usable record.
+    """
+    path = Path(path)
+    metadata = read_metadata(path)
+    if METADATA_KEY not in metadata and (public := public_by_sha256(hashlib.sha256(path.read_bytes()).hexdigest())):
+        return public.record
+    return Weights.from_metadata(metadata, path.name)
 
 
 def _files(shipped: Mapping[str, Mapping[str, str]]) -> list[str]:

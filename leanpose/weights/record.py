@@ -9,13 +9,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from leanpose.errors import WeightsError
 from leanpose.geometry import CONVENTIONS, Convention
 from leanpose.keypoint_sets import COCO, KeypointSet
-from leanpose.weights.metadata import read_metadata
 
 METADATA_KEY = "leanpose"
 FORMAT = 2
@@ -185,13 +183,3 @@ def _newer_keys(values: dict[str, Any]) -> dict[str, Any]:
         entry = Measurement(metric, value, data, boxes, "flip test" in test, tuple(values["input_size"]))
         metrics.append(dataclasses.asdict(entry))
     return {"task": task, "metrics": metrics, **box_keys}
-
-
-def read_record(path: str | Path) -> Weights:
-    """Read the record of a .onnx or .safetensors file without loading its network.
-
-    Raises:
-        WeightsError: there is no such file, or it has no usable record.
-    """
-    path = Path(path)
-    return Weights.from_metadata(read_metadata(path), path.name)
