@@ -15,13 +15,14 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -41,12 +42,14 @@ from leanpose.inference.engines import EngineName, load_engine
 from leanpose.io.files import write_atomically
 from leanpose.io.preflight import check_needs
 from leanpose.models.checkpoints import load_network
-from leanpose.weights.catalogue import INT8, find_weights
+from leanpose.weights.catalogue import INT8, SUFFIXES, find_weights, read_record
+from leanpose.weights.metadata import read_metadata
 from leanpose.weights.record import Measurement, Weights
 
 REPORT_KEY = "leanpose.quantization"  # in the file's metadata
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
 LARGEST_WEIGHT = 64
+OPSET = 17  # of files that others exported
 RANKING_INPUTS, MEAN_INPUTS = 16, 64
 TIMED_RUNS = 30
 
@@ -99,7 +102,7 @@ def quantize(
     """Turn a network into int8, and keep layers in float until accuracy is nearly that of float32.
 
     Args:
-        model: name or .safetensors file.
+        model: name, .safetensors file, or an ONNX file in float32, as public weights are.
         data: annotation file to measure accuracy on.
         images: folder of its images.
         out: .onnx file to write.
@@ -118,7 +121,7 @@ def quantize(
     for name, value in (("samples", samples), ("max_drop", max_drop)):
         if not value > 0:
             raise InputError(f"{name} must be above 0, not {value}.")
-    path = find_weights(model, ".safetensors")
+    path = _float_file(model)
     if refine:
         find_weights(refine)
     megabytes = path.stat().st_size / 1e6
@@ -130,7 +133,7 @@ def quantize(
         megabytes=megabytes,
     )
     check_needs(places=(tempfile.gettempdir(),), megabytes=10 * megabytes)  # two float files, and some on the way
-    network, weights = load_network(path)
+    weights = read_record(path)
     annotated = open_annotations(data, images)
     inputs = real_inputs(weights, open_annotations(calibration, images) if calibration else annotated, samples)
 
@@ -144,7 +147,7 @@ def quantize(
     report: list[QuantizeReport] = []
     with tempfile.TemporaryDirectory() as folder, _quiet():
         exported, prepared, small = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
-        onnx.save(to_onnx(network, weights), exported)
+        onnx.save(_own_form(path, weights) if path.suffix == ".onnx" else to_onnx(*load_network(path)), exported)
         quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
         figure, before = figure_of(exported)
         after, float_layers = _keep_accuracy(prepared, small, weights, inputs, before - max_drop / 100, figure_of)
@@ -157,6 +160,31 @@ def quantize(
         record = dataclasses.replace(weights, name=f"{weights.name}{INT8}", metrics=(measured,))
         write_atomically(out, lambda temporary: _save(small, temporary, record, report[0]))
     return report[0]
+
+
+def _float_file(model: str) -> Path:
+    """Return the file of a model in float32: .safetensors, or .onnx where there is none."""
+    if Path(model).suffix not in SUFFIXES:
+        with suppress(WeightsError):
+            return find_weights(model, ".safetensors")
+    path = find_weights(model, int8=False)
+    if path.suffix == ".onnx" and REPORT_KEY in read_metadata(path):
+        raise InputError(f"{path.name} is int8 already: give the file in float32 that it was made of.")
+    return path
+
+
+def _own_form(path: Path, weights: Weights) -> onnx.ModelProto:
+    """Return a public ONNX file as `to_onnx` would write it: the input "images", a newer opset, named nodes, a record."""
+    model = onnx.version_converter.convert_version(onnx.load(path), OPSET)
+    graph = model.graph
+    learned = {tensor.name for tensor in graph.initializer}
+    (given,) = (entry for entry in graph.input if entry.name not in learned)
+    for i, node in enumerate(graph.node):
+        node.name = node.name or f"{node.op_type}_{i}"
+        node.input[:] = ["images" if name == given.name else name for name in node.input]
+    given.name = "images"
+    onnx.helper.set_model_props(model, weights.to_metadata())
+    return model
 
 
 class _Feeds(CalibrationDataReader):
@@ -214,7 +242,7 @@ def _write_int8(
         weight_type=QuantType.QInt8,
         per_channel=True,
         reduce_range=True,  # weights up to LARGEST_WEIGHT
-        nodes_to_exclude=float_layers + _attention(prepared),
+        nodes_to_exclude=float_layers + _attention(prepared) + _behind_the_last_layer(prepared),
     )
     model = onnx.load(small)
     onnx.helper.set_model_props(model, weights.to_metadata())
@@ -278,6 +306,22 @@ def _attention(prepared: Path) -> list[str]:
         for node in graph.node
         if node.op_type == "Softmax" or (node.op_type == "MatMul" and not learned & {*node.input})
     ]
+
+
+def _behind_the_last_layer(prepared: Path) -> list[str]:
+    """Return the nodes whose results reach no learned layer any more, such as those that turn numbers into boxes: bytes
+    cannot hold a position to the pixel, and they cost little."""
+    graph = onnx.load(prepared).graph
+    learned = {tensor.name for tensor in graph.initializer}
+    before: set[str] = set()  # tensors that a layer needs
+    behind = []
+    for node in reversed(graph.node):
+        is_layer = node.op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm") and bool(learned & {*node.input})
+        if is_layer or before & {*node.output}:
+            before |= {*node.input}
+        else:
+            behind.append(node.name)
+    return behind
 
 
 def _most_harmful(prepared: Path, small: Path, inputs: Sequence[np.ndarray]) -> list[str]:

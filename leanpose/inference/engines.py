@@ -177,7 +177,7 @@ def _check_record(
     maps = next((shape for name, shape in output_shapes.items() if name.startswith(("heatmaps", "simcc"))), [])
     found = [*input_shape[1:], *maps[1:2]]  # an axis of any length is a word
     wanted = [3, *weights.input_size, len(weights.keypoint_set)]
-    if [n if isinstance(n, int) else m for n, m in zip(found, wanted, strict=False)] != wanted:
+    if any(isinstance(n, int) and n != m for n, m in zip(found, wanted, strict=False)):
         raise WeightsError(f"{path.name} holds another network than its leanpose record says; export it again.")
 
 
