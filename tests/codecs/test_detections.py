@@ -46,7 +46,14 @@ def test_only_persons_are_read() -> None:
 @pytest.mark.filterwarnings("error")
 def test_rows_that_fill_up_the_list_are_no_persons() -> None:
     nan = float("nan")
-    rows = [[0, 0, 0, 0, 0], [-1] * 5, [5, 5, 5, 9, 0.9], [9, 5, 5, 9, 0.9], [0, 0, nan, 5, 0.9], [0, 0, 5, 5, nan]]
+    rows: list[list[float]] = [
+        [0] * 5,
+        [-1] * 5,
+        [5, 5, 5, 9, 0.9],
+        [9, 5, 5, 9, 0.9],
+        [0, 0, nan, 5, 0.9],
+        [0, 0, 5, 5, nan],
+    ]
     boxes, scores = found(*rows, [1, 1, 4, 4, 0.2], score_threshold=0.0)
     assert boxes.tolist() == [[1, 1, 4, 4]] and len(scores) == 1
     for boxes, scores in (found(*rows), found()):

@@ -39,7 +39,7 @@ def test_published_vectors_in_a_box() -> None:
     keypoints, scores = SimCC().decode(vectors([[[192, 256], [0, 0], [383, 511]]]), SIZE)
     matrices = crop_matrices(np.array([[100, 50, 200, 250]]), SIZE, 1.25, "classic")
     in_image = transform(keypoints, invert(matrices))
-    np.testing.assert_allclose(in_image, [[[150, 150], [56.25, 25], [243.2617, 274.5117]]], atol=1e-4)
+    np.testing.assert_allclose(in_image[0], [(150.0, 150.0), (56.25, 25.0), (243.2617, 274.5117)], atol=1e-4)
     assert scores.tolist() == [[1, 1, 1]]
     np.testing.assert_allclose(transform(np.array([[[56.25, 25]]]), matrices), 0, atol=1e-9)
     square = crop_matrices(np.array([[0, 0, 100, 100]]), SIZE, 1.25, "classic")
