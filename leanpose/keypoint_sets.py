@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ import numpy as np
 from leanpose.errors import InputError, suggest
 
 # Other spellings of the same keypoint, as official annotation files use them.
-ALIASES = {"head": "top_head", "head_top": "top_head", "upper_neck": "neck"}
+ALIASES = {
+    "head": "top_head", "head_top": "top_head", "upper_neck": "neck", "hip": "pelvis", "mid_hip": "pelvis",
+    "rknee": "right_knee",  # as AlphaPose and Halpe spell it
+}  # fmt: skip
 
 # OKS sigmas by name: half of k_i of the COCO evaluation (cocodataset.org/#keypoints-eval) for COCO's own keypoints;
 # top_head and neck as CrowdPose has them (arXiv 1812.00324).
@@ -196,6 +200,13 @@ _TRUNK = (
     ("left_shoulder", "left_hip"),
     ("right_shoulder", "right_hip"),
 )
+_FACE = (
+    ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "right_eye"),
+    ("left_eye", "left_ear"), ("right_eye", "right_ear"),
+)  # fmt: skip
+_FEET = tuple(
+    (f"{side}_ankle", f"{side}_{end}") for side in ("left", "right") for end in ("big_toe", "small_toe", "heel")
+)
 
 COCO = KeypointSet(
     "coco",
@@ -205,9 +216,7 @@ COCO = KeypointSet(
         "left_knee", "right_knee", "left_ankle", "right_ankle",
     ),
     (
-        *_LIMBS, *_TRUNK,
-        ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "right_eye"),
-        ("left_eye", "left_ear"), ("right_eye", "right_ear"),
+        *_LIMBS, *_TRUNK, *_FACE,
         ("left_ear", "left_shoulder"), ("right_ear", "right_shoulder"),
     ),
     "COCO keypoints 2017, cocodataset.org",
@@ -250,7 +259,96 @@ LSP = KeypointSet(
     "Leeds Sports Pose, Johnson and Everingham, BMVC 2010",
 )  # fmt: skip
 
-KEYPOINT_SETS = {s.name: s for s in (COCO, CROWDPOSE, MPII, LSP)}
+HALPE26 = KeypointSet(
+    "halpe26",
+    (
+        *COCO.keypoints, "head", "neck", "hip",
+        "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe", "left_heel", "right_heel",
+    ),
+    (
+        *_LIMBS, *_FEET, ("head", "neck"), ("neck", "hip"),
+        ("neck", "left_shoulder"), ("neck", "right_shoulder"), ("hip", "left_hip"), ("hip", "right_hip"),
+        *_FACE,
+    ),
+    "Halpe-FullBody, the first 26 of 136, arXiv 2211.03375 (head is its top)",
+    (*COCO.oks_sigmas.tolist(), 0.026, 0.026, 0.066, *[0.079] * 6),
+)  # fmt: skip
+
+BODY_25 = KeypointSet(
+    "body_25",
+    (
+        "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+        "mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "right_eye", "left_eye", "right_ear", "left_ear",
+        "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+    ),
+    (
+        *_LIMBS, ("nose", "neck"), ("neck", "mid_hip"), ("neck", "left_shoulder"), ("neck", "right_shoulder"),
+        ("mid_hip", "left_hip"), ("mid_hip", "right_hip"),
+        ("left_ankle", "left_big_toe"), ("left_big_toe", "left_small_toe"), ("left_ankle", "left_heel"),
+        ("right_ankle", "right_big_toe"), ("right_big_toe", "right_small_toe"), ("right_ankle", "right_heel"),
+        ("nose", "left_eye"), ("left_eye", "left_ear"), ("nose", "right_eye"), ("right_eye", "right_ear"),
+    ),
+    "BODY_25 of OpenPose, arXiv 1812.08008 (neck and mid_hip are the middles of shoulders and hips)",
+)  # fmt: skip
+
+
+def _numbered(part: str, numbers: Iterable[int]) -> tuple[str, ...]:
+    return tuple(f"{part}_{number}" for number in numbers)
+
+
+# The 68 points of iBUG 300-W. Mirrored points have the same number; those of the right side count in the file's order.
+_FACE_68 = (
+    *_numbered("right_jaw", range(1, 9)), "chin", *_numbered("left_jaw", range(8, 0, -1)),
+    *_numbered("right_brow", range(1, 6)), *_numbered("left_brow", range(5, 0, -1)),
+    *_numbered("nose_bridge", range(1, 5)),
+    *_numbered("right_nostril", (1, 2)), "nose_base", *_numbered("left_nostril", (2, 1)),
+    *_numbered("right_eye", range(1, 7)), *_numbered("left_eye", (4, 3, 2, 1, 6, 5)),
+    *_numbered("right_lip", (1, 2, 3)), "upper_lip", *_numbered("left_lip", (3, 2, 1)),
+    *_numbered("left_lip", (4, 5)), "lower_lip", *_numbered("right_lip", (5, 4)),
+    *_numbered("right_inner_lip", (1, 2)), "upper_inner_lip", *_numbered("left_inner_lip", (2, 1)),
+    "left_inner_lip_3", "lower_inner_lip", "right_inner_lip_3",
+)  # fmt: skip
+_FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
+
+
+def _hand(side: str) -> tuple[str, ...]:
+    """Return the 21 keypoints of a hand: its root, then each finger from there to its tip."""
+    return (f"{side}_hand_root", *(n for finger in _FINGERS for n in _numbered(f"{side}_{finger}", range(1, 5))))
+
+
+def _hand_edges(side: str) -> tuple[tuple[str, str], ...]:
+    root = f"{side}_hand_root"
+    chains = [(root, *_numbered(f"{side}_{finger}", range(1, 5))) for finger in _FINGERS]
+    return ((f"{side}_wrist", root), *(pair for chain in chains for pair in pairwise(chain)))
+
+
+WHOLEBODY = KeypointSet(
+    "wholebody",
+    (
+        *COCO.keypoints,
+        "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
+        *_FACE_68, *_hand("left"), *_hand("right"),
+    ),
+    (*COCO.edges, *_FEET, *_hand_edges("left"), *_hand_edges("right")),
+    "COCO-WholeBody, arXiv 2007.11858, whose evaluation has these sigmas",
+    (
+        *COCO.oks_sigmas.tolist(), 0.068, 0.066, 0.066, 0.092, 0.094, 0.094,
+        0.042, 0.043, 0.044, 0.043, 0.040, 0.035, 0.031, 0.025, 0.020, 0.023, 0.029, 0.032, 0.037, 0.038, 0.043,
+        0.041, 0.045,
+        0.013, 0.012, 0.011, 0.011, 0.012, 0.012, 0.011, 0.011, 0.013, 0.015,
+        0.009, 0.007, 0.007, 0.007, 0.012, 0.009, 0.008, 0.016, 0.010,
+        0.017, 0.011, 0.009, 0.011, 0.009, 0.007, 0.013, 0.008, 0.011, 0.012, 0.010, 0.034,
+        0.008, 0.008, 0.009, 0.008, 0.008, 0.007, 0.010, 0.008, 0.009, 0.009, 0.009, 0.007,
+        0.007, 0.008, 0.011, 0.008, 0.008, 0.008, 0.010, 0.008,
+        *(
+            0.029, 0.022, 0.035, 0.037, 0.047, 0.026, 0.025, 0.024, 0.035, 0.018, 0.024, 0.022, 0.026, 0.017, 0.021,
+            0.021, 0.032, 0.020, 0.019, 0.022, 0.031,
+        ) * 2,
+    ),
+)  # fmt: skip
+
+KEYPOINT_SETS = {s.name: s for s in (COCO, CROWDPOSE, MPII, LSP, HALPE26, BODY_25, WHOLEBODY)}
 
 
 def get_keypoint_set(name: str) -> KeypointSet:

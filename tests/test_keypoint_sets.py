@@ -10,11 +10,14 @@ import pytest
 
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import (
+    BODY_25,
     COCO,
     CROWDPOSE,
+    HALPE26,
     KEYPOINT_SETS,
     LSP,
     MPII,
+    WHOLEBODY,
     KeypointSet,
     convert,
     get_keypoint_set,
@@ -58,6 +61,18 @@ LSP_README = (
     "Left shoulder, Left elbow, Left wrist, Neck, Head top"
 )
 
+# As the readme files of Halpe-FullBody and OpenPose spell them.
+HALPE_README = [
+    "Nose", "LEye", "REye", "LEar", "REar", "LShoulder", "RShoulder", "LElbow", "RElbow", "LWrist", "RWrist", "LHip",
+    "RHip", "LKnee", "Rknee", "LAnkle", "RAnkle", "Head", "Neck", "Hip", "LBigToe", "RBigToe", "LSmallToe",
+    "RSmallToe", "LHeel", "RHeel",
+]  # fmt: skip
+OPENPOSE_README = [
+    "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip", "RKnee",
+    "RAnkle", "LHip", "LKnee", "LAnkle", "REye", "LEye", "REar", "LEar", "LBigToe", "LSmallToe", "LHeel", "RBigToe",
+    "RSmallToe", "RHeel",
+]  # fmt: skip
+
 
 def from_readme(text: str) -> list[str]:
     words = {"r": "right", "l": "left"}
@@ -65,7 +80,16 @@ def from_readme(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("keypoint_set", "count", "edges"), [(COCO, 17, 19), (CROWDPOSE, 14, 15), (MPII, 16, 15), (LSP, 14, 15)]
+    ("keypoint_set", "count", "edges"),
+    [
+        (COCO, 17, 19),
+        (CROWDPOSE, 14, 15),
+        (MPII, 16, 15),
+        (LSP, 14, 15),
+        (HALPE26, 26, 25),
+        (BODY_25, 25, 24),
+        (WHOLEBODY, 133, 67),
+    ],
 )
 def test_counts(keypoint_set: KeypointSet, count: int, edges: int) -> None:
     assert len(keypoint_set) == len(keypoint_set.keypoints) == len(keypoint_set.oks_sigmas) == count
@@ -88,8 +112,9 @@ def test_mpii_and_lsp_orders() -> None:
 
 
 @pytest.mark.parametrize("keypoint_set", ALL, ids=lambda s: s.name)
-def test_every_keypoint_is_on_an_edge(keypoint_set: KeypointSet) -> None:
-    assert {end for edge in keypoint_set.edges for end in edge} == set(keypoint_set.keypoints)
+def test_every_keypoint_but_outlines_of_faces_is_on_an_edge(keypoint_set: KeypointSet) -> None:
+    outlines = set(keypoint_set.keypoints[23:91]) if keypoint_set is WHOLEBODY else set()
+    assert {end for edge in keypoint_set.edges for end in edge} == set(keypoint_set.keypoints) - outlines
     pairs = [frozenset(edge) for edge in keypoint_set.edges]
     assert len(set(pairs)) == len(pairs)
 
@@ -112,6 +137,36 @@ def test_flip_index_of_coco_as_published() -> None:
 def test_flip_index_of_mpii_as_published() -> None:
     for a, b in [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)]:
         assert (MPII.flip_index[a], MPII.flip_index[b]) == (b, a)
+
+
+def test_flip_index_of_halpe26_as_published() -> None:
+    assert HALPE26.flip_index[:17].tolist() == COCO.flip_index.tolist()
+    assert HALPE26.flip_index[17:].tolist() == [17, 18, 19, 21, 20, 23, 22, 25, 24]
+
+
+def test_flip_index_of_wholebody_as_published() -> None:
+    """The pairs of mmpose's coco_wholebody.py; those of the face in the numbers of iBUG."""
+    face = [(i, 16 - i) for i in range(8)] + [(17 + i, 26 - i) for i in range(5)] + [(31, 35), (32, 34)]
+    face += [(36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)]
+    face += [(48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 64), (61, 63), (65, 67)]
+    pairs = [(i, i + 1) for i in range(1, 16, 2)] + [(17 + i, 20 + i) for i in range(3)]
+    pairs += [(23 + a, 23 + b) for a, b in face] + [(91 + i, 112 + i) for i in range(21)]
+    expected = np.arange(133)
+    for a, b in pairs:
+        expected[[a, b]] = b, a
+    np.testing.assert_array_equal(WHOLEBODY.flip_index, expected)
+
+
+def test_names_of_wholebody_stand_where_the_data_has_them() -> None:
+    face = WHOLEBODY.keypoints[23:91]
+    at = {0: "right_jaw_1", 8: "chin", 16: "left_jaw_1", 17: "right_brow_1", 27: "nose_bridge_1", 33: "nose_base"}
+    at |= {36: "right_eye_1", 45: "left_eye_1", 51: "upper_lip", 57: "lower_lip", 62: "upper_inner_lip", 67: face[67]}
+    assert {i: face[i] for i in at} == at
+    hands = [WHOLEBODY.keypoints[i] for i in (91, 95, 99, 111, 112, 116, 132)]
+    assert hands == [
+        *("left_hand_root", "left_thumb_4", "left_forefinger_4", "left_pinky_finger_4"),
+        *("right_hand_root", "right_thumb_4", "right_pinky_finger_4"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -185,6 +240,13 @@ def test_sigmas() -> None:
     np.testing.assert_allclose(COCO.oks_sigmas, np.array(COCO_K) / 2, rtol=1e-12)
     np.testing.assert_allclose(CROWDPOSE.oks_sigmas, np.array(CROWDPOSE_SIGMAS_X10) / 10, rtol=1e-12)
     assert MPII.oks_sigmas[MPII.keypoints.index("pelvis")] == 0.079
+    np.testing.assert_array_equal(HALPE26.oks_sigmas[:17], COCO.oks_sigmas)
+    assert HALPE26.oks_sigmas[17:].tolist() == [0.026, 0.026, 0.066] + [0.079] * 6
+    np.testing.assert_array_equal(WHOLEBODY.oks_sigmas[:17], COCO.oks_sigmas)
+    np.testing.assert_array_equal(WHOLEBODY.oks_sigmas[91:112], WHOLEBODY.oks_sigmas[112:])
+    of = dict(zip(WHOLEBODY.keypoints, WHOLEBODY.oks_sigmas, strict=True))
+    assert (of["left_heel"], of["right_jaw_1"], of["left_jaw_1"], of["chin"]) == (0.066, 0.042, 0.045, 0.020)
+    assert (of["nose_bridge_4"], of["left_lip_1"], of["right_inner_lip_3"]) == (0.007, 0.010, 0.008)
 
 
 def test_lsp_to_coco_and_back() -> None:
@@ -206,7 +268,7 @@ def test_lsp_to_coco_and_back() -> None:
 @pytest.mark.parametrize("source", ALL, ids=lambda s: s.name)
 @pytest.mark.parametrize("target", ALL, ids=lambda s: s.name)
 def test_mapping_joins_the_same_names_only(source: KeypointSet, target: KeypointSet) -> None:
-    aliases = {"head_top": "top_head", "upper_neck": "neck"}
+    aliases = {"head_top": "top_head", "head": "top_head", "upper_neck": "neck", "hip": "pelvis", "mid_hip": "pelvis"}
     for name, i in zip(target.keypoints, mapping(source, target), strict=True):
         canonical = [aliases.get(n, n) for n in source.keypoints]
         wanted = aliases.get(name, name)
@@ -219,10 +281,28 @@ def test_head_and_neck_of_mpii_are_those_of_lsp() -> None:
     assert mapping(MPII, CROWDPOSE)[-2:].tolist() == [9, 8]
 
 
+def test_halpe26_has_the_keypoints_of_all_other_body_sets() -> None:
+    for target in (COCO, CROWDPOSE, LSP, BODY_25):
+        assert without_partner(HALPE26, target) == []
+    assert without_partner(HALPE26, MPII) == ["thorax"]
+
+    def found(target: KeypointSet) -> dict[str, str]:
+        return {name: HALPE26.keypoints[i] for name, i in zip(target.keypoints, mapping(HALPE26, target), strict=True)}
+
+    assert [found(CROWDPOSE)[name] for name in ("top_head", "neck")] == ["head", "neck"]
+    assert [found(MPII)[name] for name in ("head_top", "upper_neck", "pelvis")] == ["head", "neck", "hip"]
+    assert [found(BODY_25)[name] for name in ("neck", "mid_hip", "left_hip")] == ["neck", "hip", "left_hip"]
+    assert without_partner(WHOLEBODY, HALPE26) == ["head", "neck", "hip"]
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
         (COCO_CATEGORY["keypoints"], COCO),
+        (HALPE_README, HALPE26),
+        (list(HALPE26.keypoints), HALPE26),
+        (OPENPOSE_README, BODY_25),
+        (list(WHOLEBODY.keypoints), WHOLEBODY),
         (CROWDPOSE_NAMES, CROWDPOSE),
         ([*CROWDPOSE_NAMES[:12], "top_head", "neck"], CROWDPOSE),
         (from_readme(MPII_README), MPII),

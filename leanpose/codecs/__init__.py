@@ -2,7 +2,8 @@
 
 A codec is a frozen dataclass whose fields are its parameters. `decode` takes the outputs by name and returns input
 pixels; maps are drawn by `encode_maps` and read by `decode_maps`, in heatmap pixels, the centre of the top-left pixel
-being (0, 0) (AssociativeEmbedding says where it differs). Decoding never imports torch.
+being (0, 0) (AssociativeEmbedding says where it differs). SimCC reads vectors; Detections, DetectedPoses and Yolox read
+lists of persons, of networks that are not trained here. Decoding never imports torch.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 from leanpose.codecs.associative_embedding import AssociativeEmbedding
 from leanpose.codecs.center_box import CenterBox
 from leanpose.codecs.dark import Dark
+from leanpose.codecs.detections import DetectedPoses, Detections
 from leanpose.codecs.flip import fuse_flip
 from leanpose.codecs.heatmap import Heatmap, HeatmapCodec
 from leanpose.codecs.interface import BottomUpCodec, Codec, DetectionCodec, TopDownCodec
+from leanpose.codecs.simcc import SimCC
 from leanpose.codecs.soft_argmax import BetaSoftArgmax
 from leanpose.codecs.udp import UDP
+from leanpose.codecs.yolox import Yolox
 from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.weights.record import Weights
 
@@ -31,10 +35,14 @@ __all__ = [
     "CenterBox",
     "Codec",
     "Dark",
+    "DetectedPoses",
     "DetectionCodec",
+    "Detections",
     "Heatmap",
     "HeatmapCodec",
+    "SimCC",
     "TopDownCodec",
+    "Yolox",
     "check_outputs",
     "codec_of",
     "create_codec",
@@ -48,6 +56,10 @@ CODECS: dict[str, type[Codec]] = {
     "beta_soft_argmax": BetaSoftArgmax,
     "associative_embedding": AssociativeEmbedding,
     "center_box": CenterBox,
+    "simcc": SimCC,
+    "detections": Detections,
+    "detected_poses": DetectedPoses,
+    "yolox": Yolox,
 }
 
 

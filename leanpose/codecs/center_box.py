@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import cv2
 import numpy as np
 
-from leanpose.codecs.heatmap import check_positive
+from leanpose.codecs.heatmap import check_count, check_positive, check_share
 from leanpose.codecs.interface import Outputs
 from leanpose.errors import InputError
 from leanpose.geometry import Convention, Size, box_nms, heatmap_to_input
@@ -62,12 +62,9 @@ class CenterBox:
         check_positive("alpha", self.alpha)
         if self.alpha > 1:
             raise InputError(f"Give alpha as a number up to 1, not {self.alpha!r}.")
-        if isinstance(self.max_people, bool) or not isinstance(self.max_people, int) or self.max_people < 1:
-            raise InputError(f"Give max_people as a whole number of 1 or more, not {self.max_people!r}.")
-        for name in ("score_threshold", "nms_iou"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise InputError(f"Give {name} as a number in 0..1, not {value!r}.")
+        check_count("max_people", self.max_people)
+        check_share("score_threshold", self.score_threshold)
+        check_share("nms_iou", self.nms_iou)
 
     def encode_maps(
         self, boxes_xyxy: torch.Tensor, valid: torch.Tensor, heatmap_size: tuple[int, int]

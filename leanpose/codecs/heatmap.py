@@ -242,3 +242,15 @@ def check_positive(name: str, value: float) -> None:
     """Raise InputError when a codec parameter is not a number above zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise InputError(f"Give {name} as a number above 0, not {value!r}.")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise InputError when a codec parameter is not a number in 0..1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"Give {name} as a number in 0..1, not {value!r}.")
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raise InputError when a codec parameter is not a whole number, or below the least."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"Give {name} as a whole number of {least} or more, not {value!r}.")

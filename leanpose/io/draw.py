@@ -35,8 +35,15 @@ CASING: Colour = (16, 20, 32)
 RIM: Colour = (255, 255, 255)
 
 FACE = frozenset(("nose", "eye", "ear", "mouth", "chin", "forehead"))
-LEG = frozenset(("pelvis", "hip", "knee", "ankle", "foot", "heel", "toe", "big_toe", "small_toe"))
+LEG = frozenset(("pelvis", "mid_hip", "hip", "knee", "ankle", "foot", "heel", "toe", "big_toe", "small_toe"))
+# Parts that come in numbers, such as "jaw_3", and crowd one another: outlines of the face, and hands.
+FINE = frozenset((
+    "jaw", "brow", "eye", "nose_bridge", "nostril", "lip", "inner_lip",
+    "thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger",
+))  # fmt: skip
+FINE_ALONE = frozenset(("nose_base", "upper_lip", "lower_lip", "upper_inner_lip", "lower_inner_lip", "hand_root"))
 FACE_WIDTH = 0.55  # of a limb's width
+FINE_WIDTH = 0.25
 LIMB_WIDTH = 0.018  # of the person's size
 THINNEST, THICKEST = 1 / 800, 1 / 75  # limb width as a part of the image's longer side
 THINNEST_PIXELS = 2.0
@@ -154,13 +161,20 @@ class _Look:
 
 def _look(keypoint_set: KeypointSet) -> _Look:
     sides, parts = zip(*map(side_and_part, keypoint_set.keypoints), strict=True)
-    widths = np.array([FACE_WIDTH if part in FACE else 1.0 for part in parts])
+    widths = np.array([_relative_width(part) for part in parts])
     edges = []
     for a, b in keypoint_set.edge_indices[::-1].tolist():
         sided = {sides[a], sides[b]} - {""}
         side = sided.pop() if len(sided) == 1 else ""
         edges.append((a, b, PALETTE[side, parts[a] in LEG and parts[b] in LEG], min(widths[a], widths[b])))
     return _Look([PALETTE[side, part in LEG] for side, part in zip(sides, parts, strict=True)], widths, edges)
+
+
+def _relative_width(part: str) -> float:
+    name, _, number = part.rpartition("_")
+    if part in FINE_ALONE or (name in FINE and number.isdigit()):
+        return FINE_WIDTH
+    return FACE_WIDTH if part in FACE else 1.0
 
 
 def _draw_person(canvas: np.ndarray, keypoints: np.ndarray, opacities: np.ndarray, look: _Look, width: float) -> None:

@@ -155,6 +155,9 @@ class Recipe:
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"layer_decay must be above 0 and at most 1, not {self.layer_decay}.")
         self._check_schedule()
+        codec = CODECS.get(self.codec)
+        if codec is not None and not (hasattr(codec, "encode") or hasattr(codec, "encode_maps")):
+            raise InputError(f"The codec {self.codec} only reads networks that others trained: give one with targets.")
         if self.views is not None and self.task != "bottom_up":
             raise InputError(f"Views of '{self.views}' need the codec associative_embedding, not '{self.codec}'.")
         if self.views is not None and self.convention != "classic":

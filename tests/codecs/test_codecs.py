@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 SIZE = (64, 48)  # height, width
-# Those that find one person per map; the others have test files of their own.
-OF_ONE_PERSON: dict[str, type[Any]] = {name: make for name, make in CODECS.items() if make.task == "top_down"}
+# Those of one heatmap per keypoint; the others have test files of their own.
+OF_ONE_PERSON: dict[str, type[Any]] = {name: make for name, make in CODECS.items() if issubclass(make, HeatmapCodec)}
 every_codec = pytest.mark.parametrize("codec", [make() for make in OF_ONE_PERSON.values()], ids=list(OF_ONE_PERSON))
 
 
@@ -363,7 +363,12 @@ def test_create_codec(name: str) -> None:
     ("name", "parameters", "message"),
     [
         ("heatmaps", {}, "Did you mean 'heatmap'?"),
-        ("xyz", {}, "Known: associative_embedding, beta_soft_argmax, center_box, dark, heatmap, udp."),
+        (
+            "xyz",
+            {},
+            "Known: associative_embedding, beta_soft_argmax, center_box, dark, detected_poses, detections, heatmap, "
+            "simcc, udp, yolox.",
+        ),
         ("dark", {"sigmas": 2}, "Did you mean 'sigma'?"),
         ("heatmap", {"sigma": 0}, "sigma"),
         ("heatmap", {"sigma": float("nan")}, "sigma"),

@@ -224,13 +224,30 @@ def test_larger_persons_lie_on_top() -> None:
 def test_every_built_in_set_shows_all_colours(name: str) -> None:
     keypoint_set = KEYPOINT_SETS[name]
     k = len(keypoint_set)
+    side = max(220, 8 * k)
     angle = 2 * np.pi * np.arange(k) / k
-    keypoints = 110 + 90 * np.stack([np.cos(angle), np.sin(angle)], axis=-1)[None]
-    box = np.array([[20, 20, 200, 200]], np.float32)
+    keypoints = side / 2 + (side / 2 - 20) * np.stack([np.cos(angle), np.sin(angle)], axis=-1)[None]
+    box = np.array([[20, 20, side - 20, side - 20]], np.float32)
     poses = Poses(keypoints.astype(np.float32), np.ones((1, k), np.float32), box, np.ones(1, np.float32), keypoint_set)
-    image = draw_poses(grey(), poses)
+    image = draw_poses(np.full((side, side, 3), 128, np.uint8), poses)
     for colour in PALETTE.values():
         assert (image == colour).all(axis=2).sum() > 20
+
+
+def test_faces_and_hands_of_many_keypoints_have_small_discs() -> None:
+    """They show on the face of a person of 400 pixels, and differ from eyes and elbows."""
+
+    def area(keypoint: str) -> int:
+        names = (keypoint, "left_foot_of_nobody")
+        keypoints = np.array([[[110, 20], [110, 420]]], np.float32)
+        box, ones = np.array([[0, 20, 200, 420]], np.float32), np.ones((1, 2), np.float32)
+        poses = Poses(keypoints, ones, box, ones[0, :1], KeypointSet("two", names, (), "test"))
+        blank = np.full((440, 220, 3), 128, np.uint8)
+        return int(changed(draw_poses(blank, poses), blank)[:100].sum())
+
+    fine = {area(name) for name in ("left_jaw_3", "upper_lip", "right_eye_6", "left_pinky_finger_4")}
+    assert len(fine) == 1 and 2 * fine.pop() < area("left_eye") < area("left_elbow")
+    assert area("L1") == area("left_paw_3") == area("left_elbow")
 
 
 def test_other_spellings_of_the_names_look_alike() -> None:

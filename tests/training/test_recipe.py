@@ -287,6 +287,14 @@ def test_unreadable_paths(tmp_path: Path) -> None:
         read_recipe(tmp_path)
 
 
+@pytest.mark.parametrize("codec", ["detections", "detected_poses", "yolox"])
+def test_codecs_without_targets_are_not_trained(codec: str, recipe_file: Path) -> None:
+    with pytest.raises(
+        InputError, match=f"codec {codec} only reads networks that others trained: give one with targets"
+    ):
+        read_recipe(recipe_file, [f"codec={codec}"])
+
+
 def test_data_root_is_joined(recipe_file: Path, tmp_path: Path) -> None:
     recipe = read_recipe(recipe_file, ["data_root=sets", f"val_data.annotations={tmp_path / 'v.json'}"])
     assert recipe.sources() == [DataSource(str(Path("sets/train.json")), str(Path("sets/images")))]
