@@ -250,7 +250,22 @@ LSP = KeypointSet(
     "Leeds Sports Pose, Johnson and Everingham, BMVC 2010",
 )  # fmt: skip
 
-KEYPOINT_SETS = {s.name: s for s in (COCO, CROWDPOSE, MPII, LSP)}
+HALPE26 = KeypointSet(
+    "halpe26",
+    (
+        *COCO.keypoints, "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
+        "left_heel", "right_heel",
+    ),
+    (
+        *COCO.edges, ("head", "neck"), ("neck", "hip"),
+        ("left_ankle", "left_big_toe"), ("left_ankle", "left_small_toe"), ("left_ankle", "left_heel"),
+        ("right_ankle", "right_big_toe"), ("right_ankle", "right_small_toe"), ("right_ankle", "right_heel"),
+    ),
+    "Halpe Full-Body, github.com/Fang-Haoshu/Halpe-FullBody, body and feet; sigmas as in mmpose's halpe26",
+    (*COCO.oks_sigmas.tolist(), 0.026, 0.026, 0.066, *[0.079] * 6),
+)  # fmt: skip
+
+KEYPOINT_SETS = {s.name: s for s in (COCO, CROWDPOSE, MPII, LSP, HALPE26)}
 
 
 def get_keypoint_set(name: str) -> KeypointSet:

@@ -1,5 +1,6 @@
 """The names of weights: `lpn50` means the first of the bundled weights whose name begins with "lpn50.", else of the
-user's own, else of those that lie in the repository and are too many for the package."""
+user's own, else of those that lie in the repository and are too many for the package, else public ones, which are
+fetched."""
 
 from __future__ import annotations
 
@@ -11,6 +12,10 @@ from pathlib import Path
 from leanpose.errors import WeightsError, suggest
 from leanpose.geometry import Size
 from leanpose.networks import NETWORKS
+from leanpose.weights.download import download, weights_folder
+from leanpose.weights.metadata import read_metadata
+from leanpose.weights.public import PUBLIC
+from leanpose.weights.record import METADATA_KEY
 
 SUFFIXES = (".onnx", ".safetensors")
 INT8 = "_int8"  # end of the names of int8 weights
@@ -59,13 +64,15 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         model: a path to a .onnx or .safetensors file, or a name: that of weights ("lpn50.coco_128x96") or of a network
             ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
             folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
-            repository's folder weights.
+            repository's folder weights, then those of public weights, which are fetched into the user's folder unless
+            they are there, under any name (`leanpose.weights.download`).
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
         int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
         input_size: (height, width) in pixels; weights whose name ends with it, as in "lpn50.coco_128x96", come first.
 
     Raises:
-        WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
+        WeightsError: unknown name (the nearest is suggested), missing file, a kind of file that is not loaded, or
+            public weights that cannot be fetched.
     """
     path = Path(model)
     if path.suffix in (".pth", ".pt", ".ckpt", ".pkl", ".bin", ".tar"):
@@ -77,7 +84,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         if not os.path.isfile(path):
             raise WeightsError(f"There is no file {path}; check the path.")
         return path
-    folder = Path(os.environ.get("LEANPOSE_WEIGHTS") or os.path.expanduser("~/.leanpose"))
+    folder = weights_folder()
     own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
     known = [*_files(BUNDLED), *own, *_files(FURTHER)]
     fitting = [file for file in known if file.startswith(f"{model}.") and file.endswith(suffix)]
@@ -89,18 +96,25 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         if f".{kind}" in BUNDLED.get(name, {}):
             return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
         if file in own:
+            if file == f"{model}.onnx" and model in PUBLIC and METADATA_KEY not in read_metadata(folder / file):
+                break  # its hash has to be checked
             return folder / file
         return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
+    row = PUBLIC.get(str(model))
+    if row is not None and (suffix in ("", ".onnx") or not row.urls):
+        return download(row.name)
     kind = f" as {suffix}" if suffix else ""
     if model in NETWORKS:
         raise WeightsError(
             f"{model} is a known network, but there are no weights of it{kind}: train it, or give the path of a file, "
             f"or put one into {folder}."
         )
+    if row is not None:
+        raise WeightsError(f"{model} is a public .onnx file, for prediction; there are no weights of it{kind}.")
     names = {file.rpartition(".")[0] for file in known}
     raise WeightsError(
         f"There are no weights '{model}'{kind}."
-        f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
+        f"{suggest(str(model), names | {name.split('.')[0] for name in names} | PUBLIC.keys())} "
         f"Other files go by their path, or by name if they lie in {folder}."
     )
 
