@@ -33,7 +33,7 @@ class PublicWeights:
         code_licence, weights_licence: as their publishers state them.
         published: accuracy that the publishers state, with its protocol; "": none known.
         verified: whether we ran the file and measured it.
-        by_hand: how to get what has no addresses, in words.
+        by_hand: how to get what has no addresses, in words; FOLDER stands for the user's folder of weights.
     """
 
     name: str
@@ -66,7 +66,7 @@ def _openmmlab(name: str, project: str, stem: str, record: Weights, **known: Any
     urls = [f"{OPENMMLAB}/{path}.zip", f"{HUGGINGFACE}/Tau-J/RTMPose/resolve/main/{path}.zip"]
     if project == "rtmposev1":
         urls.append(f"{HUGGINGFACE}/datasets/DavidPagnon/rtmlib_models/resolve/main/mmpose/{path}.onnx")
-    licence = "Apache-2.0 (card of the copy on Hugging Face)"
+    licence = "Apache-2.0 (card on Hugging Face)"
     record = replace(record, name=name, licence=licence)
     return PublicWeights(name, record, tuple(urls), member="end2end.onnx", weights_licence=licence, **known)
 
@@ -118,8 +118,8 @@ def _by_hand(model: str, place: str, file: str, licence: str, **settings: Any) -
         code_licence="MIT",
         weights_licence=licence,
         published=network.published.accuracy if keypoint_set is COCO else "",
-        by_hand=f"{place}; then `leanpose convert {file} --model {model}{option} --out FOLDER/{name}.safetensors`, "
-        f"FOLDER being that of LEANPOSE_WEIGHTS, and use it as {name}",
+        by_hand=f"{place}; then run `leanpose convert {file} --model {model}{option} --out FOLDER/{name}.safetensors` and "
+        f"use it as {name}",
     )
 
 
