@@ -96,9 +96,9 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         if f".{kind}" in BUNDLED.get(name, {}):
             return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
         if file in own:
-            if file == f"{model}.onnx" and model in PUBLIC and METADATA_KEY not in read_metadata(folder / file):
-                break  # its hash has to be checked
-            return folder / file
+            if model not in PUBLIC or file != f"{model}.onnx" or _has_record(folder / file):
+                return folder / file
+            break  # the public file, whose hash has to be checked
         return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
     row = PUBLIC.get(str(model))
     if row is not None and (suffix in ("", ".onnx") or not row.urls):
@@ -122,6 +122,13 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
 def _files(shipped: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return the names of files, those to predict with first."""
     return [f"{name}{kind}" for kind in SUFFIXES for name, kinds in shipped.items() if kind in kinds]
+
+
+def _has_record(path: Path) -> bool:
+    try:
+        return METADATA_KEY in read_metadata(path)
+    except WeightsError:
+        return False
 
 
 def _whole(path: Path, shipped: Mapping[str, Mapping[str, str]], remedy: str) -> Path:

@@ -118,8 +118,8 @@ def _by_hand(model: str, place: str, file: str, licence: str, **settings: Any) -
         code_licence="MIT",
         weights_licence=licence,
         published=network.published.accuracy if keypoint_set is COCO else "",
-        by_hand=f"{place}; then run `leanpose convert {file} --model {model}{option} --out FOLDER/{name}.safetensors` and "
-        f"use it as {name}",
+        by_hand=f"{place}; then run `leanpose convert {file} --model {model}{option} --out FOLDER/{name}.safetensors` "
+        f"and use it as {name}",
     )
 
 

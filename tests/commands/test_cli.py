@@ -249,10 +249,7 @@ WRONG_WORDS = {
     "shortened option": (["predict", "a.png", "--form", "csv"], "has no option --form. Did you mean '--format'?"),
     "unknown letter": (["predict", "a.png", "-q"], "predict has no option -q. Known: --boxes, "),
     "option like no other": (["predict", "a.png", "--quiet"], "predict has no option --quiet. Known: --boxes, "),
-    "option of a verb without": (
-        ["models", "--modle"],
-        "models has no option --modle. Known: --format, --measure, --public.",
-    ),
+    "option of a verb without": (["models", "--modle"], "no option --modle. Known: --format, --measure, --public."),
     "an option twice": (["predict", "a.png", "--model", "a", "--model=b"], "--model is given twice"),
     "an option twice, by letter": (["predict", "a.png", "-o", "a", "--out", "b"], "--out is given twice"),
     "two models": (
