@@ -51,9 +51,9 @@ class PublicWeights:
 
 
 BODY7 = "AI Challenger, COCO, CrowdPose, MPII, sub-JHMDB, Halpe, PoseTrack18"
-HUMAN_ART = (
-    "trained on Human-Art too; whether such weights may be used commercially has been asked in public and not answered"
-)
+OPEN_QUESTION = "whether such weights may be used commercially has been asked in public and not answered"
+HUMAN_ART = f"trained on Human-Art too; {OPEN_QUESTION}"  # github.com/open-mmlab/mmpose/issues/3271
+COCO_WHOLEBODY = f"trained on COCO-WholeBody too; {OPEN_QUESTION}"  # github.com/open-mmlab/mmpose/issues/3204
 USUAL_BOXES = "COCO val, detector boxes of human AP 56.4, flip test"
 BODY8 = "mixed Body8 validation, not COCO AP"
 WHOLE = "COCO val, whole images"
@@ -71,12 +71,14 @@ def _openmmlab(name: str, project: str, stem: str, record: Weights, **known: Any
     return PublicWeights(name, record, tuple(urls), member="end2end.onnx", weights_licence=licence, **known)
 
 
-def _simcc(model: str, input_size: Size = (256, 192), keypoint_set: KeypointSet = COCO, data: str = BODY7) -> Weights:
-    # the second sigma is that of the published configurations for 288 x 384
+def _simcc(
+    model: str, input_size: Size = (256, 192), keypoint_set: KeypointSet = COCO, data: str = BODY7, note: str = ""
+) -> Weights:
     options = {} if input_size == (256, 192) else {"sigma": [6.0, 6.93]}
     return Weights(
-        model, model, input_size, keypoint_set, convention="classic", codec="simcc", codec_options=options, data=data
-    )
+        model, model, input_size, keypoint_set, convention="classic", codec="simcc", codec_options=options, data=data,
+        note=note,
+    )  # fmt: skip
 
 
 def _letterboxed(model: str, side: int, data: str, **settings: Any) -> Weights:
@@ -290,13 +292,13 @@ if "wholebody" in KEYPOINT_SETS:
     _ROWS += [
         _openmmlab(
             "rtmw_l", "rtmw", "rtmw-dw-x-l_simcc-cocktail14_270e-256x192_20231122",
-            _simcc("rtmw_l", keypoint_set=WHOLEBODY, data="cocktail14: fourteen public sets"),
+            _simcc("rtmw_l", (256, 192), WHOLEBODY, "cocktail14, fourteen public sets", COCO_WHOLEBODY),
             sha256="9a9bc17c13ff0a1e37507f45a037a21bc410cd08374b0e664c57d0080843aa58", size=228_708_578,
             archive_sha256="1e3e77558dfc199129bfff1c583e51b4ee190914de6ae30688243c20163c148c",
         ),
         _openmmlab(
             "dwpose_l_384x288", "rtmposev1", "rtmpose-l_simcc-ucoco_dw-ucoco_270e-384x288-2438fd99_20230728",
-            _simcc("rtmpose_l", (384, 288), WHOLEBODY, "COCO-WholeBody, UBody"),
+            _simcc("dwpose_l", (384, 288), WHOLEBODY, "COCO-WholeBody, UBody", COCO_WHOLEBODY),
             sha256="8cfecfc2226d8e14b510c2fd28442226c518b4d60690535753187877411d4005", size=134_399_323,
             archive_sha256="b06f1bc598ddbdb5008a61f4a411aa11ed331370b4f7f438126d6d99e168d147",
         ),
