@@ -1,7 +1,13 @@
-"""Where data and stored outputs of published code lie, which the repository does not have, or parts of them."""
+"""Where data and stored outputs of published code lie, which the repository does not have, or parts of them; and a host
+of files on this machine."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,3 +63,76 @@ def litepose_keypoints(golden: dict[str, torch.Tensor], scale: int) -> tuple[tor
         keypoints[image, : len(joints)] = joints[..., :2] * 2**scale
         visibility[image, : len(joints)] = joints[..., 2].float()
     return keypoints, visibility
+
+
+@dataclass
+class Host:
+    """A host of files.
+
+    Attributes:
+        address: http://127.0.0.1:PORT.
+        files: content by path, such as "/a.onnx"; all else is 404.
+        breaks: bytes that it sends of a path's answer before the connection breaks, for one answer each.
+        redirects: where a path leads.
+        ranges: whether it knows of ranges.
+        lengths: whether it says how long an answer is.
+        requests: path and range of every request so far.
+        sent: bytes of content that it sent so far.
+        before: called before every answer.
+    """
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    breaks: dict[str, list[int]] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+    ranges: bool = True
+    lengths: bool = True
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    sent: int = 0
+    before: Callable[[], object] = lambda: None
+
+    @contextmanager
+    def running(self) -> Iterator[Host]:
+        host = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                host.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield self
+        server.shutdown()
+        server.server_close()
+
+    def answer(self, to: BaseHTTPRequestHandler) -> None:
+        wanted = to.headers["Range"]
+        self.requests.append((to.path, wanted))
+        self.before()
+        content = self.files.get(to.path)
+        if to.path in self.redirects:
+            to.send_response(302)
+            to.send_header("Location", self.redirects[to.path])
+            to.end_headers()
+            return
+        if content is None:
+            to.send_error(404)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
+        if start >= len(content) > 0:
+            to.send_error(416)
+            return
+        to.send_response(206 if start else 200)
+        if start:
+            to.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if self.lengths:
+            to.send_header("Content-Length", str(len(content) - start))
+        to.end_headers()
+        breaks = self.breaks.get(to.path)
+        body = content[start:][: breaks.pop(0) if breaks else None]
+        to.wfile.write(body)
+        self.sent += len(body)

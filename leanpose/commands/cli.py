@@ -29,6 +29,7 @@ COMMANDS = {
     "convert": "leanpose.models.checkpoints:convert",
     "benchmark": "leanpose.commands.benchmark:benchmark",
     "models": "leanpose.commands.models:models",
+    "download": "leanpose.commands.download:download_files",
 }
 SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
@@ -39,7 +40,8 @@ SUMMARIES = {
     "quantize": "turn trained weights into int8, as far as their accuracy allows",
     "convert": "turn a published checkpoint into leanpose weights",
     "benchmark": "time models on this machine, step by step",
-    "models": "list the networks: size, cost, published figures, weights that come with leanpose",
+    "models": "list the networks: size, cost, published figures, weights that come with leanpose; or public weights",
+    "download": "fetch public weights: names of `models --public`, or best",
 }
 
 

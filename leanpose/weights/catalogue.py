@@ -1,5 +1,6 @@
 """The names of weights: `lpn50` means the first of the bundled weights whose name begins with "lpn50.", else of the
-user's own, else of those that lie in the repository and are too many for the package."""
+user's own, else of those that lie in the repository and are too many for the package, else public ones, which are
+fetched."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from pathlib import Path
 from leanpose.errors import WeightsError, suggest
 from leanpose.geometry import Size
 from leanpose.networks import NETWORKS
+from leanpose.weights.download import download, weights_folder
 from leanpose.weights.metadata import read_metadata
-from leanpose.weights.public import public_by_sha256
+from leanpose.weights.public import PUBLIC, public_by_sha256
 from leanpose.weights.record import METADATA_KEY, Weights
 
 SUFFIXES = (".onnx", ".safetensors")
@@ -62,13 +64,15 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         model: a path to a .onnx or .safetensors file, or a name: that of weights ("lpn50.coco_128x96") or of a network
             ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
             folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
-            repository's folder weights.
+            repository's folder weights, then those of public weights, which are fetched into the user's folder unless
+            they are there, under any name (`leanpose.weights.download`).
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
         int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
         input_size: (height, width) in pixels; weights whose name ends with it, as in "lpn50.coco_128x96", come first.
 
     Raises:
-        WeightsError: unknown name (the nearest is suggested), missing file, or a kind of file that is not loaded.
+        WeightsError: unknown name (the nearest is suggested), missing file, a kind of file that is not loaded, or
+            public weights that cannot be fetched.
     """
     path = Path(model)
     if path.suffix in (".pth", ".pt", ".ckpt", ".pkl", ".bin", ".tar"):
@@ -80,7 +84,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         if not os.path.isfile(path):
             raise WeightsError(f"There is no file {path}; check the path.")
         return path
-    folder = Path(os.environ.get("LEANPOSE_WEIGHTS") or os.path.expanduser("~/.leanpose"))
+    folder = weights_folder()
     own = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
     known = [*_files(BUNDLED), *own, *_files(FURTHER)]
     fitting = [file for file in known if file.startswith(f"{model}.") and file.endswith(suffix)]
@@ -92,18 +96,25 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
         if f".{kind}" in BUNDLED.get(name, {}):
             return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
         if file in own:
-            return folder / file
+            if model not in PUBLIC or file != f"{model}.onnx" or _has_record(folder / file):
+                return folder / file
+            break  # the public file, whose hash has to be checked
         return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
+    row = PUBLIC.get(str(model))
+    if row is not None and (suffix in ("", ".onnx") or not row.urls):
+        return download(row.name)
     kind = f" as {suffix}" if suffix else ""
     if model in NETWORKS:
         raise WeightsError(
             f"{model} is a known network, but there are no weights of it{kind}: train it, or give the path of a file, "
             f"or put one into {folder}."
         )
+    if row is not None:
+        raise WeightsError(f"{model} is a public .onnx file, for prediction; there are no weights of it{kind}.")
     names = {file.rpartition(".")[0] for file in known}
     raise WeightsError(
         f"There are no weights '{model}'{kind}."
-        f"{suggest(str(model), names | {name.split('.')[0] for name in names})} "
+        f"{suggest(str(model), names | {name.split('.')[0] for name in names} | PUBLIC.keys())} "
         f"Other files go by their path, or by name if they lie in {folder}."
     )
 
@@ -125,6 +136,13 @@ def read_record(path: str | Path) -> Weights:
 def _files(shipped: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return the names of files, those to predict with first."""
     return [f"{name}{kind}" for kind in SUFFIXES for name, kinds in shipped.items() if kind in kinds]
+
+
+def _has_record(path: Path) -> bool:
+    try:
+        return METADATA_KEY in read_metadata(path)
+    except WeightsError:
+        return False
 
 
 def _whole(path: Path, shipped: Mapping[str, Mapping[str, str]], remedy: str) -> Path:

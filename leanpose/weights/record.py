@@ -69,8 +69,8 @@ class Weights:
         box_codec, box_codec_options: of a bottom-up network, the codec of its outputs that propose boxes for a top-down
             network; None: the boxes are those around its poses.
         box_scales: sizes of the image at which boxes are looked for, as factors on the input size.
-        fit: how whole images are laid in the input: "short_side", which becomes the input's short side, the long side as
-            much as it needs; or "letterbox", as large as the input size allows, at its top left.
+        fit: how whole images are laid in the input: "short_side", which becomes the input's short side, the long side
+            as much as it needs; or "letterbox", as large as the input size allows, at its top left.
         border: pixel value, 0..255, of what a whole image leaves of a letterbox.
         flip_shift: in the flip test, move the mirrored heatmap by one pixel (classic convention only).
         bias: image pixels that keypoints lie too far to the right and down; taken off by prediction in boxes.

@@ -240,7 +240,7 @@ def test_a_file_name_that_is_not_unicode(bad: Path, tmp_path: Path) -> None:
 
 WRONG_WORDS = {
     "unknown command": (["predikt"], "There is no command 'predikt'. Did you mean 'predict'?"),
-    "far from every command": (["zzz"], "There is no command 'zzz'. Known: benchmark, convert, evaluate,"),
+    "far from every command": (["zzz"], "There is no command 'zzz'. Known: benchmark, convert, download, evaluate,"),
     "option before the command": (["--model", "lpn50"], "There is no command '--model'."),
     "no sources": (["predict"], "sources"),
     "option without value": (["predict", "a.png", "--out"], "--out"),
@@ -249,7 +249,7 @@ WRONG_WORDS = {
     "shortened option": (["predict", "a.png", "--form", "csv"], "has no option --form. Did you mean '--format'?"),
     "unknown letter": (["predict", "a.png", "-q"], "predict has no option -q. Known: --boxes, "),
     "option like no other": (["predict", "a.png", "--quiet"], "predict has no option --quiet. Known: --boxes, "),
-    "option of a verb without": (["models", "--modle"], "models has no option --modle. Known: --format, --measure."),
+    "option of a verb without": (["models", "--modle"], "no option --modle. Known: --format, --measure, --public."),
     "an option twice": (["predict", "a.png", "--model", "a", "--model=b"], "--model is given twice"),
     "an option twice, by letter": (["predict", "a.png", "-o", "a", "--out", "b"], "--out is given twice"),
     "two models": (

@@ -75,7 +75,7 @@ def test_patterns_choose_rows() -> None:
     with pytest.raises(InputError, match=r"There is no network 'lpn5'\. Did you mean 'lpn50'\?"):
         models("lpn5")
     with pytest.raises(InputError, match="There is no format 'csv'"):
-        models(format="csv")  # type: ignore[arg-type]
+        models(format="csv")  # type: ignore[call-overload]
 
 
 def test_weights_and_their_ap_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,7 +213,7 @@ def test_further_weights_are_whole_and_named_as_they_are_called() -> None:
     [
         ("lpn5", "There are no weights 'lpn5'. Did you mean 'lpn50'?"),
         (next(iter(BUNDLED)) + "0", f"Did you mean '{next(iter(BUNDLED))}'?"),
-        ("yolo", "There are no weights 'yolo'. Known: .*lpn50"),
+        ("xyz", "There are no weights 'xyz'. Known: .*lpn50"),
         ("", "There are no weights ''"),
         ("lpn", "There are no weights 'lpn'"),  # the beginning of a name is no name
         ("weights.h5", "There are no weights 'weights.h5'"),
