@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, TextIO
 
 import leanpose
-from leanpose.errors import InputError, LeanposeError, MissingPackageError, suggest
+from leanpose.errors import InputError, LeanposeError, missing, suggest
 
 COMMANDS = {
     "predict": "leanpose.commands.predict:predict_files",
@@ -120,7 +120,7 @@ def _import(module: str) -> ModuleType:
         package = (error.name or "").split(".")[0]
         if package in ("", "leanpose"):
             raise
-        raise MissingPackageError(f'This needs the package {package}: pip install "leanpose[train]"') from None
+        raise missing(package, "train") from None
 
 
 def _overview() -> str:

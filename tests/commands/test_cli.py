@@ -18,7 +18,7 @@ import pytest
 
 from leanpose.commands import cli
 from leanpose.commands.cli import COMMANDS, main, parse
-from leanpose.errors import InputError, LeanposeError
+from leanpose.errors import InputError, LeanposeError, install_line
 from leanpose.keypoint_sets import COCO
 from leanpose.weights.record import Weights
 
@@ -521,7 +521,7 @@ def test_without_the_extra_the_line_to_type_is_shown(words: list[str], tmp_path:
     (tmp_path / "a.safetensors").touch()
     result = run(*words, code=WITHOUT, folder=tmp_path)
     assert result.returncode == 2 and result.stdout == ""
-    assert 'pip install "leanpose[train]"' in result.stderr
+    assert install_line("train") in result.stderr
     assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
 
 
