@@ -252,6 +252,8 @@ WRONG_WORDS = {
     "option of a verb without": (["models", "--modle"], "models has no option --modle. Known: --format, --measure."),
     "an option twice": (["predict", "a.png", "--model", "a", "--model=b"], "--model is given twice"),
     "an option twice, by letter": (["predict", "a.png", "-o", "a", "--out", "b"], "--out is given twice"),
+    "model as an option": (["evaluate", "--model", "a", "--model", "b"], "takes the model without --model: leanpose "),
+    "source as an option": (["predict", "--source", "a.png"], "without --source: leanpose predict SOURCE."),
     "two models": (
         ["evaluate", "a", "b", "--data", "d", "--images", "i"],
         "evaluate takes one model, so 'b' is too much; run it once for each",
