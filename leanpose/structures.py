@@ -34,7 +34,7 @@ class Poses:
     """All persons found in one image.
 
     Attributes:
-        keypoints: (N, K, 2) float32 x, y in image pixels; the centre of the top-left pixel is (0, 0);
+        keypoints: (N, K, 2) float32 x, y in image pixels; the center of the top-left pixel is (0, 0);
             NaN where a keypoint is absent.
         scores: (N, K) float32, the codec's confidence of each keypoint, about 0 to 1.
         boxes_xyxy: (N, 4) float32 left, top, right, bottom in image pixels.

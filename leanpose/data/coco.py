@@ -106,7 +106,7 @@ class CocoSet:
         Args:
             keypoint_set: the set wanted, whose keypoints must be the file's own: where keypoints are not annotated at
                 all, a network would learn that they are not there.
-            views: "images" lays a scene around the centre square of each image, "persons" around the box of each
+            views: "images" lays a scene around the center square of each image, "persons" around the box of each
                 person with labelled keypoints.
 
         Returns:

@@ -53,7 +53,7 @@ def test_whole_image_is_one_person(predictor: Predictor, astronaut: np.ndarray) 
     poses = predictor(ASTRONAUT)
     assert poses.keypoints.shape == (1, 17, 2) and poses.keypoints.dtype == np.float32
     assert poses.scores.shape == (1, 17) and poses.keypoint_set.keypoints == COCO.keypoints
-    assert poses.boxes_xyxy.tolist() == [[0, 0, 511, 511]]  # from the first pixel's centre to the last one's
+    assert poses.boxes_xyxy.tolist() == [[0, 0, 511, 511]]  # from the first pixel's center to the last one's
     np.testing.assert_allclose(poses.person_scores, poses.scores.mean(axis=1))
     assert_same(poses, predictor(astronaut, boxes=[0, 0, 511, 511]), atol=0)
 
@@ -105,7 +105,7 @@ def test_cutting_the_image_moves_the_keypoints(astronaut: np.ndarray, flip_test:
 
 
 def test_twice_the_image_gives_twice_the_coordinates(predictor: Predictor, astronaut: np.ndarray) -> None:
-    """Pixel (x, y) becomes a block whose centre is (2 x + 0.5, 2 y + 0.5)."""
+    """Pixel (x, y) becomes a block whose center is (2 x + 0.5, 2 y + 0.5)."""
     large = astronaut.repeat(2, axis=0).repeat(2, axis=1)
     box = np.array([60, 0, 400, 512], np.float32)
     small, double = predictor(astronaut, box), predictor(large, box * 2 + 0.5)
@@ -412,7 +412,7 @@ def test_without_a_finder_the_image_is_one_person(crowd: np.ndarray, rectangle_p
 
 def test_a_person_that_is_proposed_twice_is_one(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
     class Twice(rectangle_people):
-        """The best person has two centres, one with a box that is too wide for suppression to take it out."""
+        """The best person has two centers, one with a box that is too wide for suppression to take it out."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
