@@ -43,7 +43,7 @@ class Row:
 
     Attributes:
         model: name of the weights.
-        engine, threads, persons: what was run; persons is 0 for networks that find people themselves.
+        engine, threads, persons: what was run; persons is 0 for networks that find persons themselves.
         milliseconds: step -> median of one image. "find" searches for the persons, and is there for networks that
             take boxes; "crop" cuts persons out and normalises them; "codec" turns heatmaps into keypoints.
         spread: half the distance of the 10th and 90th percentiles of all steps together, milliseconds.
@@ -256,7 +256,7 @@ def find_in_boxes(people: TopDown, detector: Detector, data: bytes, persons: int
 
 
 def find_everybody(engine: Engine, data: bytes) -> tuple[Poses, dict[str, float]]:
-    """The same with a network that finds people itself."""
+    """The same with a network that finds persons itself."""
     clock = _Clock()
     pixels = decode_image(data, "the image")
     clock.lap("decode")

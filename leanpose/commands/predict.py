@@ -63,10 +63,10 @@ def predict_files(
         format: any of json, csv, coco, image, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn.
-        min_person_score: persons below this score are left out, where they were searched for; by default 0.35, and 0.2
-            for a network that finds people itself.
+        min_person_score: persons that a detector found are left out below this score; by default 0.35, and 0.2
+            for a network that finds persons itself.
         detector: name or file of the network that proposes persons; "none": the whole image is one person. Networks
-            that find people themselves need none.
+            that find persons themselves need none.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
@@ -95,7 +95,7 @@ def predict_files(
         min_person_score=min_person_score,
     )
     if predictor.bottom_up and boxes is not None:
-        raise InputError(f"{model} finds people without boxes; leave --boxes out.")
+        raise InputError(f"{model} finds persons without boxes; leave --boxes out.")
     predictor.load_detector()
     for folder in filter(os.path.isdir, sources):
         if others := left_out(folder):
@@ -154,10 +154,10 @@ def _write_each(
 
 
 def _counted(poses: Poses, candidates: Poses) -> str:
-    """Return how many people were found; where there are none, the score of the best candidate."""
+    """Return how many persons were found; where there are none, the score of the best candidate."""
     if len(poses) or not len(candidates):
-        return "1 person" if len(poses) == 1 else f"{len(poses)} people"
-    return f"0 people (best candidate {_down(candidates.person_scores.max())}, see --min-person-score)"
+        return "1 person" if len(poses) == 1 else f"{len(poses)} persons"
+    return f"0 persons (best candidate {_down(candidates.person_scores.max())}, see --min-person-score)"
 
 
 def _down(score: float) -> float:

@@ -141,7 +141,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
 
 
 def words_of(case: str, folder: Path) -> list[str]:
-    """Words of a case; where they are not about boxes and finders, the whole image is one person."""
+    """Words of a case; where they are not about boxes and detectors, the whole image is one person."""
     words = [word.replace("{}", str(folder)) for word in BAD_INPUT[case][0]]
     return words if {"--boxes", "--detector"} & set(words) else [*words, "--boxes", "image"]
 
