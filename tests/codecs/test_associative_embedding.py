@@ -213,7 +213,7 @@ def test_thresholds() -> None:
     assert fewer.decode_maps(*maps)[1].tolist() == [[0.5, 0, 0]]
 
 
-PUBLISHED = {  # TEST section of all configs of the LitePose repository
+PUBLISHED = {  # in all configs of LitePose's repository
     "max_people": 30,
     "detection_threshold": 0.1,
     "tag_threshold": 1.0,
