@@ -44,7 +44,7 @@ class Row:
     Attributes:
         model: name of the weights.
         engine, threads, persons: what was run; persons is 0 for networks that find persons themselves.
-        milliseconds: step -> median of one image. "find" searches for the persons, and is there for networks that
+        milliseconds: step -> median of one image. "find" is the detector, and is there for networks that
             take boxes; "crop" cuts persons out and normalises them; "codec" turns heatmaps into keypoints.
         spread: half the distance of the 10th and 90th percentiles of all steps together, milliseconds.
         megabytes: largest memory of the process so far; None where the system does not tell.

@@ -58,7 +58,7 @@ def predict_files(
         model: name or file (.onnx, .safetensors) of the network.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: image name ->
             list of boxes, or COCO-style annotations; or "image": the whole image is one person. "found", as
-            without it: the detector searches for the persons.
+            without it: the detector finds the persons.
         out: folder for the results.
         format: any of json, csv, coco, image, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.

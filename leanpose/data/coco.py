@@ -134,8 +134,8 @@ class CocoSet:
         """Return the images to predict.
 
         Args:
-            boxes: "gt": those with persons as `samples` gives them, and their boxes; None: all images, whose persons
-                are searched for; else a person-detection file: those with a box in it, as it is, without clipping.
+            boxes: "gt": those with persons as `samples` gives them, and their boxes; None: all images, without
+                boxes; else a person-detection file: those with a box in it, as it is, without clipping.
         """
         if boxes is None:
             return [self._boxes_of(image, None) for image in self._images.values()]

@@ -131,8 +131,8 @@ def evaluate(
         detector: name or file of the network that proposes persons, for boxes "found".
         flip_test: average with the mirrored image.
         scales: for networks that find persons themselves: average over images of several sizes, such as [0.5,1,2].
-        min_person_score: persons below this score are left out, where they are searched for; all count by default,
-            since the metric ranks them.
+        min_person_score: persons that a detector found are left out below this score; all count by default, since the
+            metric ranks them.
         out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
             metrics.json; none is written without it.
         engine: "auto", "onnxruntime", "openvino" or "torch".
