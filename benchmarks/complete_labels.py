@@ -12,7 +12,7 @@ DATA's validation file. Train with `data_root=OUT`.
 - Of LSP Extended, whose labels are noisy, keypoints that lie farther from the teacher's than --far times the box's
   longer side are replaced where it is that sure.
 - In COCO's images, detected persons that no annotation covers are added with a box and without keypoints, so that a
-  person finder does not learn that they are background.
+  person detector does not learn that they are background.
 - With --soft every person stands there a second time with the teacher's keypoints alone, all of them, by their scores:
   the mean of both targets is what is learned.
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/stream_throughput.py IMAGES [--model lpn50] [--rounds 3]
 
-IMAGES is a folder; persons are searched for. Both ways use all cores and take turns; medians of the rounds.
+IMAGES is a folder; the detector finds the persons. Both ways use all cores and take turns; medians of the rounds.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
+import os
 import sys
 from collections.abc import Iterable
 from types import ModuleType
@@ -56,9 +58,32 @@ def require(package: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package.split(".")[0]:
             raise
-        raise MissingPackageError(
-            f'This needs the package {package.split(".")[0]}: pip install "leanpose[{extra}]"'
-        ) from None
+        raise missing(package.split(".")[0], extra) from None
+
+
+def missing(package: str, extra: str) -> MissingPackageError:
+    """Return the error for a package that an extra of leanpose brings, with the line that installs it."""
+    return MissingPackageError(f"This needs the package {package}: {install_line(extra)}")
+
+
+def install_line(extra: str) -> str:
+    """Return the line that installs leanpose with an extra from where this one came: a folder, a wheel, git or PyPI."""
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        origin = json.loads(distribution("leanpose").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # run from a clone, not installed
+        return f'pip install ".[{extra}]"'
+    url = origin.get("url", "")
+    if "vcs_info" in origin:
+        return f'pip install "leanpose[{extra}] @ {origin["vcs_info"]["vcs"]}+{url}"'
+    path = url2pathname(urlsplit(url).path) if url.startswith("file:") else ""
+    if not os.path.exists(path):
+        return f'pip install "leanpose[{extra}]"'
+    editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
+    return f'pip install {editable}"{path}[{extra}]"'
 
 
 def note(line: str) -> None:

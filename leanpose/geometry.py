@@ -1,12 +1,12 @@
 """Where things are: box -> crop matrix -> crop, and back. The coordinate convention lives here and nowhere else.
 
-The centre of the top-left pixel is (0, 0), in images, network inputs and heatmaps alike. Two ways to lay the
+The center of the top-left pixel is (0, 0), in images, network inputs and heatmaps alike. Two ways to lay the
 network's pixel grid over a box exist:
 
-* "udp", the unbiased one (Huang et al., arXiv 1911.07524): the box's left and right edge fall on the *centres* of the
+* "udp", the unbiased one (Huang et al., arXiv 1911.07524): the box's left and right edge fall on the *centers* of the
   first and last pixel, so a size is counted as width - 1 and mirroring a crop mirrors its heatmap exactly. The
   scale is one number for both axes, taken from the height.
-* "classic" (HRNet, SimpleBaseline, LPN as published): a size is counted as width, the box's centre goes to width / 2.
+* "classic" (HRNet, SimpleBaseline, LPN as published): a size is counted as width, the box's center goes to width / 2.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _extent(size: Size, convention: Convention) -> tuple[float, float]:
     return (width - 1.0, height - 1.0) if convention == "udp" else (float(width), float(height))
 
 
-def grid_centre(size: Size, convention: Convention = "udp") -> tuple[float, float]:
-    """Return x, y of the point of a pixel grid where a box's centre falls."""
+def grid_center(size: Size, convention: Convention = "udp") -> tuple[float, float]:
+    """Return x, y of the point of a pixel grid where a box's center falls."""
     width, height = _extent(size, convention)
     return width / 2, height / 2
 
@@ -58,7 +58,7 @@ def heatmap_to_input(xy: Array, input_size: Size, heatmap_size: Size, convention
 
 
 def padded_boxes(boxes_xyxy: np.ndarray, aspect: float, padding: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return centres (N, 2) and sizes (N, 2), width and height, of boxes extended to an aspect ratio and padded.
+    """Return centers (N, 2) and sizes (N, 2), width and height, of boxes extended to an aspect ratio and padded.
 
     Args:
         boxes_xyxy: (N, 4) pixels.
@@ -66,10 +66,10 @@ def padded_boxes(boxes_xyxy: np.ndarray, aspect: float, padding: float) -> tuple
         padding: factor on the extended size, 1.25 in most of the field.
     """
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     height = np.maximum(height, width / aspect)
-    return centres, np.stack([height * aspect, height], axis=1) * padding
+    return centers, np.stack([height * aspect, height], axis=1) * padding
 
 
 def crop_matrices(
@@ -89,11 +89,11 @@ def crop_matrices(
         degrees: rotation of the crop's frame; positive turns the content counter-clockwise as seen on screen.
     """
     height, width = input_size
-    centres, sizes = padded_boxes(boxes_xyxy, width / height, padding)
+    centers, sizes = padded_boxes(boxes_xyxy, width / height, padding)
     scales = _extent(input_size, convention)[1] / sizes[:, 1]
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     rotations = scales[:, None, None] * np.array([[cos, sin], [-sin, cos]])
-    shifts = np.array(grid_centre(input_size, convention)) - np.einsum("nij,nj->ni", rotations, centres)
+    shifts = np.array(grid_center(input_size, convention)) - np.einsum("nij,nj->ni", rotations, centers)
     return np.concatenate([rotations, shifts[:, :, None]], axis=2)
 
 
@@ -103,7 +103,7 @@ def image_matrix(
     """Lay a network input over a whole image, as the HigherHRNet family does ("classic" convention).
 
     The short side becomes `short_side` pixels, the long side as much as it needs, up to a multiple; the image's
-    centre falls on the input's centre, and what the image does not cover is black.
+    center falls on the input's center, and what the image does not cover is black.
 
     Args:
         image_size: (height, width) in pixels.
@@ -118,8 +118,8 @@ def image_matrix(
     scale = min(short_side / short, longest * short_side / long)
     long_side = math.ceil(scale * long / multiple - 1e-9) * multiple
     height, width = (short_side, long_side) if image_size[0] <= image_size[1] else (long_side, short_side)
-    centre = np.array([int(image_size[1] / 2 + 0.5), int(image_size[0] / 2 + 0.5)])
-    shift = np.array([width, height]) / 2 - scale * centre
+    center = np.array([int(image_size[1] / 2 + 0.5), int(image_size[0] / 2 + 0.5)])
+    shift = np.array([width, height]) / 2 - scale * center
     return np.array([[[scale, 0, shift[0]], [0, scale, shift[1]]]]), (height, width)
 
 
@@ -167,7 +167,7 @@ def relaid_maps(
     old_stride = np.array(old_size[::-1]) / maps.shape[:0:-1]
     new_stride = np.array(new_size[::-1]) / map_size[::-1]
     factor = scale * new_stride / old_stride
-    offset = (factor - 1) / 2 + shift / old_stride  # from pixel centres to pixel centres
+    offset = (factor - 1) / 2 + shift / old_stride  # from pixel centers to pixel centers
     matrix = np.column_stack([np.diag(factor), offset])
     result = np.empty((len(maps), *map_size), dtype=np.float32)
     for single, relaid in zip(np.ascontiguousarray(maps, dtype=np.float32), result, strict=True):
@@ -224,7 +224,7 @@ def _averaged_down(
         return image, matrix
     (left, top), (right, bottom) = start, start + factor * np.array([small_w, small_h])
     small = cv2.resize(image[top:bottom, left:right], (int(small_w), int(small_h)), interpolation=cv2.INTER_AREA)
-    # a small pixel's centre lies in the middle of its factor x factor block: image = factor * small + offset
+    # a small pixel's center lies in the middle of its factor x factor block: image = factor * small + offset
     offset = start + (factor - 1) / 2
     linear = matrix[:, :2] * factor
     return small, np.column_stack([linear, matrix[:, :2] @ offset + matrix[:, 2]])

@@ -34,7 +34,7 @@ class Poses:
     """All persons found in one image.
 
     Attributes:
-        keypoints: (N, K, 2) float32 x, y in image pixels; the centre of the top-left pixel is (0, 0);
+        keypoints: (N, K, 2) float32 x, y in image pixels; the center of the top-left pixel is (0, 0);
             NaN where a keypoint is absent.
         scores: (N, K) float32, the codec's confidence of each keypoint, about 0 to 1.
         boxes_xyxy: (N, 4) float32 left, top, right, bottom in image pixels.
@@ -271,7 +271,7 @@ class ImageBoxes:
     Attributes:
         path: file of the image.
         image_id: as the annotation file has it.
-        boxes_xyxy: (N, 4) float32 image pixels; None: the persons are searched for.
+        boxes_xyxy: (N, 4) float32 image pixels; None: a detector finds the persons.
         scores: (N,) float32 confidence of the boxes; 1 for annotated ones.
         category_id: of the persons in the annotation file.
         persons: of MPII, the place of each box in the list of persons, from 0: each gets one pose, as it is.

@@ -72,9 +72,9 @@ def write_mpii(tmp_path: Path) -> Callable[..., Path]:
         entries = []
         for name, (left, top, right, bottom), keypoints in persons:
             scale = max(right - left, bottom - top) / 200
-            centre = [(left + right) / 2 + 1, (top + bottom) / 2 + 1 - 15 * scale]
+            center = [(left + right) / 2 + 1, (top + bottom) / 2 + 1 - 15 * scale]
             joints = (np.array(keypoints, float) + 1).tolist()
-            entries.append({"image": name, "center": centre, "scale": scale, "joints": joints, "joints_vis": [1] * 16})
+            entries.append({"image": name, "center": center, "scale": scale, "joints": joints, "joints_vis": [1] * 16})
         file.write_text(json.dumps(entries))
         tops = np.array([keypoints[MPII.keypoints.index("head_top")] for _, _, keypoints in persons]) + 1
         sides = np.array([(box[3] - box[1]) / 10 for _, box, _ in persons])[:, None]
@@ -148,7 +148,7 @@ class RectanglePeople:
 
     @staticmethod
     def edges(box: tuple[int, ...]) -> np.ndarray:
-        """Return (4,) where the edges of a drawn rectangle are: half a pixel before and behind pixel centres."""
+        """Return (4,) where the edges of a drawn rectangle are: half a pixel before and behind pixel centers."""
         return np.array(box[:4]) - 0.5
 
     @staticmethod

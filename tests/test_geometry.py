@@ -14,7 +14,7 @@ from leanpose.geometry import (
     boxes_around,
     crop,
     crop_matrices,
-    grid_centre,
+    grid_center,
     heatmap_to_input,
     image_matrix,
     input_to_heatmap,
@@ -38,9 +38,9 @@ def golden() -> dict[str, np.ndarray]:
     return load_lpn_decode()
 
 
-def box_around(centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The (N, 4) box of the published code's centre and scale, the latter in units of 200 pixels."""
-    return np.concatenate([centre - 100 * scale, centre + 100 * scale], axis=-1).reshape(-1, 4)
+def box_around(center: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The (N, 4) box of the published code's center and scale, the latter in units of 200 pixels."""
+    return np.concatenate([center - 100 * scale, center + 100 * scale], axis=-1).reshape(-1, 4)
 
 
 def to_image(keypoints: np.ndarray, golden: dict[str, np.ndarray]) -> np.ndarray:
@@ -51,17 +51,17 @@ def to_image(keypoints: np.ndarray, golden: dict[str, np.ndarray]) -> np.ndarray
 
 
 @pytest.mark.parametrize(
-    ("name", "centre", "scale", "degrees"),
+    ("name", "center", "scale", "degrees"),
     [("affine.rot0", (320, 240), (1.2, 1.6), 0), ("affine.rot33", (101.5, 333.25), (0.6225, 0.83), 33)],
 )
 def test_official_matrices(
     golden: dict[str, np.ndarray],
     name: str,
-    centre: tuple[float, float],
+    center: tuple[float, float],
     scale: tuple[float, float],
     degrees: float,
 ) -> None:
-    boxes = box_around(np.array(centre), np.array(scale))
+    boxes = box_around(np.array(center), np.array(scale))
     matrix = crop_matrices(boxes, INPUT, padding=1.0, convention="classic", degrees=degrees)[0]
     np.testing.assert_allclose(matrix, golden[name], rtol=0, atol=1e-3)
 
@@ -116,10 +116,10 @@ def test_to_the_heat_map_and_back(convention: Convention, degrees: float) -> Non
     [("udp", (191, 255)), ("classic", (192, 256))],  # where the lower right corner of the padded box falls
 )
 def test_the_padded_box_fills_the_input(convention: Convention, corner: tuple[float, float]) -> None:
-    centres, sizes = padded_boxes(BOXES, 192 / 256, 1.25)
-    corners = np.stack([centres - sizes / 2, centres, centres + sizes / 2], axis=1)
+    centers, sizes = padded_boxes(BOXES, 192 / 256, 1.25)
+    corners = np.stack([centers - sizes / 2, centers, centers + sizes / 2], axis=1)
     found = transform(corners, crop_matrices(BOXES, INPUT, 1.25, convention))
-    middle = grid_centre(INPUT, convention)
+    middle = grid_center(INPUT, convention)
     # The one scale of both axes is taken from the height, so in udp the width is met to a third of a pixel only.
     np.testing.assert_allclose(found[:, :, 1], [[0, middle[1], corner[1]]] * 3, rtol=0, atol=1e-9)
     np.testing.assert_allclose(found[:, :, 0], [[0, middle[0], corner[0]]] * 3, rtol=0, atol=0.2)
@@ -134,8 +134,8 @@ def test_the_padded_box_fills_the_input(convention: Convention, corner: tuple[fl
     ],
 )
 def test_padded_boxes_extend_and_never_cut(box: tuple[float, ...], size: tuple[float, float]) -> None:
-    centres, sizes = padded_boxes(np.array([box]), 0.75, 1.5)
-    np.testing.assert_allclose(centres[0], [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+    centers, sizes = padded_boxes(np.array([box]), 0.75, 1.5)
+    np.testing.assert_allclose(centers[0], [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
     np.testing.assert_allclose(sizes[0], np.array(size) * 1.5)
 
 

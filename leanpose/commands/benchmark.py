@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -42,12 +43,13 @@ class Row:
 
     Attributes:
         model: name of the weights.
-        engine, threads, persons: what was run; persons is 0 for networks that find people themselves.
-        milliseconds: step -> median of one image. "find" searches for the persons, and is there for networks that
+        engine, threads, persons: what was run; persons is 0 for networks that find persons themselves.
+        milliseconds: step -> median of one image. "find" is the detector, and is there for networks that
             take boxes; "crop" cuts persons out and normalises them; "codec" turns heatmaps into keypoints.
         spread: half the distance of the 10th and 90th percentiles of all steps together, milliseconds.
         megabytes: largest memory of the process so far; None where the system does not tell.
-        figure: the weights' best measured AP, 0 to 1, and on what; empty: none.
+        figures: kind of figure, such as "AP (val.json, annotated boxes, no flip test)" -> 0 to 1; without flip test,
+            which is not timed here.
     """
 
     model: str
@@ -57,7 +59,7 @@ class Row:
     milliseconds: dict[str, float]
     spread: float
     megabytes: float | None
-    figure: tuple[float, str] | None
+    figures: dict[str, float]
 
     @property
     def frames_per_second(self) -> float:
@@ -81,24 +83,37 @@ class BenchmarkReport:
         return json.dumps(values, indent=1)
 
     def __str__(self) -> str:
-        header = ("model", "engine", "threads", "persons", *STEPS, "±", "images/s", "MB", "AP", "AP is of")
-        lines = [header, *map(_cells, self.rows)]
+        kind = comparable(self.rows)
+        metric = kind.partition(" (")[0] if kind else "AP"
+        header = ("model", "engine", "threads", "persons", *STEPS, "±", "images/s", "MB", metric)
+        lines = [header, *(_cells(row, kind) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = ["  ".join(text.rjust(n) for text, n in zip(line, widths, strict=True)) for line in lines]
         machine = ", ".join(f"{name} {value}" for name, value in self.machine.items())
         return "\n".join(
             [machine, f"{self.image}; milliseconds per image, medians", "", *table]
+            + (["", f"last column: {kind}; -: not measured"] if kind else [])
             + (["", self.recommendation] if self.recommendation else [])
         )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def comparable(rows: Sequence[Row]) -> str | None:
+    """Return the kind of figure, by metric, data, boxes and flip test, that most models have; None: they have none."""
+    kinds = Counter(kind for figures in {row.model: row.figures for row in rows}.values() for kind in figures)
+    return max(kinds, key=lambda kind: kinds[kind], default=None)
+
+
+def _percent(row: Row, kind: str | None) -> str:
+    return f"{100 * row.figures[kind]:.1f}" if kind in row.figures else "-"
+
+
+def _cells(row: Row, kind: str | None) -> tuple[str, ...]:
     steps = (f"{row.milliseconds[step]:.2f}" if step in row.milliseconds else "-" for step in STEPS)
     memory = "-" if row.megabytes is None else f"{row.megabytes:.0f}"
-    figure = (f"{100 * row.figure[0]:.1f}", row.figure[1]) if row.figure else ("-", "-")
     persons = str(row.persons or "-")
     speed = f"{row.frames_per_second:.1f}"
-    return (row.model, row.engine, str(row.threads), persons, *steps, f"{row.spread:.2f}", speed, memory, *figure)
+    spread = f"{row.spread:.2f}"
+    return (row.model, row.engine, str(row.threads), persons, *steps, spread, speed, memory, _percent(row, kind))
 
 
 def benchmark(
@@ -121,7 +136,7 @@ def benchmark(
         persons: numbers of persons, with commas.
         threads: numbers of threads, with commas.
         image: file; without it an image of noise, 640 x 480, as JPEG.
-        fps: recommend the best model that finds one person in so many images per second.
+        fps: recommend the best model that finds one person in so many images per second, by figures of one kind.
         out: .json file for the report.
 
     Raises:
@@ -241,7 +256,7 @@ def find_in_boxes(people: TopDown, detector: Detector, data: bytes, persons: int
 
 
 def find_everybody(engine: Engine, data: bytes) -> tuple[Poses, dict[str, float]]:
-    """The same with a network that finds people itself."""
+    """The same with a network that finds persons itself."""
     clock = _Clock()
     pixels = decode_image(data, "the image")
     clock.lap("decode")
@@ -277,13 +292,13 @@ def _row(
     steps = {step: 1000 * np.array([seconds[step] for seconds in runs[WARM_UP:]]) for step in runs[0]}
     low, high = np.percentile(sum(steps.values()), [10, 90])
     milliseconds = {step: float(np.median(steps[step])) for step in STEPS if step in steps}
-    figures = [
-        (figure.value, str(figure).partition(" (")[2].rstrip(")"))
-        for figure in weights.metrics  # others run more than is timed
-        if figure.metric == "AP" and not figure.flip_test and not figure.boxes.startswith("proposing")
-    ]
-    best = max(figures, default=None)
-    return Row(weights.name, engine, threads, persons, milliseconds, float(high - low) / 2, _megabytes(), best)
+    figures = {
+        f"{figure.metric} ({str(figure).partition(' (')[2]}": figure.value
+        for figure in weights.metrics
+        if figure.metric in ("AP", "PCKh@0.5") and figure.value >= 0
+        if not figure.flip_test and not figure.boxes.startswith("proposing")
+    }
+    return Row(weights.name, engine, threads, persons, milliseconds, float(high - low) / 2, _megabytes(), figures)
 
 
 def _megabytes() -> float | None:
@@ -297,18 +312,22 @@ def _megabytes() -> float | None:
 
 
 def recommend(rows: Sequence[Row], fps: float) -> str:
-    """Name the model of the best figure that finds the fewest persons of the plan at a frame rate."""
+    """Name the model of the best figure that finds the fewest persons of the plan at a frame rate.
+
+    Only figures of one kind are compared; models without one of that kind come last, the fastest of them first.
+    """
     fewest = min((row.persons for row in rows if row.persons), default=0)
-    fitting = [row for row in rows if row.persons in (0, fewest) and row.frames_per_second >= fps and row.figure]
+    fitting = [row for row in rows if row.persons in (0, fewest) and row.frames_per_second >= fps]
     if not fitting:
         fastest = max(rows, key=lambda row: row.frames_per_second)
         return (
             f"No model reaches {fps:g} images per second here; {fastest.model} on {fastest.engine} is the fastest with "
             f"{fastest.frames_per_second:.1f}."
         )
-    best = max(fitting, key=lambda row: (row.figure[0] if row.figure else 0.0, row.frames_per_second))
-    assert best.figure
+    kind = comparable(rows)
+    best = max(fitting, key=lambda row: (row.figures.get(kind or "", -1.0), row.frames_per_second))
+    ranked = f"ranked by {kind}: {_percent(best, kind)}" if kind else "ranked by speed, since no model has a figure"
     return (
         f"For {fps:g} images per second here: --model {best.model} --engine {best.engine} --threads {best.threads} "
-        f"({best.frames_per_second:.1f} a second, AP {100 * best.figure[0]:.1f}: {best.figure[1]})"
+        f"({best.frames_per_second:.1f} a second; {ranked})"
     )

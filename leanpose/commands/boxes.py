@@ -28,7 +28,7 @@ class GivenBoxes:
     """What is known of one image.
 
     Attributes:
-        boxes: (N, 4) xyxy in pixels; None: the whole image is one person, or persons are searched for.
+        boxes: (N, 4) xyxy in pixels; None: the whole image is one person, or a detector finds the persons.
         size: (height, width) that an annotation file states; None: it is not known.
     """
 

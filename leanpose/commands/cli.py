@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, TextIO
 
 import leanpose
-from leanpose.errors import InputError, LeanposeError, MissingPackageError, suggest
+from leanpose.errors import InputError, LeanposeError, missing, suggest
 
 COMMANDS = {
     "predict": "leanpose.commands.predict:predict_files",
@@ -122,7 +122,7 @@ def _import(module: str) -> ModuleType:
         package = (error.name or "").split(".")[0]
         if package in ("", "leanpose"):
             raise
-        raise MissingPackageError(f'This needs the package {package}: pip install "leanpose[train]"') from None
+        raise missing(package, "train") from None
 
 
 def _overview() -> str:
@@ -170,12 +170,12 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
                 settings["default"] = "x".join(map(str, default)) if is_size else default
         parser.add_argument(name, *([SHORT[name]] if name in SHORT else []), **settings)
     end = words.index("--") if "--" in words else len(words)  # behind it there are no options
-    head = _checked_options(verb, words[:end], options.values())
+    single = [parameter.name for parameter in parameters if parameter.name not in options]
+    head = _checked_options(verb, words[:end], options.values(), single)
     try:
         with_value = [option for name, option in options.items() if types[name] is not bool]
         values = parser.parse_args(_options_first(head, words[end + 1 :], with_value))
     except ArgumentError as error:
-        single = [parameter.name for parameter in parameters if parameter.name not in options]
         raise InputError(f"{_reason(str(error), verb, options, single)}; see leanpose {verb} --help.") from None
     except SystemExit:
         return None
@@ -191,7 +191,7 @@ def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[li
     }
 
 
-def _checked_options(verb: str, words: list[str], options: Collection[str]) -> list[str]:
+def _checked_options(verb: str, words: list[str], options: Collection[str], single: Collection[str]) -> list[str]:
     """Return the words with whole names in place of letters; InputError for options unknown or given twice."""
     whole = {letter: option for option, letter in SHORT.items() if option in options}
     checked, seen = [], set()
@@ -200,6 +200,11 @@ def _checked_options(verb: str, words: list[str], options: Collection[str]) -> l
             given, equals, value = word.partition("=")
             option = whole.get(given, given)
             if option not in (*options, "-h", "--help"):
+                name = given.lstrip("-").rstrip("s")
+                if name in (one.rstrip("s") for one in single):
+                    raise InputError(
+                        f"leanpose {verb} takes the {name} without {given}: leanpose {verb} {name.upper()}."
+                    )
                 near = suggest(given.lstrip("-"), [known.removeprefix("--") for known in options], "--")
                 raise InputError(f"leanpose {verb} has no option {given}.{near} See leanpose {verb} --help.")
             if option in seen:

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from leanpose.commands.boxes import of_annotated_sizes, read_boxes
-from leanpose.errors import InputError, renamed, suggest
+from leanpose.errors import InputError, note, renamed, suggest
 from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
 from leanpose.io.draw import draw_poses
@@ -58,15 +58,15 @@ def predict_files(
         model: name or file (.onnx, .safetensors) of the network.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: image name ->
             list of boxes, or COCO-style annotations; or "image": the whole image is one person. "found", as
-            without it: the detector searches for the persons.
+            without it: the detector finds the persons.
         out: folder for the results.
         format: any of json, csv, coco, image, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn.
-        min_person_score: persons below this score are left out, where they were searched for; by default 0.35, and 0.2
-            for a network that finds people itself.
+        min_person_score: persons that a detector found are left out below this score; by default 0.35, and 0.2
+            for a network that finds persons itself.
         detector: name or file of the network that proposes persons; "none": the whole image is one person. Networks
-            that find people themselves need none.
+            that find persons themselves need none.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
@@ -75,14 +75,11 @@ def predict_files(
     """
     boxes = None if boxes == "found" else boxes
     formats = _parse_formats(format)
-    if Path(out).suffix.lower() in (".csv", ".json", *SUFFIXES) and not os.path.isdir(out):
-        raise InputError(f"--out is a folder, not a file: --out {Path(out).with_suffix('')} puts the results into it.")
     images = find_images(sources)
-    names = _result_names(images)
-    targets = {name: Path(out) / names[name] for name in images}
-    places = [path for name in images for path in _places(name, targets[name], formats).values()]
+    targets = {image: Path(out) / name for image, name in _result_names(images).items()}
+    places = [path for image in images for path in _places(image, targets[image], formats).values()]
     places += [Path(out) / table for form, table in TABLES.items() if form in formats]
-    _check_places([*images, *([boxes] if boxes else [])], places)
+    _check_places(Path(out), [*images, *([boxes] if boxes else [])], places)
     given = read_boxes(boxes, images)
     check_needs(places=places[:1], megabytes=len(places) * BLOCK)
     predictor = Predictor(
@@ -95,14 +92,14 @@ def predict_files(
         min_person_score=min_person_score,
     )
     if predictor.bottom_up and boxes is not None:
-        raise InputError(f"{model} finds people without boxes; leave --boxes out.")
+        raise InputError(f"{model} finds persons without boxes; leave --boxes out.")
     predictor.load_detector()
     for folder in filter(os.path.isdir, sources):
         if others := left_out(folder):
-            print(f"leanpose: {others} in {folder} left out; convert to JPEG or PNG.", file=sys.stderr)
+            note(f"{others} in {folder} left out; convert to JPEG or PNG.")
     results: list[Result] = []
+    each = [its.boxes for its in given]
     try:
-        each = [its.boxes for its in given]
         with closing(predictor.stream(images, each, min_person_score=0.0, on_error="yield")) as candidates:
             sized = of_annotated_sizes(images, given, candidates)
             faults = _write_each(images, sized, targets, formats, min_score, results, predictor)
@@ -154,10 +151,10 @@ def _write_each(
 
 
 def _counted(poses: Poses, candidates: Poses) -> str:
-    """Return how many people were found; where there are none, the score of the best candidate."""
+    """Return how many persons were found; where there are none, the score of the best candidate."""
     if len(poses) or not len(candidates):
-        return "1 person" if len(poses) == 1 else f"{len(poses)} people"
-    return f"0 people (best candidate {_down(candidates.person_scores.max())}, see --min-person-score)"
+        return "1 person" if len(poses) == 1 else f"{len(poses)} persons"
+    return f"0 persons (best candidate {_down(candidates.person_scores.max())}, see --min-person-score)"
 
 
 def _down(score: float) -> float:
@@ -231,8 +228,12 @@ def _places(source: str, target: Path, formats: set[str]) -> dict[str, Path]:
     return {form: target.with_name(target.name + suffixes[form]) for form in suffixes if form in formats}
 
 
-def _check_places(read: Iterable[str], written: Iterable[Path]) -> None:
-    """Raise InputError where a result would take the place of a file that is read, or that leanpose did not write."""
+def _check_places(out: Path, read: Iterable[str], written: Iterable[Path]) -> None:
+    """Raise InputError where `out` is no folder, or a result would take the place of a file that is read, or that
+    leanpose did not write.
+    """
+    if out.suffix.lower() in (".csv", ".json", *SUFFIXES) and not os.path.isdir(out):
+        raise InputError(f"--out is a folder, not a file: --out {out.with_suffix('')} puts the results into it.")
     sources = {os.path.realpath(name) for name in read}
     for path in written:
         if os.path.realpath(path) in sources:

@@ -106,7 +106,7 @@ class CocoSet:
         Args:
             keypoint_set: the set wanted, whose keypoints must be the file's own: where keypoints are not annotated at
                 all, a network would learn that they are not there.
-            views: "images" lays a scene around the centre square of each image, "persons" around the box of each
+            views: "images" lays a scene around the center square of each image, "persons" around the box of each
                 person with labelled keypoints.
 
         Returns:
@@ -134,8 +134,8 @@ class CocoSet:
         """Return the images to predict.
 
         Args:
-            boxes: "gt": those with persons as `samples` gives them, and their boxes; None: all images, whose persons
-                are searched for; else a person-detection file: those with a box in it, as it is, without clipping.
+            boxes: "gt": those with persons as `samples` gives them, and their boxes; None: all images, without
+                boxes; else a person-detection file: those with a box in it, as it is, without clipping.
         """
         if boxes is None:
             return [self._boxes_of(image, None) for image in self._images.values()]

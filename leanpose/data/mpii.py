@@ -1,6 +1,6 @@
 """Read MPII's lists of persons: HRNet's JSON files and Newell's HDF5 files.
 
-Both count pixels from 1, and give a person's place as a centre and a scale: the person's height over 200 pixels.
+Both count pixels from 1, and give a person's place as a center and a scale: the person's height over 200 pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from leanpose.structures import ImageBoxes, Sample, Scene
 
 K = len(MPII)
 
-# One person as a file has it, still counted from 1: name of the image, centre (2,) and side of the box, keypoints
+# One person as a file has it, still counted from 1: name of the image, center (2,) and side of the box, keypoints
 # (K, 2), visibility (K,) as COCO has it.
 Entry = tuple[str, np.ndarray, float, np.ndarray, np.ndarray]
 
@@ -32,7 +32,7 @@ class MpiiSet:
     """A list of MPII persons, read and checked once.
 
     A person's box is the square of HRNet without its factor 1.25, which is the `padding` of a Weights record: side 200
-    scale, 15 scale below the centre. A JSON file only tells which keypoints are labelled; they count as visible. The
+    scale, 15 scale below the center. A JSON file only tells which keypoints are labelled; they count as visible. The
     name of an image is its id.
 
     Args:
@@ -57,11 +57,11 @@ class MpiiSet:
             Sample(
                 image_path=places[name],
                 image_id=name,
-                box_xyxy=_square(centre, side),
+                box_xyxy=_square(center, side),
                 keypoints=np.where(visibility[:, None] > 0, keypoints - 1, np.nan).astype(np.float32),
                 visibility=visibility.astype(np.int8),
             )
-            for name, centre, side, keypoints, visibility in listed
+            for name, center, side, keypoints, visibility in listed
         ]
 
     def samples(self, keypoint_set: KeypointSet | None = None) -> list[Sample]:
@@ -104,7 +104,7 @@ class MpiiSet:
             )
         for i, person in enumerate(self.persons):
             if np.isnan(person.box_xyxy).any():
-                raise InputError(f"{self.path}: person {i} has no place: its centre is -1 or its scale not above 0.")
+                raise InputError(f"{self.path}: person {i} has no place: its center is -1 or its scale not above 0.")
         return self._by_image(range(len(self.persons)))
 
     def everybody(self) -> list[ImageBoxes]:
@@ -153,10 +153,10 @@ class MpiiSet:
         return pckh_metrics(self.truth, results, keypoint_set)
 
 
-def _square(centre: np.ndarray, side: float) -> np.ndarray:
-    """Return a box (4,) float32 in pixels from 0; NaN where the file gives no place (centre -1)."""
-    half = side / 2 if side > 0 and centre[0] != -1 else np.nan
-    return np.concatenate([centre - 1 - half, centre - 1 + half]).astype(np.float32)
+def _square(center: np.ndarray, side: float) -> np.ndarray:
+    """Return a box (4,) float32 in pixels from 0; NaN where the file gives no place (center -1)."""
+    half = side / 2 if side > 0 and center[0] != -1 else np.nan
+    return np.concatenate([center - 1 - half, center - 1 + half]).astype(np.float32)
 
 
 def json_entries(persons: list[Any], path: str) -> Iterator[Entry]:
@@ -167,13 +167,13 @@ def json_entries(persons: list[Any], path: str) -> Iterator[Entry]:
     for i, person in enumerate(persons):
         where = f"{path}: person {i}"
         name = text(person["image"], f"{where}: 'image'")
-        centre = numbers(person["center"], (2,), f"{where}: 'center'")
+        center = numbers(person["center"], (2,), f"{where}: 'center'")
         scale = number(person["scale"], f"{where}: 'scale'")
         keypoints, labelled = np.zeros((K, 2)), np.zeros(K)
         if "joints" in person:
             keypoints = numbers(person["joints"], (K, 2), f"{where}: 'joints'")
             labelled = numbers(person.get("joints_vis"), (K,), f"{where}: 'joints_vis'")
-        yield name, centre + np.array([0, 15 * scale]), 200 * scale, keypoints, np.where(labelled > 0, 2, 0)
+        yield name, center + np.array([0, 15 * scale]), 200 * scale, keypoints, np.where(labelled > 0, 2, 0)
 
 
 def hdf5_entries(path: str) -> Iterator[Entry]:
@@ -181,7 +181,7 @@ def hdf5_entries(path: str) -> Iterator[Entry]:
 
     That is imgname, center, scale, and part and visible (not in test files), arrays over persons.
 
-    Its centres are already lowered, and its scales multiplied by 1.25.
+    Its centers are already lowered, and its scales multiplied by 1.25.
     """
     h5py = require("h5py", "train")
     try:
@@ -199,7 +199,7 @@ def hdf5_entries(path: str) -> Iterator[Entry]:
     n = len(names)
     arrays = {"part": np.zeros((n, K, 2)), "visible": np.ones((n, K))} | arrays
     shapes: dict[str, tuple[int, ...]] = {"center": (n, 2), "scale": (n,), "part": (n, K, 2), "visible": (n, K)}
-    centres, scales, parts, visible = (numbers(arrays.get(key), shapes[key], f"{path}: '{key}'") for key in shapes)
+    centers, scales, parts, visible = (numbers(arrays.get(key), shapes[key], f"{path}: '{key}'") for key in shapes)
     visibility = (parts != 0).any(axis=2) * np.where(visible > 0, 2, 1)
     for i, name in enumerate(names):
-        yield name, centres[i], 200 * scales[i] / 1.25, parts[i], visibility[i]
+        yield name, centers[i], 200 * scales[i] / 1.25, parts[i], visibility[i]

@@ -47,7 +47,7 @@ class ExportReport:
         inputs: how many network inputs were compared.
         difference: largest difference of two values of one output, as a share of the largest value of this output.
         pixel_difference: largest distance of two decoded keypoints with a score above 0.2, network-input pixels; of
-            networks that find people themselves, of the highest peaks of the finer heatmaps.
+            networks that find persons themselves, of the highest peaks of the finer heatmaps.
     """
 
     file: str
@@ -121,7 +121,7 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """Return a network as an ONNX model with its record in the metadata and a free batch size.
 
-    Networks that find people themselves also take images of any size, in multiples of their stride.
+    Networks that find persons themselves also take images of any size, in multiples of their stride.
     """
     network = fold_batch_norm(network)
     images = torch.zeros(2, 3, *weights.input_size)

@@ -139,13 +139,13 @@ def evaluate(
             truth gt_valid.mat beside it.
         images: folder of its images.
         boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, "image" where each image is
-            one person, or a person-detection file (COCO results form). Without it "gt"; networks that find people
+            one person, or a person-detection file (COCO results form). Without it "gt"; networks that find persons
             themselves take none.
         detector: name or file of the network that proposes persons, for boxes "found".
         flip_test: average with the mirrored image.
-        scales: for networks that find people themselves: average over images of several sizes, such as [0.5,1,2].
-        min_person_score: persons below this score are left out, where they are searched for; all count by default,
-            since the metric ranks them.
+        scales: for networks that find persons themselves: average over images of several sizes, such as [0.5,1,2].
+        min_person_score: persons that a detector found are left out below this score; all count by default, since the
+            metric ranks them.
         out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
             metrics.json; none is written without it.
         engine: "auto", "onnxruntime", "openvino" or "torch".

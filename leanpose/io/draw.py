@@ -100,9 +100,7 @@ def draw_poses(
     canvas = read_image(image).copy()
     opacities = _opacities(poses, min_score)
     sizes = _person_sizes(poses, opacities)
-    longer_side = max(canvas.shape[:2])
-    widths = np.minimum(sizes * LIMB_WIDTH, longer_side * THICKEST)
-    widths = thickness * np.maximum(widths, max(longer_side * THINNEST, THINNEST_PIXELS))
+    widths = thickness * _limb_widths(sizes, max(canvas.shape[:2]))
     look = _look(poses.keypoint_set)
     order = np.argsort(sizes, kind="stable")
     by_person = colour == "person"
@@ -136,6 +134,12 @@ def _person_sizes(poses: Poses, opacities: np.ndarray) -> np.ndarray:
         if len(drawn):
             sizes[i] = np.fmin((box[2:] - box[:2]).max(), 1.5 * np.ptp(drawn, axis=0).max())
     return sizes
+
+
+def _limb_widths(sizes: np.ndarray, longer_side: int) -> np.ndarray:
+    """Return (N,) widths in pixels for persons of these sizes in an image of this longer side."""
+    thinnest = max(longer_side * THINNEST, THINNEST_PIXELS)
+    return np.maximum(np.minimum(sizes * LIMB_WIDTH, longer_side * THICKEST), thinnest)
 
 
 @dataclass(frozen=True)

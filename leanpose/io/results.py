@@ -14,7 +14,7 @@ from leanpose.structures import Poses
 
 LABEL_SCORE = 0.2  # keypoints below it are marked as absent in COCO-style files
 
-Result = tuple[str, tuple[int, int], Poses]  # image, its (height, width), and the people in it
+Result = tuple[str, tuple[int, int], Poses]  # image, its (height, width), and the persons in it
 
 
 def to_json(source: str, size: tuple[int, int], poses: Poses, provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class PckhTruth:
 
     Attributes:
         path: its file.
-        keypoints: (N, 16, 2) float64 in image pixels, the top-left pixel's centre at (0, 0).
+        keypoints: (N, 16, 2) float64 in image pixels, the top-left pixel's center at (0, 0).
         labelled: (N, 16) bool.
         head_sizes: (N,) float64 pixels, 0.6 times the diagonal of the head's box.
     """
@@ -100,7 +100,7 @@ def pckh_metrics(
     Args:
         people: the ground truth, see `read_truth`.
         results: one entry per person: `person`, the position in the list from 0, and `keypoints`, 3 numbers for each of
-            the 16, of which x and y are used, in image pixels with the top-left pixel's centre at (0, 0).
+            the 16, of which x and y are used, in image pixels with the top-left pixel's center at (0, 0).
         keypoint_set: that of the results: MPII's keypoints, in any order.
 
     Returns:

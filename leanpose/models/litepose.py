@@ -90,7 +90,7 @@ class PersonHead(nn.Module):
         self.center = nn.Conv2d(channels, 1, kernel_size=1)
         self.box = nn.Conv2d(channels, 4, kernel_size=1)
         for layer, value in ((self.center, math.log(0.01 / 0.99)), (self.box, math.log(8))):
-            nn.init.normal_(layer.weight, std=0.01)  # at first no pixel is a centre and edges are 8 pixels away
+            nn.init.normal_(layer.weight, std=0.01)  # at first no pixel is a center and edges are 8 pixels away
             nn.init.constant_(layer.bias, value)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -183,7 +183,7 @@ class LitePose(nn.Module):
             heatmaps_4: (B, K, H/4, W/4), unbounded; trained to be 1 on keypoints and 0 far from them.
             tags: (B, K, H/4, W/4), unbounded; trained to be near each other on the keypoints of one person.
             heatmaps_2: (B, K, H/2, W/2), as heatmaps_4.
-            centers, box_logs: with the person head, (B, 1, H/4, W/4) log-odds that a person's box has its centre
+            centers, box_logs: with the person head, (B, 1, H/4, W/4) log-odds that a person's box has its center
                 there, and (B, 4, H/4, W/4) logarithms of the distances, in pixels of these maps, to its left, top,
                 right and bottom edge.
 

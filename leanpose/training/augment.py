@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import grid_sample
 
 from leanpose.errors import InputError
-from leanpose.geometry import Convention, Size, grid_centre
+from leanpose.geometry import Convention, Size, grid_center
 from leanpose.keypoint_sets import KeypointSet
 
 NOISE = 12  # random numbers that a view needs, uniform in (0, 1)
@@ -63,11 +63,11 @@ NO_AUGMENTATION = Augmentation(flip=0, scale=0, rotation=0)
 
 @dataclass(frozen=True, eq=False)
 class RandomViews:
-    """The affines of a batch of views, input -> crop pixels: crop = linear @ (input - middle) + centre.
+    """The affines of a batch of views, input -> crop pixels: crop = linear @ (input - middle) + center.
 
     Attributes:
         linear: (B, 2, 2).
-        centre: (B, 2) crop pixels; what the middle of a view shows.
+        center: (B, 2) crop pixels; what the middle of a view shows.
         middle: (2,) input pixels.
         mirrored: (B,) whether left and right are exchanged.
         colours: (B, 3) factors of brightness, contrast and saturation.
@@ -75,7 +75,7 @@ class RandomViews:
     """
 
     linear: torch.Tensor
-    centre: torch.Tensor
+    center: torch.Tensor
     middle: torch.Tensor
     mirrored: torch.Tensor
     colours: torch.Tensor
@@ -86,7 +86,7 @@ class RandomViews:
 
         The first three channels change colour, further ones do not.
         """
-        images = _sample(crops, self.linear, self.centre, self.middle, self.input_size)
+        images = _sample(crops, self.linear, self.center, self.middle, self.input_size)
         if (self.colours == 1).all():
             return images
         return torch.cat([_coloured(images[:, :3], self.colours), images[:, 3:]], dim=1)
@@ -94,16 +94,16 @@ class RandomViews:
     def points(self, points: torch.Tensor) -> torch.Tensor:
         """Carry (B, ..., 2) crop pixels to input pixels."""
         inverse = torch.linalg.inv(self.linear).transpose(1, 2)
-        flat = points.flatten(1, -2) - self.centre[:, None]
+        flat = points.flatten(1, -2) - self.center[:, None]
         return (flat @ inverse + self.middle).view_as(points)
 
     def boxes(self, boxes_xyxy: torch.Tensor) -> torch.Tensor:
         """Carry (B, P, 4) boxes to input pixels; a turned box becomes the one around its turned inner ellipse."""
-        centres = self.points((boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2)
+        centers = self.points((boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2)
         halves = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]) / 2
         inverse = torch.linalg.inv(self.linear)
         halves = (halves.square() @ inverse.square().transpose(1, 2)).sqrt()
-        return torch.cat([centres - halves, centres + halves], dim=-1)
+        return torch.cat([centers - halves, centers + halves], dim=-1)
 
     def names(self, values: torch.Tensor, keypoint_set: KeypointSet, dim: int) -> torch.Tensor:
         """Exchange left and right along the axis of keypoints, in mirrored views."""
@@ -175,11 +175,11 @@ def draw_views(
     angle = torch.deg2rad(degrees) * (noise[:, 3] < settings.rotation_probability)
     shift = settings.shift * height * deviates[:, 4:6].clamp(-2, 2)
 
-    centre = noise.new_tensor(grid_centre(crop_size, convention)).expand(len(noise), 2)
+    center = noise.new_tensor(grid_center(crop_size, convention)).expand(len(noise), 2)
     if halves is not None:
         middles, spans, usable = halves
         chosen = usable & (noise[:, 6] < settings.half_body)
-        centre = torch.where(chosen[:, None], middles, centre)
+        center = torch.where(chosen[:, None], middles, center)
         zoom = torch.where(chosen, zoom * (spans / height).clamp(0.4, 1.5), zoom)
 
     mirrored = noise[:, 0] < settings.flip
@@ -188,8 +188,8 @@ def draw_views(
     strengths = noise.new_tensor([settings.brightness, settings.contrast, settings.saturation])
     return RandomViews(
         linear=torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2),
-        centre=centre + shift,
-        middle=noise.new_tensor(grid_centre(input_size, convention)),
+        center=center + shift,
+        middle=noise.new_tensor(grid_center(input_size, convention)),
         mirrored=mirrored,
         colours=1 + (2 * noise[:, 8:11] - 1) * strengths,
         input_size=input_size,
@@ -203,7 +203,7 @@ def _half_bodies(
     aspect: float,
     keypoint_set: KeypointSet,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return centre (B, 2) and height (B,) of one half of each person, and (B,) whether it has one.
+    """Return center (B, 2) and height (B,) of one half of each person, and (B,) whether it has one.
 
     As in the HRNet family: of persons with more than 8 labelled keypoints, the upper or the lower half (hips, knees,
     ankles) with at least 3 of them; around their mean, 1.5 times their extent.
@@ -221,26 +221,26 @@ def _half_bodies(
 
     inside = half[..., None]
     count = inside.sum(1).clamp(min=1)
-    centre = (keypoints * inside).sum(1) / count
+    center = (keypoints * inside).sum(1) / count
     low = keypoints.masked_fill(~inside, torch.inf).amin(1)
     high = keypoints.masked_fill(~inside, -torch.inf).amax(1)
     extent = (high - low).clamp(min=1) * 1.5
     span = torch.maximum(extent[:, 1], extent[:, 0] / aspect)
     usable = (labelled.sum(1) > 8) & (half.sum(1) > 2)
-    return centre, torch.nan_to_num(span, posinf=1.0, neginf=1.0), usable
+    return center, torch.nan_to_num(span, posinf=1.0, neginf=1.0), usable
 
 
 def _sample(
-    crops: torch.Tensor, linear: torch.Tensor, centre: torch.Tensor, middle: torch.Tensor, input_size: Size
+    crops: torch.Tensor, linear: torch.Tensor, center: torch.Tensor, middle: torch.Tensor, input_size: Size
 ) -> torch.Tensor:
     """Return (B, C, height, width) float32: the crops seen through input -> crop affines, black outside."""
     height, width = input_size
     device = crops.device
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     grid = torch.stack([x, y], dim=-1).view(1, -1, 2).float() - middle  # (1, h w, 2)
-    points = grid @ linear.transpose(1, 2) + centre[:, None]  # (B, h w, 2) crop pixels
+    points = grid @ linear.transpose(1, 2) + center[:, None]  # (B, h w, 2) crop pixels
     last = points.new_tensor([crops.shape[2] - 1, crops.shape[1] - 1])
-    points = (points * (2 / last) - 1).view(-1, height, width, 2)  # -1 and 1: centres of first and last pixel
+    points = (points * (2 / last) - 1).view(-1, height, width, 2)  # -1 and 1: centers of first and last pixel
     images = crops.permute(0, 3, 1, 2).float()
     return grid_sample(images, points, mode="bilinear", padding_mode="zeros", align_corners=True)
 

@@ -74,7 +74,7 @@ class CropSet(Dataset):
         matrices = geometry.crop_matrices(
             np.stack([sample.box_xyxy for sample in samples]), input_size, padding, convention
         )
-        middle, wanted = (geometry.grid_centre(size, convention) for size in (input_size, self.crop_size))
+        middle, wanted = (geometry.grid_center(size, convention) for size in (input_size, self.crop_size))
         matrices[:, :, 2] += np.subtract(wanted, middle)  # the same scale, with a margin all around
         self.crops = torch.empty((len(samples), *self.crop_size, 4 if self.crowded else 3), dtype=torch.uint8)
         self._fill(samples, matrices, threads)

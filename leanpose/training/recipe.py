@@ -37,7 +37,7 @@ class Recipe:
             keypoint set.
         keypoint_set: "coco", "crowdpose", "mpii" or "lsp"; keypoints of other sets are carried over by name.
         input_size: height and width of the network input in pixels.
-        views: null trains on one person per crop. For networks that find everybody: "images" shows the centre square
+        views: null trains on one person per crop. For networks that find everybody: "images" shows the center square
             of each image, "persons" the surroundings of each person; all persons in view are learned.
         view_size: height and width of what is shown in training; null: input_size.
         padding: factor on the person box, or with views "images" on the square over the short side.

@@ -213,6 +213,34 @@ def test_thresholds() -> None:
     assert fewer.decode_maps(*maps)[1].tolist() == [[0.5, 0, 0]]
 
 
+PUBLISHED = {  # in all configs of LitePose's repository
+    "max_people": 30,
+    "detection_threshold": 0.1,
+    "tag_threshold": 1.0,
+    "nms_kernel": 5,
+    "use_detection_value": True,
+    "ignore_too_much": False,
+    "adjust": True,
+    "refine": True,
+}
+
+
+def test_the_defaults_are_the_published_values() -> None:
+    codec = AssociativeEmbedding()
+    assert {name: getattr(codec, name) for name in PUBLISHED} == PUBLISHED
+
+
+@pytest.mark.parametrize(("tag", "persons"), [(0.99, 1), (1.0, 2)])
+def test_tags_nearer_than_1_join_by_default(tag: float, persons: int) -> None:
+    assert len(PEAKS_ONLY.group(*maps_of([(0, 5, 5, 0.5, 0), (1, 20, 5, 0.5, tag)]))[0]) == persons
+
+
+@pytest.mark.parametrize(("apart", "persons"), [(2, 1), (3, 2)])
+def test_a_peak_is_the_highest_of_5_by_5_pixels_by_default(apart: int, persons: int) -> None:
+    maps = maps_of([(0, 20, 20, 0.9, 0), (0, 20 + apart, 20 + apart, 0.8, 5)])
+    assert len(PEAKS_ONLY.group(*maps)[0]) == persons
+
+
 def test_detection_threshold_is_not_rounded_to_float32() -> None:
     maps = maps_of([(0, 5, 5, 0.1, 0), (1, 20, 5, np.nextafter(np.float32(0.1), np.float32(0)), 0)])
     assert PEAKS_ONLY.decode_maps(*maps)[1].tolist() == [[np.float32(0.1), 0, 0]]  # float32(0.1) is above 0.1

@@ -160,7 +160,7 @@ def test_tag_losses_refuse_wrong_arguments() -> None:
         tag_losses(tags, indices, valid, "maxi")
 
 
-# ---- centres
+# ---- centers
 
 
 def center_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -181,7 +181,7 @@ def test_center_loss_is_that_of_the_paper() -> None:
 
 def test_center_loss_does_not_see_masked_pixels() -> None:
     logits, target, mask = center_batch()
-    mask[1] = 0  # one of the three centres
+    mask[1] = 0  # one of the three centers
     loss = center_focal_loss(logits, target, mask)
     torch.testing.assert_close(loss, center_focal_loss(logits[:1], target[:1], mask[:1]))
     loss.backward()

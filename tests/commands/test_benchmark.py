@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from leanpose.commands.benchmark import (
     Row,
     benchmark,
     boxes_in,
+    comparable,
     find_everybody,
     find_in_boxes,
     recommend,
@@ -88,43 +90,54 @@ def test_report_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert report["machine"]["cores"] >= 1
     assert report["machine"].keys() >= {"processor", "system", "numpy", "onnxruntime"}
     assert "For 0.1 images per second here: --model lpn50." in printed
+    ((kind, value),) = report["rows"][0]["figures"].items()
+    assert f"ranked by {kind}: {100 * value:.1f}" in printed
 
 
-def row(model: str, milliseconds: float, figure: float | None, persons: int = 1) -> Row:
-    shown = None if figure is None else (figure, "val.json")
-    return Row(model, "onnxruntime", 1, persons, {"network": milliseconds, "draw": 500.0}, 0.1, 100.0, shown)
+KIND = "AP (val.json, annotated boxes, no flip test)"
+OTHER_KIND = "AP (val.json, whole images, no flip test)"
+
+
+def row(model: str, milliseconds: float, figure: float | None, persons: int = 1, kind: str = KIND) -> Row:
+    figures = {} if figure is None else {kind: figure}
+    return Row(model, "onnxruntime", 1, persons, {"network": milliseconds, "draw": 500.0}, 0.1, 100.0, figures)
+
+
+ROWS = [
+    row("small", 10, 0.3),
+    row("large", 50, 0.5),
+    row("large", 5, 0.9, persons=4),
+    row("unknown", 9, None),
+    row("other", 8, 0.99, kind=OTHER_KIND),
+]
 
 
 @pytest.mark.parametrize(
     ("fps", "words"),
     [
-        (10, "--model large"),  # 20 a second
-        (30, "--model small"),
+        (10, f"--model large .*ranked by {re.escape(KIND)}: 50.0"),  # 20 a second
+        (30, f"--model small .*ranked by {re.escape(KIND)}: 30.0"),
+        (105, f"--model other .*ranked by {re.escape(KIND)}: -"),  # others come last, the fastest first
         (300, "No model reaches 300 images per second here; large on onnxruntime is the fastest with 200.0"),
     ],
 )
 def test_recommendation(fps: float, words: str) -> None:
-    rows = [row("small", 10, 0.3), row("large", 50, 0.5), row("large", 5, 0.9, persons=4), row("unknown", 9, None)]
-    assert words in recommend(rows, fps)
+    assert re.search(words, recommend(ROWS, fps))
+
+
+def test_the_kind_of_figure_compared_is_that_of_most_models() -> None:
+    assert comparable(ROWS) == KIND
+    assert comparable([row("other", 8, 0.99, kind=OTHER_KIND)] * 3 + ROWS[:2]) == KIND  # three rows of one model
+    assert comparable([row("unknown", 9, None)]) is None
+    assert "ranked by speed" in recommend([row("unknown", 9, None)], 1)
 
 
 def test_the_table_has_a_column_for_each_step() -> None:
-    lines = str(BenchmarkReport(machine(), "an image", [row("small", 10, 0.3)], None)).splitlines()
-    assert lines[3].split() == [
-        "model",
-        "engine",
-        "threads",
-        "persons",
-        *STEPS,
-        "±",
-        "images/s",
-        "MB",
-        "AP",
-        "AP",
-        "is",
-        "of",
-    ]
-    assert lines[4].split()[:4] == ["small", "onnxruntime", "1", "1"] and lines[4].split()[-2:] == ["30.0", "val.json"]
+    lines = str(BenchmarkReport(machine(), "an image", ROWS, None)).splitlines()
+    assert lines[3].split() == ["model", "engine", "threads", "persons", *STEPS, "±", "images/s", "MB", "AP"]
+    assert lines[4].split()[:4] == ["small", "onnxruntime", "1", "1"]
+    assert [line.split()[-1] for line in lines[4:9]] == ["30.0", "50.0", "90.0", "-", "-"]
+    assert lines[-1] == f"last column: {KIND}; -: not measured"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 
 from leanpose.commands import cli
 from leanpose.commands.cli import COMMANDS, main, parse
-from leanpose.errors import InputError, LeanposeError
+from leanpose.errors import InputError, LeanposeError, install_line
 from leanpose.keypoint_sets import COCO
 from leanpose.weights.record import Weights
 
@@ -141,7 +141,7 @@ BAD_INPUT: dict[str, tuple[list[str], str]] = {
 
 
 def words_of(case: str, folder: Path) -> list[str]:
-    """Words of a case; where they are not about boxes and finders, the whole image is one person."""
+    """Words of a case; where they are not about boxes and detectors, the whole image is one person."""
     words = [word.replace("{}", str(folder)) for word in BAD_INPUT[case][0]]
     return words if {"--boxes", "--detector"} & set(words) else [*words, "--boxes", "image"]
 
@@ -252,6 +252,8 @@ WRONG_WORDS = {
     "option of a verb without": (["models", "--modle"], "no option --modle. Known: --format, --measure, --public."),
     "an option twice": (["predict", "a.png", "--model", "a", "--model=b"], "--model is given twice"),
     "an option twice, by letter": (["predict", "a.png", "-o", "a", "--out", "b"], "--out is given twice"),
+    "model as an option": (["evaluate", "--model", "a", "--model", "b"], "takes the model without --model: leanpose "),
+    "source as an option": (["predict", "--source", "a.png"], "without --source: leanpose predict SOURCE."),
     "two models": (
         ["evaluate", "a", "b", "--data", "d", "--images", "i"],
         "evaluate takes one model, so 'b' is too much; run it once for each",
@@ -521,7 +523,7 @@ def test_without_the_extra_the_line_to_type_is_shown(words: list[str], tmp_path:
     (tmp_path / "a.safetensors").touch()
     result = run(*words, code=WITHOUT, folder=tmp_path)
     assert result.returncode == 2 and result.stdout == ""
-    assert 'pip install "leanpose[train]"' in result.stderr
+    assert install_line("train") in result.stderr
     assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
 
 

@@ -187,7 +187,7 @@ def test_an_image_that_the_boxes_do_not_name_has_no_person(folder: Path, capsys:
     Path("boxes.json").write_text(json.dumps({"her.png": [BOX]}))
     predict_files(["one", "two"], boxes="boxes.json", out="out", threads=1)
     assert [len(persons(folder / "out" / name)) for name in ("her.json", "her-2.json")] == [1, 0]
-    assert "0 people" in capsys.readouterr().out
+    assert "0 persons" in capsys.readouterr().out
     np.testing.assert_allclose(read_image("out/her-2.jpg").astype(int), read_image("two/her.jpg"), atol=40)
 
 
@@ -480,7 +480,7 @@ def two_networks(folder: Path, networks: dict[str, Any], rectangle_people: Recta
 
 
 @pytest.mark.parametrize("words", [{"model": "all"}, {"model": "crops", "detector": "all"}], ids=["all", "crops"])
-def test_people_are_searched_for(words: dict[str, str], folder: Path, two_networks: dict[str, Any]) -> None:
+def test_a_detector_finds_the_persons(words: dict[str, str], folder: Path, two_networks: dict[str, Any]) -> None:
     predict_files(["two.png"], out="out", format="json,csv,coco,image", **words)  # type: ignore[arg-type]
     assert files_in(folder / "out") == ["coco.json", "poses.csv", "two.json", "two.png"]
     found = persons(folder / "out" / "two.json")
@@ -499,7 +499,7 @@ def test_an_image_of_nobody_is_no_fault(
     words: dict[str, str], folder: Path, two_networks: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     predict_files(["none.png"], out="out", format="json,csv,coco,image", **words)  # type: ignore[arg-type]
-    assert "none.png: 0 people, " in capsys.readouterr().out
+    assert "none.png: 0 persons, " in capsys.readouterr().out
     assert files_in(folder / "out") == ["coco.json", "none.json", "none.png", "poses.csv"]
     result = json.loads(Path("out/none.json").read_text())
     made = result.pop("leanpose")
@@ -533,7 +533,7 @@ def test_where_nobody_is_found_the_best_candidate_is_named(
     best = Predictor("all", min_person_score=0)("two.png").person_scores.max()
     predict_files(["two.png"], "all", out="out", format="json", min_person_score=1.0)
     named = f"{int(100 * best) / 100}"
-    assert f"two.png: 0 people (best candidate {named}, see --min-person-score), " in capsys.readouterr().out
+    assert f"two.png: 0 persons (best candidate {named}, see --min-person-score), " in capsys.readouterr().out
     predict_files(["two.png"], "all", out="out", format="json", min_person_score=float(named))
     assert len(persons(folder / "out" / "two.json")) == 1
 
@@ -555,7 +555,7 @@ def test_the_whole_image_as_one_person(folder: Path, two_networks: dict[str, Any
     assert two_networks["all"].calls == []
 
 
-def test_given_boxes_need_no_finder(folder: Path, two_networks: dict[str, Any]) -> None:
+def test_given_boxes_need_no_detector(folder: Path, two_networks: dict[str, Any]) -> None:
     Path("boxes.json").write_text(json.dumps({"two.png": [[30, 20, 130, 300]]}))
     for boxes in ("30,20,130,300", "boxes.json"):
         predict_files(["two.png"], "crops", boxes, "out", "json", detector="absent", min_person_score=1)
@@ -568,7 +568,7 @@ def test_given_boxes_need_no_finder(folder: Path, two_networks: dict[str, Any]) 
 def test_a_bottom_up_network_takes_no_boxes(boxes: str, folder: Path, two_networks: dict[str, Any]) -> None:
     """One sentence, not one per image."""
     Path("boxes.json").write_text(json.dumps({"two.png": [[30, 20, 130, 300]]}))
-    with pytest.raises(InputError, match=r"^all finds people without boxes; leave --boxes out"):
+    with pytest.raises(InputError, match=r"^all finds persons without boxes; leave --boxes out"):
         predict_files(["two.png", "none.png"], "all", boxes, "out", "json")
     assert two_networks["all"].calls == [] and not Path("out").exists()
 

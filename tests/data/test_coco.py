@@ -224,7 +224,7 @@ def test_an_image_becomes_a_scene_of_all_its_persons(tmp_path: Path) -> None:
     ("width", "height", "square"),
     [(100, 80, [10, 0, 89, 79]), (80, 101, [0, 10.5, 79, 89.5]), (60, 60, [0, 0, 59, 59])],
 )
-def test_views_of_images_are_laid_around_the_centre_square(
+def test_views_of_images_are_laid_around_the_center_square(
     tmp_path: Path, width: int, height: int, square: list[float]
 ) -> None:
     (scene,) = scenes_of(tmp_path, persons({}, {}, width=width, height=height))

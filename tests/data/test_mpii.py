@@ -65,7 +65,7 @@ def opened(file: Path, images: str | Path = "images") -> MpiiSet:
 
 
 def test_a_person_is_read_as_hrnet_does(tmp_path: Path) -> None:
-    """Box and matrix against HRNet's arithmetic: centre lowered, scale times 1.25, one pixel off."""
+    """Box and matrix against HRNet's arithmetic: center lowered, scale times 1.25, one pixel off."""
     file = written(tmp_path, [person(joints_vis=[0] + [1] * 15)])
     (sample,) = opened(file).samples()
     assert (sample.image_path, sample.image_id) == (str(Path("images") / "a.jpg"), "a.jpg")

@@ -193,7 +193,7 @@ def test_nothing_is_written_where_accuracy_cannot_be_kept(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_finder_is_judged_with_the_network_that_refines(
+def test_a_detector_is_judged_with_the_network_that_refines(
     photo_set: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[dict[str, Any]] = []

@@ -544,7 +544,7 @@ def test_found_boxes_are_refined(scenes: tuple[str, str], made_up: dict[str, Any
 
 
 @pytest.mark.parametrize("boxes", [None, "gt"])
-def test_the_finder_is_not_loaded_for_annotated_boxes(
+def test_the_detector_is_not_loaded_for_annotated_boxes(
     boxes: str | None, scenes: tuple[str, str], made_up: dict[str, Any]
 ) -> None:
     data, images = scenes

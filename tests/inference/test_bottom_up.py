@@ -74,8 +74,8 @@ def test_people_are_found_in_place(
     rectangle_people: Rectangles,
 ) -> None:
     boxes = IMAGES[size]
-    finder = BottomUp(rectangle_people(record(**options)), flip_test, scales)
-    poses = finder.poses(rectangle_people.image(*size, **boxes))
+    network = BottomUp(rectangle_people(record(**options)), flip_test, scales)
+    poses = network.poses(rectangle_people.image(*size, **boxes))
     places = expected(rectangle_people, boxes)
     assert poses.keypoints.shape == places.shape  # nobody is missing, nobody twice
     assert poses.keypoints.dtype == poses.scores.dtype == poses.boxes_xyxy.dtype == poses.person_scores.dtype
@@ -150,9 +150,9 @@ def mirrored(keypoints: np.ndarray, width: int) -> np.ndarray:
 def test_a_mirrored_image_has_mirrored_people(
     size: tuple[int, int], flip_test: bool, rectangle_people: Rectangles
 ) -> None:
-    finder = BottomUp(rectangle_people(record(upsample=False)), flip_test)
+    network = BottomUp(rectangle_people(record(upsample=False)), flip_test)
     image = rectangle_people.image(*size, **IMAGES[size])
-    poses, other = finder.poses(image), finder.poses(np.ascontiguousarray(image[:, ::-1]))
+    poses, other = network.poses(image), network.poses(np.ascontiguousarray(image[:, ::-1]))
     np.testing.assert_allclose(other.person_scores, poses.person_scores, atol=0.03)
     places = mirrored(other.keypoints, size[1])
     np.testing.assert_allclose(places, poses.keypoints, rtol=0, atol=2.2 / scale_of(size) + 0.5)
@@ -308,9 +308,9 @@ def test_lacking_keypoints_are_nan_and_do_not_count_for_the_box(rectangle_people
 
 
 def test_other_keypoints(rectangle_people: Rectangles) -> None:
-    finder = BottomUp(rectangle_people(replace(RECORD, keypoint_set=CROWDPOSE)), flip_test=True)
+    network = BottomUp(rectangle_people(replace(RECORD, keypoint_set=CROWDPOSE)), flip_test=True)
     box = (100, 50, 300, 450, 250)
-    poses = finder.poses(rectangle_people.image(480, 640, red=box))
+    poses = network.poses(rectangle_people.image(480, 640, red=box))
     places = rectangle_people.keypoints(rectangle_people.edges(box), CROWDPOSE)
     np.testing.assert_allclose(poses.keypoints, [places], rtol=0, atol=3)
 

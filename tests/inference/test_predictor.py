@@ -53,7 +53,7 @@ def test_whole_image_is_one_person(predictor: Predictor, astronaut: np.ndarray) 
     poses = predictor(ASTRONAUT)
     assert poses.keypoints.shape == (1, 17, 2) and poses.keypoints.dtype == np.float32
     assert poses.scores.shape == (1, 17) and poses.keypoint_set.keypoints == COCO.keypoints
-    assert poses.boxes_xyxy.tolist() == [[0, 0, 511, 511]]  # from the first pixel's centre to the last one's
+    assert poses.boxes_xyxy.tolist() == [[0, 0, 511, 511]]  # from the first pixel's center to the last one's
     np.testing.assert_allclose(poses.person_scores, poses.scores.mean(axis=1))
     assert_same(poses, predictor(astronaut, boxes=[0, 0, 511, 511]), atol=0)
 
@@ -105,7 +105,7 @@ def test_cutting_the_image_moves_the_keypoints(astronaut: np.ndarray, flip_test:
 
 
 def test_twice_the_image_gives_twice_the_coordinates(predictor: Predictor, astronaut: np.ndarray) -> None:
-    """Pixel (x, y) becomes a block whose centre is (2 x + 0.5, 2 y + 0.5)."""
+    """Pixel (x, y) becomes a block whose center is (2 x + 0.5, 2 y + 0.5)."""
     large = astronaut.repeat(2, axis=0).repeat(2, axis=1)
     box = np.array([60, 0, 400, 512], np.float32)
     small, double = predictor(astronaut, box), predictor(large, box * 2 + 0.5)
@@ -353,7 +353,7 @@ def test_found_persons_are_refined(
     assert poses.keypoint_set is TOP_DOWN.keypoint_set
 
 
-def test_the_finder_only_proposes(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+def test_the_detector_only_proposes(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
     """Its keypoints need not be those of the network."""
     network = rectangle_people(TOP_DOWN)
     detector = rectangle_people(dataclasses.replace(BOTTOM_UP, keypoint_set=CROWDPOSE))
@@ -397,7 +397,7 @@ def test_min_person_score_is_for_searches_only(crowd: np.ndarray, rectangle_peop
 
 
 @pytest.mark.parametrize("boxes", [[30, 20, 130, 300], [], [[200, 40, 330, 310]] * 2])
-def test_given_boxes_skip_the_finder(boxes: list[Any], crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+def test_given_boxes_skip_the_detector(boxes: list[Any], crowd: np.ndarray, rectangle_people: Rectangles) -> None:
     network, detector = rectangle_people(TOP_DOWN), rectangle_people(BOTTOM_UP)
     poses = Predictor(network, detector=detector)(crowd, boxes)
     assert detector.calls == []
@@ -405,14 +405,14 @@ def test_given_boxes_skip_the_finder(boxes: list[Any], crowd: np.ndarray, rectan
     assert_same(poses, Predictor(network, detector=None)(crowd, boxes), atol=0)
 
 
-def test_without_a_finder_the_image_is_one_person(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
+def test_without_a_detector_the_image_is_one_person(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
     poses = Predictor(rectangle_people(TOP_DOWN), detector=None)(crowd)
     assert poses.boxes_xyxy.tolist() == [[0, 0, 499, 329]]
 
 
 def test_a_person_that_is_proposed_twice_is_one(crowd: np.ndarray, rectangle_people: Rectangles) -> None:
     class Twice(rectangle_people):
-        """The best person has two centres, one with a box that is too wide for suppression to take it out."""
+        """The best person has two centers, one with a box that is too wide for suppression to take it out."""
 
         def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
             outputs = super().__call__(images)
@@ -431,7 +431,7 @@ def test_a_person_that_is_proposed_twice_is_one(crowd: np.ndarray, rectangle_peo
 
 @pytest.mark.parametrize("flip_test", [False, True])
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0)])
-def test_a_bottom_up_network_needs_no_finder(
+def test_a_bottom_up_network_needs_no_detector(
     flip_test: bool, scales: tuple[float, ...], crowd: np.ndarray, rectangle_people: Rectangles
 ) -> None:
     network, detector = rectangle_people(BOTTOM_UP), rectangle_people(BOTTOM_UP)

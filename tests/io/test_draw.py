@@ -129,8 +129,8 @@ def test_keypoints_are_where_they_should_be() -> None:
     poses = Poses(keypoints, ones, np.array([[0, 0, 100, 100]], np.float32), ones[0], one)
     weight = np.abs(draw_poses(grey(), poses, thickness=5).astype(int) - 128).sum(axis=2)
     y, x = np.indices(weight.shape)
-    centre = np.average(x, weights=weight), np.average(y, weights=weight)
-    np.testing.assert_allclose(centre, keypoints[0, 0], atol=0.1)
+    center = np.average(x, weights=weight), np.average(y, weights=weight)
+    np.testing.assert_allclose(center, keypoints[0, 0], atol=0.1)
 
 
 def test_the_input_stays_and_the_result_is_a_copy() -> None:

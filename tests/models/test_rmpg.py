@@ -171,8 +171,8 @@ def test_feed_forward_part_against_plain_formula() -> None:
 def test_layer_norm_over_channels_of_each_pixel() -> None:
     torch.manual_seed(0)
     norm, features = ChannelNorm(6), 3 + 2 * torch.randn(2, 6, 3, 4)
-    centred = features - features.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(norm(features), centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt())
+    centered = features - features.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(norm(features), centered / (centered.square().mean(dim=1, keepdim=True) + 1e-5).sqrt())
 
 
 def key_sizes(graph: RMPG, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> set[int]:

@@ -47,15 +47,15 @@ def people(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return keypoints, torch.from_numpy(random.integers(0, 3, (count, 17)).astype(np.int8))
 
 
-def blobs(centres: torch.Tensor, radius: float = 3.0) -> torch.Tensor:
-    """Return (B, *CROP, 3) uint8 images, each with one Gaussian blob around its centre (B, 2)."""
+def blobs(centers: torch.Tensor, radius: float = 3.0) -> torch.Tensor:
+    """Return (B, *CROP, 3) uint8 images, each with one Gaussian blob around its center (B, 2)."""
     y, x = torch.meshgrid(torch.arange(CROP[0]), torch.arange(CROP[1]), indexing="ij")
-    squared = (x - centres[:, 0, None, None]) ** 2 + (y - centres[:, 1, None, None]) ** 2
+    squared = (x - centers[:, 0, None, None]) ** 2 + (y - centers[:, 1, None, None]) ** 2
     return (250 * torch.exp(-squared / (2 * radius**2))).round().to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
 
 
 def centroid(image: torch.Tensor) -> torch.Tensor:
-    """Return x, y of the centre of mass of (3, h, w)."""
+    """Return x, y of the center of mass of (3, h, w)."""
     mass = image.mean(0)
     y, x = torch.meshgrid(torch.arange(mass.shape[0]), torch.arange(mass.shape[1]), indexing="ij")
     return torch.stack([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
@@ -94,10 +94,10 @@ VIEWS = {
 def test_keypoints_follow_the_pixels(settings: Augmentation, convention: Convention) -> None:
     count = 60
     random = np.random.default_rng(3)
-    centres = torch.from_numpy(random.uniform([20, 26], [52, 70], (count, 2)).astype(np.float32))
+    centers = torch.from_numpy(random.uniform([20, 26], [52, 70], (count, 2)).astype(np.float32))
     noise = random_noise(count)
     images, moved, _ = augment(
-        blobs(centres), centres[:, None], torch.full((count, 1), 2), noise, settings, INPUT, NOSE, convention
+        blobs(centers), centers[:, None], torch.full((count, 1), 2), noise, settings, INPUT, NOSE, convention
     )
     points = moved[:, 0]
     inside = ((points > 11) & (points < torch.tensor([INPUT[1] - 12, INPUT[0] - 12]))).all(1)  # the whole blob
@@ -105,7 +105,7 @@ def test_keypoints_follow_the_pixels(settings: Augmentation, convention: Convent
     found = torch.stack([centroid(image) for image in images[inside]])
     distances = (found - points[inside]).norm(dim=1)
     assert distances.max() < 0.3
-    assert (points - (centres - torch.tensor([MARGIN[1], MARGIN[0]]))).norm(dim=1).max() > 3  # views do differ
+    assert (points - (centers - torch.tensor([MARGIN[1], MARGIN[0]]))).norm(dim=1).max() > 3  # views do differ
 
 
 def test_flip_swaps_left_and_right_once() -> None:
@@ -177,7 +177,7 @@ def test_limits_of_zoom_and_angle() -> None:
 
 
 @pytest.mark.parametrize("which", [0.25, 0.75], ids=["lower", "upper"])
-def test_half_body_centres_on_the_half(which: float) -> None:
+def test_half_body_centers_on_the_half(which: float) -> None:
     keypoints, _ = people(1, seed=2)
     visibility = torch.full((1, 17), 2)
     noise = random_noise(1)
@@ -288,13 +288,13 @@ def test_all_points_of_a_view_follow_its_pixels(settings: Augmentation, conventi
     """Three dots a crop, each in two channels of which one does not change colour, stand for three persons."""
     count = 60
     random = np.random.default_rng(3)
-    centres = torch.from_numpy(random.uniform([20, 26], [52, 70], (count, 3, 2)).astype(np.float32))
+    centers = torch.from_numpy(random.uniform([20, 26], [52, 70], (count, 3, 2)).astype(np.float32))
     views = views_of(count, settings, convention)
-    points = views.points(centres[:, :, None])[:, :, 0]  # (B, P, K, 2), as scenes have them
-    torch.testing.assert_close(points, views.points(centres))
+    points = views.points(centers[:, :, None])[:, :, 0]  # (B, P, K, 2), as scenes have them
+    torch.testing.assert_close(points, views.points(centers))
     compared = 0
     for person in range(3):
-        dots = blobs(centres[:, person])
+        dots = blobs(centers[:, person])
         images = views.images(torch.cat([dots, dots[..., :1]], dim=3))
         assert images.shape == (count, 4, *INPUT)
         position = points[:, person]
@@ -359,13 +359,13 @@ def test_turned_boxes_lie_inside_the_turned_rectangle_and_around_its_ellipse() -
 def test_a_quarter_turn_exchanges_the_sides_of_a_box() -> None:
     views = RandomViews(
         linear=torch.tensor([[[0.0, -1.0], [1.0, 0.0]]]),
-        centre=torch.tensor([[40.0, 50.0]]),
+        center=torch.tensor([[40.0, 50.0]]),
         middle=torch.tensor([24.0, 32.0]),
         mirrored=torch.tensor([False]),
         colours=torch.ones(1, 3),
         input_size=INPUT,
     )
-    found = views.boxes(torch.tensor([[[30.0, 48.0, 50.0, 52.0]]]))  # 20 wide, 4 high, around the centre
+    found = views.boxes(torch.tensor([[[30.0, 48.0, 50.0, 52.0]]]))  # 20 wide, 4 high, around the center
     torch.testing.assert_close(found, torch.tensor([[[22.0, 22.0, 26.0, 42.0]]]))
 
 
@@ -390,7 +390,7 @@ def test_uniform_draws_fill_the_stated_range() -> None:
     views = views_of(count, settings)
     zoom = torch.linalg.det(views.linear).abs().sqrt()
     degrees = torch.rad2deg(torch.atan2(-views.linear[:, 0, 1], views.linear[:, 1, 1]))
-    shift = (views.centre - torch.tensor([(CROP[1] - 1) / 2, (CROP[0] - 1) / 2])) / INPUT[0]
+    shift = (views.center - torch.tensor([(CROP[1] - 1) / 2, (CROP[0] - 1) / 2])) / INPUT[0]
     for values, middle, reach in (
         (zoom, 1.25, 0.5),
         (degrees, 0.0, 30.0),

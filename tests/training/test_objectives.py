@@ -267,7 +267,7 @@ def test_a_person_without_keypoints_counts_as_a_box_alone() -> None:
     blind = outputs["centers"].clone()
     blind[0, 0, row, column] = -30
     losses = objective.losses(outputs | {"centers": blind}, annotations)
-    assert losses["centers"] > 1e-3  # one of four centres missed
+    assert losses["centers"] > 1e-3  # one of four centers missed
     assert losses["heatmaps"].item() == 0
 
     elsewhere = outputs["box_logs"].clone()

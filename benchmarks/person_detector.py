@@ -1,6 +1,6 @@
 """How well a bottom-up network finds persons: recall of its boxes at a number of false boxes per image, by size.
 
-    python benchmarks/person_finder.py MODEL --data coco/val.json --images coco/images [--refine lpn50]
+    python benchmarks/person_detector.py MODEL --data coco/val.json --images coco/images [--refine lpn50]
 
 MODEL is a name or a file. Both kinds of proposals are measured: those of the network's person head, if it has one, and
 boxes around the poses that grouping finds. A box is right when its IoU with an annotated person that no better box
