@@ -50,7 +50,9 @@ class Rtmlib:
     def __call__(self, files: list[Path], decode: bool = False) -> tuple[float, list[list[np.ndarray]]]:
         """Return the seconds that it took, and boxes, keypoints and scores of each image."""
         assert self.process.stdin is not None
-        print(json.dumps({"files": [str(file) for file in files], "decode": decode}), file=self.process.stdin, flush=True)
+        print(
+            json.dumps({"files": [str(file) for file in files], "decode": decode}), file=self.process.stdin, flush=True
+        )
         while not (line := self._line()).startswith("{"):
             pass
         answer = json.loads(line)
@@ -89,8 +91,8 @@ def same_keypoints(rtmlib: Rtmlib, predictor: Predictor, files: list[Path]) -> s
             distances.append((there / heights).ravel())
     every = np.concatenate(distances)
     return (
-        f"{len(every)} keypoints in rtmlib's boxes, BGR: {100 * (every < 0.002).mean():.1f} % within 0.2 % of the box's "
-        f"height, {100 * (every < 0.01).mean():.1f} % within 1 %"
+        f"{len(every)} keypoints in rtmlib's boxes, BGR: {100 * (every < 0.002).mean():.1f} % within 0.2 % of the "
+        f"box's height, {100 * (every < 0.01).mean():.1f} % within 1 %"
     )
 
 
@@ -98,8 +100,8 @@ def same_boxes(rtmlib: Rtmlib, predictor: Predictor, files: list[Path]) -> str:
     """Compare boxes of both, those above rtmlib's threshold."""
     equal, largest = 0, 0.0
     for file, (boxes, _, _) in zip(files, rtmlib(files)[1], strict=True):
-        assert predictor._detector is not None
-        ours, scores = detected(predictor._detector(), read_image(file))
+        assert predictor.detector is not None
+        ours, scores = detected(predictor.detector, read_image(file))
         ours = ours[scores > 0.3]
         equal += len(ours) == len(boxes)
         if len(ours) == len(boxes) and len(boxes):
@@ -107,7 +109,7 @@ def same_boxes(rtmlib: Rtmlib, predictor: Predictor, files: list[Path]) -> str:
             theirs = boxes.clip(0, [width - 1, height - 1] * 2)
             pairs = np.abs(ours[:, None] - theirs[None]).max(axis=2).min(axis=1)
             largest = max(largest, float(np.median(pairs)))
-    return f"boxes: as many in {equal} of {len(files)} images, there at most {largest:.1f} pixels apart (median per image)"
+    return f"boxes: as many in {equal} of {len(files)} images, there at most {largest:.1f} pixels apart (medians)"
 
 
 def timed(call: Any) -> float:

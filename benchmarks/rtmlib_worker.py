@@ -1,6 +1,6 @@
-"""The side of benchmarks/against_rtmlib.py that runs where rtmlib is installed: a task per line in, an answer per line out.
+"""The side of benchmarks/against_rtmlib.py where rtmlib is installed: a task per line in, an answer per line out.
 
-    RTMLIB_PYTHON benchmarks/rtmlib_worker.py DETECTOR.onnx POSE.onnx
+RTMLIB_PYTHON benchmarks/rtmlib_worker.py DETECTOR.onnx POSE.onnx
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import time
 from typing import Any
 
 import cv2
-from rtmlib import YOLOX, RTMPose
+import numpy as np
+from rtmlib import YOLOX, RTMPose  # type: ignore[import-not-found]
 
 detect = YOLOX(sys.argv[1], model_input_size=(416, 416), backend="onnxruntime", device="cpu")
 pose = RTMPose(sys.argv[2], model_input_size=(192, 256), backend="onnxruntime", device="cpu")
@@ -27,7 +28,7 @@ def answer(files: list[str], decode: bool) -> dict[str, Any]:
         boxes = detect(image)
         results.append((boxes, *pose(image, bboxes=boxes)) if len(boxes) else ([], [], []))
     seconds = time.perf_counter() - began
-    return {"seconds": seconds, "results": [[part if isinstance(part, list) else part.tolist() for part in r] for r in results]}
+    return {"seconds": seconds, "results": [[np.asarray(part).tolist() for part in parts] for parts in results]}
 
 
 print("ready", flush=True)

@@ -62,7 +62,7 @@ def test_a_function_that_gives_something_else(given: Any, message: str, rectangl
 
 def test_finder_is_the_former_name_of_detector(rectangle_people: Rectangles) -> None:
     with pytest.warns(DeprecationWarning, match="finder is now called detector"):
-        assert Predictor(rectangle_people(CROPS), finder=None)._detector is None
+        assert Predictor(rectangle_people(CROPS), finder=None).detector is None
 
 
 @pytest.mark.parametrize(

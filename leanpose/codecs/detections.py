@@ -36,7 +36,7 @@ class Detections:
         InputError: a parameter is out of its range.
     """
 
-    score_threshold: float = 0.3
+    score_threshold: float = 0.05
     nms_iou: float = 0.65
     max_people: int = 200
     person: int = 0

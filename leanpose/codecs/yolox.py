@@ -41,7 +41,7 @@ class Yolox:
         InputError: a parameter is out of its range.
     """
 
-    score_threshold: float = 0.3
+    score_threshold: float = 0.05
     nms_iou: float = 0.45
     max_people: int = 200
     strides: tuple[int, ...] = (8, 16, 32)

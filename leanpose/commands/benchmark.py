@@ -21,7 +21,7 @@ from leanpose.evaluation.timing import WARM_UP, machine
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import Detector, NetworkDetector
 from leanpose.inference.engines import ENGINES, Engine, load_engine
-from leanpose.inference.predictor import DEFAULT_DETECTOR
+from leanpose.inference.predictor import DETECTORS
 from leanpose.inference.preprocess import box_inputs, image_input
 from leanpose.inference.top_down import TopDown
 from leanpose.io.draw import draw_poses
@@ -211,7 +211,7 @@ def _rows(engine: Engine, name: str, threads: int, counts: Sequence[int], data: 
         if engine.weights.task == "bottom_up":
             return [_row(lambda: find_everybody(engine, data), engine.weights, name, threads, persons=0)]
         people = TopDown(engine)
-        detector = NetworkDetector(load_engine(DEFAULT_DETECTOR, name, threads))  # type: ignore[arg-type]
+        detector = NetworkDetector(load_engine(DETECTORS[-1], name, threads))  # type: ignore[arg-type]
         return [
             _row(partial(find_in_boxes, people, detector, data, n), engine.weights, name, threads, persons=n)
             for n in counts

@@ -8,7 +8,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -18,16 +18,20 @@ import numpy as np
 from tqdm import tqdm
 
 from leanpose.commands.boxes import of_annotated_sizes, read_boxes
+from leanpose.commands.choose import fast_enough
 from leanpose.errors import InputError, note, renamed, suggest
 from leanpose.inference.engines import EngineName
-from leanpose.inference.predictor import DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
+from leanpose.inference.predictor import DETECTORS, MODELS, Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_bytes, write_text
 from leanpose.io.images import SUFFIXES, encoded, find_images, left_out
 from leanpose.io.own_files import SOFTWARE, is_own
 from leanpose.io.preflight import check_needs
 from leanpose.io.results import Result, to_coco, to_csv, to_json
+from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.structures import Poses
+from leanpose.weights.download import weights_folder
+from leanpose.weights.public import BEST, PUBLIC
 
 FORMATS = ("json", "csv", "coco", "image")
 TABLES = {"csv": "poses.csv", "coco": "coco.json"}  # of all images
@@ -38,15 +42,17 @@ BLOCK = 0.004096  # MB; the least that a file takes on most disks
 
 def predict_files(
     sources: list[str],
-    model: str = DEFAULT_MODEL,
+    model: str = "auto",
     boxes: str | None = None,
     out: str = "poses",
     format: str = "json,image",
     flip_test: bool = False,
     min_score: float = 0.2,
     min_person_score: float | None = None,
-    detector: str = DEFAULT_DETECTOR,
+    detector: str = "auto",
     engine: EngineName = "auto",
+    fps: float | None = None,
+    keypoints: str | None = None,
     threads: int | None = None,
     device: str = "cpu",
     finder: str | None = None,
@@ -55,7 +61,8 @@ def predict_files(
 
     Args:
         sources: image files, folders, globs or URLs.
-        model: name or file (.onnx, .safetensors) of the network.
+        model: name or file (.onnx, .safetensors) of the network; public weights (`leanpose models --public`) are
+            fetched when they are first named. "auto": the strongest that is on this machine.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: image name ->
             list of boxes, or COCO-style annotations; or "image": the whole image is one person. "found", as
             without it: the detector finds the persons.
@@ -65,9 +72,12 @@ def predict_files(
         min_score: keypoints below this score are not drawn.
         min_person_score: persons that a detector found are left out below this score; by default 0.35, and 0.2
             for a network that finds persons itself.
-        detector: name or file of the network that proposes persons; "none": the whole image is one person. Networks
-            that find persons themselves need none.
+        detector: name or file of the network that proposes persons, "auto" as for the model; "none": the whole image is
+            one person. Networks that find persons themselves need none.
         engine: "auto", "onnxruntime", "openvino" or "torch".
+        fps: choose model and detector by their speed here: the strongest on this machine that find one person in so
+            many images per second.
+        keypoints: carry the keypoints to this set by name, such as "coco" of a network with 26 keypoints.
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
             "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.
@@ -82,31 +92,51 @@ def predict_files(
     _check_places(Path(out), [*images, *([boxes] if boxes else [])], places)
     given = read_boxes(boxes, images)
     check_needs(places=places[:1], megabytes=len(places) * BLOCK)
+    detector = renamed(detector, finder)
+    if fps is not None:
+        if (model, detector) != ("auto", "auto"):
+            raise InputError("--fps chooses model and detector: leave --model and --detector out.")
+        model, detector = fast_enough(fps, engine, threads, device)
     predictor = Predictor(
         model,
         engine=engine,
         flip_test=flip_test,
         threads=threads,
         device=device,
-        detector=renamed(detector, finder) if boxes is None else None,
+        detector=detector if boxes is None else None,
         min_person_score=min_person_score,
+        keypoint_set=get_keypoint_set(keypoints) if keypoints else None,
     )
     if predictor.bottom_up and boxes is not None:
         raise InputError(f"{model} finds persons without boxes; leave --boxes out.")
-    predictor.load_detector()
+    _advise(predictor)
     for folder in filter(os.path.isdir, sources):
         if others := left_out(folder):
             note(f"{others} in {folder} left out; convert to JPEG or PNG.")
     results: list[Result] = []
     each = [its.boxes for its in given]
     try:
-        with closing(predictor.stream(images, each, min_person_score=0.0, on_error="yield")) as candidates:
+        nearly = predictor.min_person_score / 2  # of the best candidate, where nobody is found
+        with closing(predictor.stream(images, each, min_person_score=nearly, on_error="yield")) as candidates:
             sized = of_annotated_sizes(images, given, candidates)
             faults = _write_each(images, sized, targets, formats, min_score, results, predictor)
     finally:  # what is done is not lost, whatever ends the run
         _write_tables(results, Path(out), formats, predictor.provenance)
     if faults:
         raise InputError(f"{faults} of {len(images)} images could not be used; they are named above.")
+
+
+def _advise(predictor: Predictor) -> None:
+    """Say once, on a machine without public weights, that they find far more."""
+    detector = predictor.provenance["detector"] or DETECTORS[-1]  # which is loaded now, before the work begins
+    bundled = predictor.weights.name.startswith(MODELS[-1]) and detector.startswith(DETECTORS[-1])
+    told = weights_folder() / ".told"
+    if bundled and not told.exists():
+        size = sum(PUBLIC[name].size for name in BEST) / 1e6
+        note(f"`leanpose download best` ({' and '.join(BEST)}, {size:.0f} MB, Apache-2.0) finds far more.")
+        with suppress(OSError):
+            told.parent.mkdir(parents=True, exist_ok=True)
+            told.touch()
 
 
 def _write_each(

@@ -174,7 +174,7 @@ def _float_file(model: str) -> Path:
 
 
 def _own_form(path: Path, weights: Weights) -> onnx.ModelProto:
-    """Return a public ONNX file as `to_onnx` would write it: the input "images", a newer opset, named nodes, a record."""
+    """Return a public ONNX file as `to_onnx` writes: the input "images", a newer opset, named nodes, a record."""
     model = onnx.version_converter.convert_version(onnx.load(path), OPSET)
     graph = model.graph
     learned = {tensor.name for tensor in graph.initializer}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations
 from leanpose.errors import InputError, renamed
 from leanpose.inference.detect import Detector
 from leanpose.inference.engines import Engine, EngineName, load_engine
-from leanpose.inference.predictor import DEFAULT_DETECTOR, Predictor
+from leanpose.inference.predictor import DETECTORS, Predictor
 from leanpose.io.files import write_text
 from leanpose.io.preflight import check_needs
 from leanpose.keypoint_sets import without_partner
@@ -72,7 +72,7 @@ def measure(
     annotated: AnnotatedSet,
     *,
     boxes: str | None = None,
-    detector: str | Detector = DEFAULT_DETECTOR,
+    detector: str | Detector = DETECTORS[-1],
     flip_test: bool = False,
     scales: list[float] | None = None,
     min_person_score: float = 0.0,
@@ -120,7 +120,7 @@ def evaluate(
     data: str,
     images: str,
     boxes: str | None = None,
-    detector: str = DEFAULT_DETECTOR,
+    detector: str = DETECTORS[-1],
     flip_test: bool = False,
     scales: list[float] | None = None,
     min_person_score: float = 0.0,

@@ -26,9 +26,14 @@ from leanpose.inference.top_down import TopDown, confidences, rescored
 from leanpose.io.images import Source, find_images, read_image
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.structures import Poses
+from leanpose.weights.catalogue import on_this_machine
 
-DEFAULT_MODEL = "lpn50"
-DEFAULT_DETECTOR = "litepose_xs"
+# What "auto" stands for: the first that is on this machine. The last is bundled.
+MODELS = (
+    "rtmpose_x_384x288", "rtmpose_l_384x288", "rtmpose_l", "rtmpose_m_384x288", "rtmpose_l_26", "rtmpose_m",
+    "rtmpose_m_26", "rtmpose_s", "rtmpose_s_26", "rtmpose_t", "rtmpose_t_26", "lpn50",
+)  # fmt: skip
+DETECTORS = ("yolox_m", "yolox_s", "yolox_tiny", "rtmdet_nano", "yolox_nano", "litepose_xs")
 MIN_DETECTED_SCORE = 0.35  # of persons in boxes that a detector proposed
 MIN_GROUPED_SCORE = 0.2  # of persons that a network finds by itself
 CHUNK = 8  # images whose persons share calls of the network
@@ -41,21 +46,23 @@ class Predictor:
 
         poses = Predictor()("photo.jpg")
 
-    A top-down network (lpn50) looks at one person per box; without boxes, a detector proposes the persons first. A
-    bottom-up network (litepose_xs) alone does both at once.
+    A top-down network (rtmpose_m, lpn50) looks at one person per box; without boxes, a detector proposes the persons
+    first. A bottom-up network (rtmo_s, litepose_xs) alone does both at once.
 
     Several threads may share a Predictor. One of names or files can be pickled, for pools of processes; each process
     loads the networks again.
 
     Args:
-        model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine.
+        model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine. "auto": the strongest that is on
+            this machine, the first of MODELS that was downloaded, or else lpn50.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         flip_test: also run mirrored and average; twice the time, a little more accurate.
         threads: threads of the network; None lets the engine choose.
         batch_size: most crops in one call of the network.
         detector: what proposes persons where no boxes are given: a network like model, bottom-up or of the task
             "detection", or a function from an image, (H, W, 3) uint8 RGB, to boxes_xyxy (N, 4) in pixels and scores
-            (N,) in 0..1. None or "none": the whole image is one person.
+            (N,) in 0..1. "auto": the strongest that is on this machine, the first of DETECTORS. None or "none": the
+            whole image is one person.
         min_person_score: persons below it are left out where the image's persons were searched for; 0 keeps all.
             None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
         keypoint_set: carry the keypoints to this set by name, such as COCO of a network with 26 keypoints; None: the
@@ -74,25 +81,30 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | Path | Engine = DEFAULT_MODEL,
+        model: str | Path | Engine = "auto",
         engine: EngineName = "auto",
         flip_test: bool = False,
         threads: int | None = None,
         batch_size: int = 16,
-        detector: str | Path | Engine | Detector | None = DEFAULT_DETECTOR,
+        detector: str | Path | Engine | Detector | None = "auto",
         min_person_score: float | None = None,
         keypoint_set: KeypointSet | None = None,
         scales: Sequence[float] = (1.0,),
         device: str | int = "cpu",
-        finder: Any = DEFAULT_DETECTOR,
+        finder: Any = "auto",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-        if finder != DEFAULT_DETECTOR:
+        if finder != "auto":
             warnings.warn("finder is now called detector.", DeprecationWarning, stacklevel=2)
             detector = finder
         if detector == "none":
             detector = None
+        public = engine != "torch"  # which cannot run their files
+        if model == "auto":
+            model = on_this_machine(MODELS if public else MODELS[-1:])[0]
+        if detector == "auto":
+            detector = on_this_machine(DETECTORS if public else DETECTORS[-1:])[0]
         self._settings: dict[str, Any] = {
             "model": model,
             "engine": engine,
@@ -140,10 +152,10 @@ class Predictor:
         """Whether the same networks can be loaded once more."""
         return all(isinstance(self._settings[name], (str, Path, type(None))) for name in ("model", "detector"))
 
-    def load_detector(self) -> None:
-        """Load the network that proposes persons now, which otherwise happens when it is first needed."""
-        if self._detector is not None:
-            self._detector()
+    @property
+    def detector(self) -> Detector | None:
+        """What proposes persons, loaded when it is first asked for; None: nothing does."""
+        return None if self._detector is None else self._detector()
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Pickle the arguments; who unpickles loads the networks, so these must be names or files."""
@@ -156,7 +168,7 @@ class Predictor:
         """What a file of results says of how they were made; JSON-ready. `sha256` is that of the model's file, None for
         an engine that has none."""
         path = getattr(self.engine, "path", None)
-        detector = None if self._detector is None else self._detector()
+        detector = self.detector
         return {
             "version": version("leanpose"),
             "model": self.weights.name,
@@ -194,7 +206,8 @@ class Predictor:
         if _is_many(image):
             raise InputError("A call takes one image; for many: for image, poses in predictor.stream(images).")
         array = read_image(image)
-        return self._estimate([array], [self._locate(array, boxes)], self._least(min_person_score))[0]
+        least = self._least(min_person_score)
+        return self._estimate([array], [self._locate(array, boxes, least)], least)[0]
 
     @overload
     def stream(
@@ -274,16 +287,16 @@ class Predictor:
         for future, boxes in reading:
             try:
                 image = future.result()
-                located.append((image, self._locate(image, boxes)))
+                located.append((image, self._locate(image, boxes, least)))
             except InputError as error:
                 located.append(error)
         good = [entry for entry in located if not isinstance(entry, InputError)]
         poses = iter(self._estimate([image for image, _ in good], [persons for _, persons in good], least))
         return [entry if isinstance(entry, InputError) else (entry[0], next(poses)) for entry in located]
 
-    def _locate(self, image: np.ndarray, boxes: Any) -> _Located:
-        """Return the boxes (N, 4) to look into, and their scores (N,) where they were searched for; a bottom-up network
-        needs none."""
+    def _locate(self, image: np.ndarray, boxes: Any, least: float) -> _Located:
+        """Return the boxes (N, 4) to look into, and their scores (N,) where they were searched for: those that can make
+        a person of a score. A bottom-up network needs none."""
         if self.bottom_up:
             if boxes is not None:
                 raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
@@ -292,8 +305,10 @@ class Predictor:
             if boxes != "image":
                 raise InputError(f"Boxes must be numbers, (N, 4) in pixels, or 'image', not '{boxes}'.")
             return check_boxes(None, image.shape[:2]), None
-        if boxes is None and self._detector is not None:
-            return detected(self._detector(), image)
+        if boxes is None and (detector := self.detector):
+            proposed, scores = detected(detector, image)
+            promising = confidences(scores) >= least
+            return proposed[promising], scores[promising]
         return check_boxes(boxes, image.shape[:2]), None
 
     def _least(self, score: float | None) -> float:

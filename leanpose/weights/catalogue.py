@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from leanpose.errors import WeightsError, suggest
 from leanpose.geometry import Size
 from leanpose.networks import NETWORKS
-from leanpose.weights.download import download, weights_folder
+from leanpose.weights.download import download, local_file, weights_folder
 from leanpose.weights.metadata import read_metadata
 from leanpose.weights.public import PUBLIC, public_by_sha256
 from leanpose.weights.record import METADATA_KEY, Weights
@@ -94,7 +94,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
     for file in fitting if int8 else floats or fitting:
         name, _, kind = file.rpartition(".")
         if f".{kind}" in BUNDLED.get(name, {}):
-            return _whole(BUNDLED_FOLDER / file, BUNDLED, "pip install --force-reinstall leanpose")
+            return _whole(BUNDLED_FOLDER / file, BUNDLED, "install leanpose again")
         if file in own:
             if model not in PUBLIC or file != f"{model}.onnx" or _has_record(folder / file):
                 return folder / file
@@ -128,9 +128,17 @@ def read_record(path: str | Path) -> Weights:
     """
     path = Path(path)
     metadata = read_metadata(path)
-    if METADATA_KEY not in metadata and (public := public_by_sha256(hashlib.sha256(path.read_bytes()).hexdigest())):
-        return public.record
+    if METADATA_KEY not in metadata:
+        named = PUBLIC.get(path.stem)
+        unknown = named if named and not named.sha256 else None
+        if public := public_by_sha256(hashlib.sha256(path.read_bytes()).hexdigest()) or unknown:
+            return public.record
     return Weights.from_metadata(metadata, path.name)
+
+
+def on_this_machine(names: Sequence[str]) -> list[str]:
+    """Return those of some public weights whose file is on this machine, and the last name, which is bundled."""
+    return [*(name for name in names[:-1] if local_file(PUBLIC[name])), names[-1]]
 
 
 def _files(shipped: Mapping[str, Mapping[str, str]]) -> list[str]:

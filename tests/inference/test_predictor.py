@@ -22,7 +22,7 @@ from leanpose.geometry import Convention, heatmap_to_input
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import NetworkDetector
 from leanpose.inference.engines import ENGINES, EngineName, OnnxRuntimeEngine, load_engine
-from leanpose.inference.predictor import CHUNK, DEFAULT_DETECTOR, DEFAULT_MODEL, Predictor
+from leanpose.inference.predictor import CHUNK, DETECTORS, MODELS, Predictor
 from leanpose.inference.preprocess import box_inputs, check_boxes
 from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE
@@ -487,7 +487,7 @@ def test_unusable_detectors(detector: str, message: str) -> None:
 def test_detectors_have_names_too(crowd: np.ndarray, networks: dict[str, Any], rectangle_people: Rectangles) -> None:
     networks |= {"crops": rectangle_people(TOP_DOWN), "all": rectangle_people(BOTTOM_UP)}
     assert len(Predictor("crops", detector="all")(crowd)) == 3
-    networks |= {DEFAULT_MODEL: networks["crops"], DEFAULT_DETECTOR: networks["all"]}
+    networks |= {MODELS[-1]: networks["crops"], DETECTORS[-1]: networks["all"]}
     assert len(Predictor()(crowd)) == 3
 
 
