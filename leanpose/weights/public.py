@@ -7,7 +7,7 @@ from typing import Any
 
 from leanpose.errors import WeightsError, suggest
 from leanpose.geometry import Size
-from leanpose.keypoint_sets import COCO, CROWDPOSE, HALPE26, KEYPOINT_SETS, KeypointSet
+from leanpose.keypoint_sets import COCO, CROWDPOSE, HALPE26, WHOLEBODY, KeypointSet
 from leanpose.networks import NETWORKS
 from leanpose.weights.record import Weights
 
@@ -285,24 +285,19 @@ _ROWS = [
     _litepose("s", "10NCT0UrQvMmTdjMLR7l-WvFBrvMofjXs"),
     _litepose("m", "1OIXIwE1VMSlWbDsZzYJU-qlIxPNAnBPh"),
     _litepose("l", "1_zJCRaYMDK77wmaYul6bHb6_M5qlJ8zP"),
+    _openmmlab(
+        "rtmw_l", "rtmw", "rtmw-dw-x-l_simcc-cocktail14_270e-256x192_20231122",
+        _simcc("rtmw_l", (256, 192), WHOLEBODY, "cocktail14, fourteen public sets", COCO_WHOLEBODY),
+        sha256="9a9bc17c13ff0a1e37507f45a037a21bc410cd08374b0e664c57d0080843aa58", size=228_708_578,
+        archive_sha256="1e3e77558dfc199129bfff1c583e51b4ee190914de6ae30688243c20163c148c",
+    ),
+    _openmmlab(
+        "dwpose_l_384x288", "rtmposev1", "rtmpose-l_simcc-ucoco_dw-ucoco_270e-384x288-2438fd99_20230728",
+        _simcc("dwpose_l", (384, 288), WHOLEBODY, "COCO-WholeBody, UBody", COCO_WHOLEBODY),
+        sha256="8cfecfc2226d8e14b510c2fd28442226c518b4d60690535753187877411d4005", size=134_399_323,
+        archive_sha256="b06f1bc598ddbdb5008a61f4a411aa11ed331370b4f7f438126d6d99e168d147",
+    ),
 ]  # fmt: skip
-
-if "wholebody" in KEYPOINT_SETS:
-    WHOLEBODY = KEYPOINT_SETS["wholebody"]
-    _ROWS += [
-        _openmmlab(
-            "rtmw_l", "rtmw", "rtmw-dw-x-l_simcc-cocktail14_270e-256x192_20231122",
-            _simcc("rtmw_l", (256, 192), WHOLEBODY, "cocktail14, fourteen public sets", COCO_WHOLEBODY),
-            sha256="9a9bc17c13ff0a1e37507f45a037a21bc410cd08374b0e664c57d0080843aa58", size=228_708_578,
-            archive_sha256="1e3e77558dfc199129bfff1c583e51b4ee190914de6ae30688243c20163c148c",
-        ),
-        _openmmlab(
-            "dwpose_l_384x288", "rtmposev1", "rtmpose-l_simcc-ucoco_dw-ucoco_270e-384x288-2438fd99_20230728",
-            _simcc("dwpose_l", (384, 288), WHOLEBODY, "COCO-WholeBody, UBody", COCO_WHOLEBODY),
-            sha256="8cfecfc2226d8e14b510c2fd28442226c518b4d60690535753187877411d4005", size=134_399_323,
-            archive_sha256="b06f1bc598ddbdb5008a61f4a411aa11ed331370b4f7f438126d6d99e168d147",
-        ),
-    ]  # fmt: skip
 
 PUBLIC: dict[str, PublicWeights] = {row.name: row for row in _ROWS}
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from leanpose.errors import WeightsError
-from leanpose.keypoint_sets import COCO, CROWDPOSE, HALPE26, KEYPOINT_SETS
+from leanpose.keypoint_sets import COCO, CROWDPOSE, HALPE26, KEYPOINT_SETS, WHOLEBODY
 from leanpose.weights.public import BEST, PUBLIC, PublicWeights, get_public, public_by_sha256
 from leanpose.weights.record import Weights
 
@@ -80,7 +80,8 @@ def test_records_by_family() -> None:
     for name, row in PUBLIC.items():
         record = row.record
         if name.startswith("rtm") and record.task == "top_down":
-            assert record.keypoint_set is (HALPE26 if name.endswith("_26") else COCO)
+            kinds = {"_26": HALPE26, "w_l": WHOLEBODY}
+            assert record.keypoint_set is kinds.get(name[-3:], COCO)
         if name.startswith(("yolox", "rtmo", "rtmdet")):
             assert (record.fit, record.border, record.channel_order) == ("letterbox", 114, "bgr")
             assert record.mean == ((103.53, 116.28, 123.675) if name == "rtmdet_nano" else (0, 0, 0))

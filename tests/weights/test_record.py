@@ -259,7 +259,7 @@ def test_folder_named_as_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "folder", "remedy"),
     [
-        (".onnx", "BUNDLED_FOLDER", "pip install --force-reinstall leanpose"),
+        (".onnx", "BUNDLED_FOLDER", "install leanpose again"),
         (".safetensors", "FURTHER_FOLDER", "copy it from leanpose's repository, weights/, to "),
     ],
 )
