@@ -37,9 +37,9 @@ def published_keypoints(image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray,
     w, h = (w, w * 256 / 192) if w > h * 192 / 256 else (h * 192 / 256, h)
     matrix = np.array([[192 / w, 0, 96 - center[0] * 192 / w], [0, 256 / h, 128 - center[1] * 256 / h]])
     crop = cv2.warpAffine(image, matrix, (192, 256)).astype(np.float32)
-    crop = (crop - np.array([123.675, 116.28, 103.53], np.float32)) / np.array([58.395, 57.12, 57.375], np.float32)
+    inputs = (crop - np.array([123.675, 116.28, 103.53])) / np.array([58.395, 57.12, 57.375])
     session = onnxruntime.InferenceSession(str(RTMPOSE))
-    x, y = session.run(["simcc_x", "simcc_y"], {"input": np.ascontiguousarray(crop.transpose(2, 0, 1)[None])})
+    x, y = session.run(["simcc_x", "simcc_y"], {"input": inputs.transpose(2, 0, 1)[None].astype(np.float32)})
     places = np.stack([x[0].argmax(1) / 2 / 192 * w, y[0].argmax(1) / 2 / 256 * h], axis=1)
     return places + center - np.array([w, h]) / 2, np.minimum(x[0].max(1), y[0].max(1))
 
