@@ -18,7 +18,7 @@ demo: .venv-demo/.made
 	@ls -d demo/*
 
 test: check .venv/public/.made
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/.made
 	.venv/bin/ruff check

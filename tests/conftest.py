@@ -7,7 +7,8 @@ import colorsys
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,17 @@ def _extent(colour: np.ndarray) -> tuple[float, float, float, float]:
         edges.append((middle - length / 2, middle + length / 2))
     (left, right), (top, bottom) = edges
     return left, top, right, bottom
+
+
+@pytest.fixture(scope="module")
+def short_litepose() -> Iterator[None]:
+    """Let litepose_xs have few blocks, which are quicker to train and to export."""
+    from leanpose.models import litepose
+
+    short = partial(litepose.LitePose, 16, (16, 32, 48, 80), (16, 24, 24), stage_depths=(1, 1, 2, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(litepose, "litepose_xs", short)
+        yield
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
-"""Where data and stored outputs of published code lie, which the repository does not have, or parts of them; and a host
-of files on this machine."""
+"""What several test files share: where data and stored outputs of published code lie, which the repository does not
+have, or parts of them; networks without values; and a host of files on this machine."""
 
 from __future__ import annotations
 
@@ -28,6 +28,35 @@ def needs(*paths: Path) -> pytest.MarkDecorator:
     """Return the mark of tests that are skipped unless all these files or folders are there."""
     lacking = ", ".join(str(path) for path in paths if not path.exists())
     return pytest.mark.skipif(bool(lacking), reason=f"not here, does not come with the repository: {lacking}")
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Make networks without values. Their first values and their norms, which change no shape, are left out: on the
+    device meta they would take most of the time."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
+        for name in ("normal_", "uniform_", "erfinv_", "clamp_"):
+            patch.setattr(torch.Tensor, name, lambda tensor, *_, **__: tensor)
+        for norm in (torch.nn.BatchNorm2d, torch.nn.LayerNorm):
+            patch.setattr(norm, "forward", lambda _, maps: maps)
+        yield
+
+
+def one_layer(num_keypoints: int = 17) -> torch.nn.Module:
+    """Return the smallest network with heatmaps at stride 4."""
+    import torch
+
+    class OneLayer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.final_layer = torch.nn.Conv2d(3, num_keypoints, kernel_size=4, stride=4)
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"heatmaps": self.final_layer(images)}
+
+    return OneLayer()
 
 
 def golden_file(name: str) -> Path:

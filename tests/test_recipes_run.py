@@ -1,7 +1,7 @@
 """Every shipped recipe trains: two steps on drawn people, in files laid out as it expects them, then validation.
 
-The networks' input is 64x64 (128x128 for hourglasses, which take no less), which makes it affordable; test_recipe.py
-looks at outputs of the recipe's own size.
+The networks' input is 64x64 (128x128 for hourglasses, which take no less), and the largest networks have less of
+everything, which makes it affordable; test_recipe.py looks at outputs of the recipe's own size.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from leanpose.keypoint_sets import LSP, get_keypoint_set
+from leanpose.models import hourglass, hrnet, vitpose
 from leanpose.models.checkpoints import load_network
 from leanpose.training.loop import train
 from leanpose.training.recipe import Recipe, read_recipe
@@ -35,7 +36,11 @@ FIGURES = {"coco": {"AP", "AP50", "AR"}, "crowdpose": {"AP", "AP easy"}, "mpii":
 
 @pytest.fixture(autouse=True)
 def little_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Use one thread, and write of files of hundreds of megabytes only those that are looked at."""
+    """Use one thread and smaller networks, and write of their files only those that are looked at."""
+    monkeypatch.setattr(hourglass, "WIDTHS", (256, *(32,) * 5))
+    monkeypatch.setattr(hrnet, "BLOCKS", 1)
+    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 2))
+    monkeypatch.setattr(vitpose, "DEPTH", 2)
     monkeypatch.setattr(Trainer, "save_checkpoint", lambda *_, **__: None)  # what resuming needs, see test_loop.py
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_base_install_runs_the_readme(wheel: Path, tmp_path: Path) -> None:
     run([sys.executable, "-m", "venv", "env"], tmp_path)
     programs = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin")
-    run([str(programs / "python"), "-m", "pip", "install", "-q", str(wheel)], tmp_path)
+    run([str(programs / "python"), "-m", "pip", "install", "-q", "--no-compile", str(wheel)], tmp_path)
     put_images(tmp_path)
     for line in PREDICTIONS:
         run([str(programs / "leanpose"), *shlex.split(line)[1:]], tmp_path)
@@ -51,7 +51,8 @@ def test_the_base_install_runs_the_readme(wheel: Path, tmp_path: Path) -> None:
 def test_with_torch_it_exports_its_own_model(wheel: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     site = tmp_path / "site"
-    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)], tmp_path)
+    options = ("-q", "--no-deps", "--no-compile", "--target", str(site))
+    run([sys.executable, "-m", "pip", "install", *options, str(wheel)], tmp_path)
     code = "import leanpose; print(leanpose.__file__)"
     assert str(site) in run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(site))
     run([sys.executable, "-m", "leanpose", "export", "lpn50", "--out", "a.onnx"], tmp_path, PYTHONPATH=str(site))

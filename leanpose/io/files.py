@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,3 +47,8 @@ def write_text(path: str | Path, text: str) -> None:
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a binary file atomically."""
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def copy(source: str | Path, path: str | Path) -> None:
+    """Copy a file atomically."""
+    write_atomically(path, lambda temporary: shutil.copyfile(source, temporary))

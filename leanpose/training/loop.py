@@ -28,7 +28,7 @@ from leanpose.codecs import check_outputs, codec_of
 from leanpose.data.annotations import AnnotatedSet, open_annotations
 from leanpose.errors import InputError, WeightsError, note
 from leanpose.evaluation.evaluate import predict_image
-from leanpose.io.files import write_bytes, write_text
+from leanpose.io.files import copy, write_text
 from leanpose.io.preflight import check_needs
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
@@ -127,7 +127,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
             raise InputError(f"{part.folder} ended before its first validation: give it more max_minutes.")
     assert best is not None
     if int(os.environ.get("RANK", 0)) == 0:
-        write_bytes(out / "best.safetensors", best.read_bytes())
+        copy(best, out / "best.safetensors")
     return out / "best.safetensors"
 
 
@@ -162,7 +162,7 @@ def _check(recipe: Recipe) -> None:
     create_objective(recipe, getattr(network, "auxiliary", {}))  # refuses weights of losses that there are not
     _teacher(recipe)
     with torch.inference_mode():
-        for size in (recipe.input_size, recipe.training_size):
+        for size in dict.fromkeys((recipe.input_size, recipe.training_size)):
             outputs = network(torch.zeros(1, 3, *size))  # refuses sides that do not suit its strides
             check_outputs(codec, outputs, recipe.model)
 

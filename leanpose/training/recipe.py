@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -283,13 +284,19 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for source in [*(train_data if isinstance(train_data, list) else []), values.get("val_data")]:
         if isinstance(source, dict):
             _check_keys(source, DataSource, "A data set")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Recipe, "recipe")
+    parser = _parser()
     try:
         recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": values})).recipe
     except ArgumentError as error:
         raise InputError(f"{path}: {_reason(error)}.") from None
     return recipe
+
+
+@functools.cache
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe, "recipe")
+    return parser
 
 
 def _check_keys(values: dict[Any, Any], kind: type, name: str) -> None:

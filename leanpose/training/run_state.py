@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from leanpose.data.annotations import AnnotatedSet
 from leanpose.errors import InputError
-from leanpose.io.files import write_atomically
+from leanpose.io.files import copy, write_atomically
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
 from leanpose.models.checkpoints import load_state, save_network
@@ -83,8 +83,10 @@ class KeepBest(Callback):
             record = recipe.weights(
                 [Measurement(*figure, data, boxes, recipe.flip_test, recipe.input_size) for figure in metrics.items()]
             )
-            for name in ("last", "best") if better else ("last",):
-                save_network(self.folder / f"{name}.safetensors", module.network, record)
+            last = self.folder / "last.safetensors"
+            save_network(last, module.network, record)
+            if better:
+                copy(last, self.folder / "best.safetensors")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "folder": self.folder.name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+import torch  # noqa: E402
 
 import leanpose.deploy.quantize as quantize_module  # noqa: E402
 from leanpose.commands.cli import main  # noqa: E402
@@ -23,8 +24,10 @@ from leanpose.errors import InputError, WeightsError  # noqa: E402
 from leanpose.inference.engines import load_engine  # noqa: E402
 from leanpose.inference.predictor import Predictor  # noqa: E402
 from leanpose.io.images import read_image  # noqa: E402
+from leanpose.models import create_model  # noqa: E402
 from leanpose.models.checkpoints import load_network, save_network  # noqa: E402
 from leanpose.weights.catalogue import find_weights  # noqa: E402
+from leanpose.weights.record import Weights, read_record  # noqa: E402
 
 PHOTO = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
 BOX = [60.0, 0.0, 400.0, 511.0]
@@ -37,6 +40,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("model") / "lpn50.small.safetensors"
     save_network(file, network, replace(record, name=file.stem, input_size=(192, 144)))
     return str(file)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_work() -> Iterator[None]:
+    """Translate each network once, which takes most of the time, and time few runs."""
+    translated: dict[str, Any] = {}
+    translate = quantize_module.to_onnx
+
+    def once(network: torch.nn.Module, weights: Weights) -> Any:
+        if weights.name not in translated:
+            translated[weights.name] = translate(network, weights)
+        return translated[weights.name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize_module, "to_onnx", once)
+        patch.setattr(quantize_module, "TIMED_RUNS", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +214,7 @@ def test_nothing_is_written_where_accuracy_cannot_be_kept(
 
 
 def test_a_detector_is_judged_with_the_network_that_refines(
-    photo_set: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_litepose: None, photo_set: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[dict[str, Any]] = []
 
@@ -203,7 +223,11 @@ def test_a_detector_is_judged_with_the_network_that_refines(
         return {"AP": 0.5}, []
 
     monkeypatch.setattr(quantize_module, "measure", measured)
-    quantize("litepose_xs", **photo_set, out=str(tmp_path / "a.onnx"), samples=1, refine="lpn50")
+    record = read_record(find_weights("litepose_xs", ".safetensors"))
+    network = create_model(record.model, len(record.keypoint_set), **record.model_options)
+    file = str(tmp_path / "litepose_xs.safetensors")
+    save_network(file, network, record)
+    quantize(file, **photo_set, out=str(tmp_path / "a.onnx"), samples=1, refine="lpn50")
     assert [(call["model"], call["boxes"]) for call in calls] == [("lpn50", "found")] * 2
     assert load_engine(tmp_path / "a.onnx").weights.metrics[0].boxes == "proposing for lpn50"
     image_sizes = [engine(np.zeros((1, 3, 64, 128), np.float32))["centers"].shape for engine in both(tmp_path)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leanpose.errors import InputError
-from leanpose.io.files import write_atomically, write_bytes, write_text
+from leanpose.io.files import copy, write_atomically, write_bytes, write_text
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -19,7 +19,8 @@ def test_write(tmp_path: Path) -> None:
     write_text(tmp_path / "new" / "folder" / "a.txt", "grün")
     write_bytes(tmp_path / "b.bin", b"1")
     write_bytes(str(tmp_path / "b.bin"), b"22")
-    assert everything_in(tmp_path) == {"new/folder/a.txt": "grün".encode(), "b.bin": b"22"}
+    copy(tmp_path / "b.bin", tmp_path / "other" / "c.bin")
+    assert everything_in(tmp_path) == {"new/folder/a.txt": "grün".encode(), "b.bin": b"22", "other/c.bin": b"22"}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("a fault of ours")])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import shapes_only
 from torch import Tensor, nn
 
 from leanpose.errors import InputError
@@ -182,16 +183,15 @@ def published_counts(network: nn.Module) -> dict[str, int]:
     ],
 )
 def test_counts_in_the_published_style(size: str, total: int, counts: tuple[int, ...]) -> None:
-    with torch.device("meta"):
-        network = create_model(f"hevitpose_{size}", 16)
-    found = published_counts(network)
+    with shapes_only():
+        found = published_counts(create_model(f"hevitpose_{size}", 16))
     assert tuple(found.values()) == counts
     assert sum(found.values()) == total
 
 
 @pytest.mark.parametrize(("size", "attention"), [("t", 388_224), ("s", 835_824), ("b", 1_526_016)])
 def test_parameters_of_the_attention(size: str, attention: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         without = create_model(f"hevitpose_{size}", 16, attention="none", groups=7)  # groups of nothing: not checked
         with_cascade, parallel = (create_model(f"hevitpose_{size}", 16, cascade=cascade) for cascade in (True, False))
     assert count_parameters(with_cascade) - count_parameters(without) == attention
@@ -200,7 +200,7 @@ def test_parameters_of_the_attention(size: str, attention: int) -> None:
 
 
 def test_parameters_of_other_options() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         wide, strided = (create_model("hevitpose_t", 16, **o) for o in ({"ffn_ratio": 3}, {"subsample": "conv"}))
     feed_forwards = {64: 2 + 1, 128: 4 + 2, 192: 6 + 1}  # in blocks, and beside them
     more = sum(number * (2 * width**2 + 2 * width) for width, number in feed_forwards.items())
@@ -223,7 +223,7 @@ def test_parameters_of_other_options() -> None:
 )
 def test_stems(overlap: int, kernel_size: int, padding: int, totals: tuple[tuple[int, int], ...]) -> None:
     for size, (parameters, macs) in zip(SIZES, totals, strict=True):
-        with torch.device("meta"):
+        with shapes_only():
             options = {"attention": "none", "depths": (1, 1, 1)}  # nothing but the stem differs
             network, default = (create_model(f"hevitpose_{size}", stem_overlap=o, **options) for o in (overlap, 3))
         assert (network.stem[0].kernel_size, network.stem[0].padding) == ((kernel_size,) * 2, (padding,) * 2)
@@ -399,7 +399,7 @@ def test_wrong_options_are_refused(name: str, options: dict[str, Any], message: 
     ids=str,
 )
 def test_sides(options: dict[str, Any], multiple: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         network = create_model("hevitpose_t", **(SMALL | options))
     height, width = 2 * multiple, 3 * multiple
     maps = network(torch.zeros(1, 3, height, width, device="meta"))["heatmaps"]

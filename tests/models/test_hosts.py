@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support import shapes_only
 from torch import nn
 
 from leanpose.errors import InputError
@@ -78,13 +79,13 @@ STATE_SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("name", STATE_SHAPES)
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         state = create_model(name).state_dict()
     assert {key: tuple(state[key].shape) for key in STATE_SHAPES[name] if key in state} == STATE_SHAPES[name]
 
 
 def test_the_last_stage_of_hrnet_forms_its_highest_resolution_alone() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         state = create_model("hrnet_w32").state_dict()
     assert not [key for key in state if key.startswith("stage4.2.fuse_layers.") and key.split(".")[3] != "0"]
     fused = {key.split(".")[3] for key in state if key.startswith("stage4.1.fuse_layers.")}

@@ -9,6 +9,7 @@ import pkgutil
 
 import pytest
 import torch
+from support import shapes_only
 from torch import nn
 
 import leanpose.models
@@ -215,6 +216,8 @@ def test_forward_and_backward(name: str) -> None:
 
     network.zero_grad()  # frees memory
     network.eval().double()
+    if name not in TEST_SIZES | TEST_OPTIONS:
+        images = images[..., :32, :32]  # enough for what follows, which is slow in double precision
     with torch.no_grad():
         both = network(images.double())
         first = network(images[:1].double())
@@ -228,15 +231,16 @@ def test_forward_and_backward(name: str) -> None:
 def test_counts(
     name: str, options: dict, input_size: tuple[int, int], parameters: int, macs: int, attention_macs: int
 ) -> None:
-    with torch.device("meta"):  # shapes without values
+    with shapes_only():
         network = create_model(name, **options)
+        counted = count_macs(network, input_size)
     assert count_parameters(network) == parameters
-    assert count_macs(network, input_size) == {"macs": macs, "attention_macs": attention_macs}
+    assert counted == {"macs": macs, "attention_macs": attention_macs}
 
 
 @pytest.mark.parametrize("name", STATE_SIZES)
 def test_state_sizes(name: str) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         network = create_model(name)
     buffer_values = sum(buffer.numel() for buffer in network.buffers() if buffer.is_floating_point())
     assert (len(network.state_dict()), buffer_values) == STATE_SIZES[name]
@@ -387,6 +391,7 @@ def test_the_person_head_leaves_the_rest_of_litepose_as_it_is() -> None:
         assert torch.equal(outputs[output], maps)
 
 
+@pytest.mark.usefixtures("short_litepose")
 def test_litepose_export_keeps_sides_free() -> None:
     height, width = (16 * torch.export.Dim(side, min=2, max=32) for side in ("rows", "columns"))
     network = create_model("litepose_xs", person_head=True).eval()

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from support import shapes_only
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
@@ -53,7 +54,7 @@ def make_random(network: nn.Module) -> None:
     ids=str,
 )
 def test_parameters_by_branching(branching: tuple[int, ...], of_256: int, of_768: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         assert count_parameters(RMPG(256, branching)) == of_256
         assert count_parameters(RMPG(768, list(branching))) == of_768
 
@@ -75,7 +76,7 @@ def test_parameters_by_branching(branching: tuple[int, ...], of_256: int, of_768
     ids=str,
 )
 def test_parameters_by_option(channels: int, options: dict, parameters: int) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         assert count_parameters(RMPG(channels, **options)) == parameters
 
 
@@ -333,7 +334,7 @@ def test_stock_weights_of_the_host_give_the_same_heatmaps_at_first(host: str) ->
 
 
 def test_options_of_hosts() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         stacked = create_model("hourglass_52_rmpg", num_keypoints=3, num_stacks=2, relation="node", branching=[2])
         vitpose = create_model("vitpose_s_rmpg", input_size=[64, 96], drop_path=0.5, context="top_down", ffn_ratio=1)
     assert list(stacked.auxiliary) == ["heatmaps_stack1"]
@@ -381,7 +382,7 @@ def test_every_head_sees_its_node() -> None:
 
 @pytest.mark.parametrize("keypoint_set", [COCO, CROWDPOSE, MPII], ids=lambda keypoint_set: keypoint_set.name)
 def test_parts_of_the_body_by_name(keypoint_set: KeypointSet) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         network = rmpg_hierarchical(len(keypoint_set), channels=8, width=8)
     names = set(keypoint_set.keypoints)
     arms = {name for name in names if name.endswith(("_shoulder", "_elbow", "_wrist"))}
@@ -409,7 +410,7 @@ def test_parts_of_the_body_by_name(keypoint_set: KeypointSet) -> None:
 
 def test_options_of_the_hierarchical_network() -> None:
     groups = [[0, 1, 2], [3, 4], [0], [1, 2], [3], [4]]
-    with torch.device("meta"):
+    with shapes_only():
         of_five = rmpg_hierarchical(5, groups=groups, num_supervised=2, level_weights=[2, 0.5], channels=16, width=8)
         bare = rmpg_hierarchical(num_supervised=0, num_free=0)
     halves = Auxiliary((0, 1, 2), 0.25), Auxiliary((3, 4), 0.25)
@@ -491,6 +492,6 @@ def test_fold_batch_norm(name: str, options: dict, left: int) -> None:
     ids=str,
 )
 def test_wrong_option_is_refused(name: str, options: dict, message: str) -> None:
-    with torch.device("meta"), pytest.raises(InputError) as caught:
+    with shapes_only(), pytest.raises(InputError) as caught:
         create_model(name, **options)
     assert message in str(caught.value)

@@ -53,6 +53,9 @@ MakeRecipe = Callable[..., Recipe]
 ROOT = Path(__file__).parents[2]
 
 
+pytestmark = pytest.mark.usefixtures("short_litepose")
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -340,13 +343,13 @@ def test_two_processes_give_the_weights_of_one(recipe_file: Path, make_recipe: M
 
 
 def test_ctrl_c_keeps_the_last_whole_epoch(recipe_file: Path, tmp_path: Path) -> None:
-    changes = ("epochs=12", "validate_every=1")
+    changes = ("epochs=9", "validate_every=1", "samples_per_epoch=4")
     process = run_command("-m", "leanpose", "train", str(recipe_file), *changes)
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if line.startswith("epoch 3/12"):
+        if line.startswith("epoch 2/9"):
             process.send_signal(signal.SIGINT)
             break
     output, errors = process.communicate(timeout=120)
@@ -355,21 +358,21 @@ def test_ctrl_c_keeps_the_last_whole_epoch(recipe_file: Path, tmp_path: Path) ->
     assert errors == wanted
     assert all(line.startswith(("stage0: lpn50", "epoch ")) for line in lines + output.splitlines())
     reached = checkpoint(tmp_path / "run" / "stage0")["epoch"] + 1
-    assert 2 <= reached < 12
+    assert 1 <= reached < 9
 
     message = train_recipe(str(recipe_file), *changes, "resume=true")
     assert str(tmp_path / "run" / "best.safetensors") in message
-    assert checkpoint(tmp_path / "run" / "stage0")["epoch"] + 1 == 12
+    assert checkpoint(tmp_path / "run" / "stage0")["epoch"] + 1 == 9
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(recipe_file: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """kill -9 in the middle of an epoch; the losses of the whole run are those of an unbroken one."""
-    changes = ("schedule=wsd", "epochs=5", "decay_epochs=2", "validate_every=1", "samples_per_epoch=32")
+    changes = ("schedule=wsd", "epochs=4", "decay_epochs=2", "validate_every=1", "samples_per_epoch=16")
     train(make_recipe(*changes, f"out={tmp_path / 'whole'}"))
     process = run_command("-m", "leanpose", "train", str(recipe_file), *changes, f"out={tmp_path / 'killed'}")
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("epoch 2/5"):
+        if line.startswith("epoch 2/4"):
             process.kill()
             break
     process.communicate(timeout=60)
@@ -380,7 +383,7 @@ def test_a_killed_run_goes_on_with_the_same_losses(recipe_file: Path, make_recip
         rows = [row for log in logs for row in csv.DictReader(log.open())]
         return {row["step"]: row["loss"] for row in rows if row.get("loss")}
 
-    assert len(losses("whole")) == 5
+    assert len(losses("whole")) == 4
     assert losses("killed") == losses("whole")
     one, other = (checkpoint(tmp_path / name / "stage0")["state_dict"] for name in ("whole", "killed"))
     assert_equal_states(one, other)
