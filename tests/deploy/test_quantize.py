@@ -26,8 +26,8 @@ from leanpose.inference.predictor import Predictor  # noqa: E402
 from leanpose.io.images import read_image  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.checkpoints import load_network, save_network  # noqa: E402
-from leanpose.weights.catalogue import find_weights  # noqa: E402
-from leanpose.weights.record import Weights, read_record  # noqa: E402
+from leanpose.weights.catalogue import find_weights, read_record  # noqa: E402
+from leanpose.weights.record import Weights  # noqa: E402
 
 PHOTO = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
 BOX = [60.0, 0.0, 400.0, 511.0]
