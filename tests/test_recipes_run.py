@@ -20,8 +20,9 @@ import torch
 from lightning.pytorch import Trainer
 
 from leanpose.keypoint_sets import LSP, get_keypoint_set
-from leanpose.models import hourglass, hrnet, vitpose
+from leanpose.models import hourglass, hrnet, simple_baseline, vitpose
 from leanpose.models.checkpoints import load_network
+from leanpose.models.resnet import resnet_stage
 from leanpose.training.loop import train
 from leanpose.training.recipe import Recipe, read_recipe
 
@@ -34,6 +35,10 @@ SHORT = (
 FIGURES = {"coco": {"AP", "AP50", "AR"}, "crowdpose": {"AP", "AP easy"}, "mpii": {"PCKh@0.5", "PCKh@0.1"}}
 
 
+def one_block(in_channels: int, channels: int, num_blocks: int, stride: int) -> torch.nn.Sequential:
+    return resnet_stage(in_channels, channels, 1, stride)
+
+
 @pytest.fixture(autouse=True)
 def little_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Use one thread and smaller networks, and write of their files only those that are looked at."""
@@ -41,6 +46,7 @@ def little_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(hrnet, "BLOCKS", 1)
     monkeypatch.setattr(hrnet, "MODULES", (1, 1, 2))
     monkeypatch.setattr(vitpose, "DEPTH", 2)
+    monkeypatch.setattr(simple_baseline, "resnet_stage", one_block)
     monkeypatch.setattr(Trainer, "save_checkpoint", lambda *_, **__: None)  # what resuming needs, see test_loop.py
     before = torch.get_num_threads()
     torch.set_num_threads(1)
