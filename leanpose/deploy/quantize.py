@@ -14,11 +14,12 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,10 +29,10 @@ from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
     QuantType,
-    qdq_loss_debug,
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from tqdm import tqdm
 
 from leanpose.data.annotations import open_annotations
 from leanpose.deploy.export import real_inputs, to_onnx
@@ -50,7 +51,9 @@ REPORT_KEY = "leanpose.quantization"  # in the file's metadata
 ENGINES: tuple[EngineName, ...] = ("onnxruntime", "openvino")
 LARGEST_WEIGHT = 64
 OPSET = 17  # of files that others exported
-RANKING_INPUTS, MEAN_INPUTS = 16, 64
+RANKING_INPUTS, RANGE_INPUTS, MEAN_INPUTS = 12, 4, 64
+LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+SILU_FLOOR = -6.0  # x * sigmoid(x) is -0.015 there
 TIMED_RUNS = 30
 
 
@@ -210,22 +213,29 @@ def _keep_accuracy(
     Returns:
         The figure and the names of the layers in float.
     """
-    ranking: list[str] = []
-    count, best = 0, 0.0
-    while True:
+
+    def value_with(count: int) -> float:
         _write_int8(prepared, small, weights, inputs, ranking[:count])
-        value = measure(small)[1]
-        if value >= lowest:
-            return value, ranking[:count]
+        return measure(small)[1]
+
+    ranking: list[str] = []
+    best = value_with(0)
+    if best >= lowest:
+        return best, []
+    ranking = _most_harmful(prepared, inputs[:RANKING_INPUTS])
+    low, high = 0, 1  # too few in float, and to try
+    while (value := value_with(high)) < lowest:
         best = max(best, value)
-        if not ranking:
-            ranking = _most_harmful(prepared, small, inputs[:RANKING_INPUTS])
-        if count >= len(ranking) // 2:
+        low, high = high, 2 * high
+        if low >= len(ranking) // 2:
             raise WeightsError(
-                f"int8 loses too much: {100 * best:.1f} instead of {100 * lowest:.1f} with {count} layers in float; "
+                f"int8 loses too much: {100 * best:.1f} instead of {100 * lowest:.1f} with {low} layers in float; "
                 "calibrate on more samples, or allow a larger max_drop."
             )
-        count = 2 * count or 1
+    while high - low > max(1, high // 8):
+        middle = (low + high) // 2
+        low, high = (low, middle) if value_with(middle) >= lowest else (middle, high)
+    return value_with(high), ranking[:high]
 
 
 def _write_int8(
@@ -233,8 +243,19 @@ def _write_int8(
 ) -> None:
     corrected = prepared.with_name("corrected.onnx")
     onnx.save(_with_corrected_biases(prepared, inputs, float_layers), corrected)
+    excluded = float_layers + _attention(prepared) + _behind_the_last_layer(prepared)
+    _quantize(corrected, small, inputs, _silu_ranges(prepared, inputs), nodes_to_exclude=excluded)
+    model = onnx.load(small)
+    onnx.helper.set_model_props(model, weights.to_metadata())
+    onnx.save(model, small)
+
+
+def _quantize(
+    source: Path, small: Path, inputs: Sequence[np.ndarray], silu_ranges: dict[str, Any], **nodes: list[str]
+) -> None:
+    """Write a file with bytes; where there are SiLUs, only layers are in bytes: their gates lose too much."""
     quantize_static(
-        str(corrected),
+        str(source),
         str(small),
         _Feeds(inputs),
         quant_format=QuantFormat.QDQ,
@@ -242,11 +263,23 @@ def _write_int8(
         weight_type=QuantType.QInt8,
         per_channel=True,
         reduce_range=True,  # weights up to LARGEST_WEIGHT
-        nodes_to_exclude=float_layers + _attention(prepared) + _behind_the_last_layer(prepared),
+        op_types_to_quantize=["Conv"] if silu_ranges else None,
+        extra_options={"TensorQuantOverrides": silu_ranges},
+        **nodes,
     )
-    model = onnx.load(small)
-    onnx.helper.set_model_props(model, weights.to_metadata())
-    onnx.save(model, small)
+
+
+def _silu_ranges(prepared: Path, inputs: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Return the ranges of what goes into SiLUs, as ONNX Runtime's overrides: they begin at SILU_FLOOR, below which next
+    to nothing comes out, however far values reach."""
+    model = onnx.load(prepared)
+    names = _silu_inputs(model)
+    highest = dict.fromkeys(names, 0.0)
+    for tensors in _watched(model, names, inputs) if names else ():
+        for name in names:
+            highest[name] = max(highest[name], float(tensors[name].max()))
+    low = np.float32(SILU_FLOOR)
+    return {name: [{"rmin": low, "rmax": np.float32(value)}] for name, value in highest.items()}
 
 
 def _with_corrected_biases(prepared: Path, inputs: Sequence[np.ndarray], float_layers: list[str]) -> onnx.ModelProto:
@@ -282,18 +315,34 @@ def _with_corrected_biases(prepared: Path, inputs: Sequence[np.ndarray], float_l
 
 def _channel_means(model: onnx.ModelProto, names: set[str], inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the mean (C,) of each channel of some tensors (1, C, h, w) over network inputs."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    inner = names - {"images"} - {output.name for output in model.graph.output}
-    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inner)
-    session = onnxruntime.InferenceSession(watched.SerializeToString())
-    outputs = [output.name for output in session.get_outputs()]
     means: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for images in inputs:
-        tensors = {"images": images} | dict(zip(outputs, session.run(None, {"images": images}), strict=True))
+    for tensors in _watched(model, names, inputs):
         for name, of_inputs in means.items():
             of_inputs.append(tensors[name].mean(axis=(0, 2, 3)))
     return {name: np.mean(of_inputs, axis=0) for name, of_inputs in means.items()}
+
+
+def _watched(
+    model: onnx.ModelProto, names: Iterable[str], inputs: Sequence[np.ndarray]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield for each network input the values of some tensors, the input and the outputs by name."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    inner = {*names} - {"images"} - {output.name for output in model.graph.output}
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inner)
+    session = onnxruntime.InferenceSession(watched.SerializeToString())
+    outputs = [output.name for output in session.get_outputs()]
+    for images in inputs:
+        yield {"images": images} | dict(zip(outputs, session.run(None, {"images": images}), strict=True))
+
+
+def _silu_inputs(model: onnx.ModelProto) -> set[str]:
+    """Return the tensors x of which x * sigmoid(x) is made."""
+    gates = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Sigmoid"}
+    return {
+        gates[name] for node in model.graph.node if node.op_type == "Mul" for name in node.input
+        if gates.get(name) in node.input
+    }  # fmt: skip
 
 
 def _attention(prepared: Path) -> list[str]:
@@ -316,7 +365,7 @@ def _behind_the_last_layer(prepared: Path) -> list[str]:
     before: set[str] = set()  # tensors that a layer needs
     behind = []
     for node in reversed(graph.node):
-        is_layer = node.op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm") and bool(learned & {*node.input})
+        is_layer = node.op_type in LAYERS and bool(learned & {*node.input})
         if is_layer or before & {*node.output}:
             before |= {*node.input}
         else:
@@ -324,21 +373,27 @@ def _behind_the_last_layer(prepared: Path) -> list[str]:
     return behind
 
 
-def _most_harmful(prepared: Path, small: Path, inputs: Sequence[np.ndarray]) -> list[str]:
-    """Rank layers by what rounding their outputs to bytes destroys: signal to noise, lowest first."""
-    activations = []
-    for file in (small, prepared):
-        watched = file.with_name(f"watched_{file.name}")
-        qdq_loss_debug.modify_model_output_intermediate_tensors(str(file), str(watched))
-        activations.append(qdq_loss_debug.collect_activations(str(watched), _Feeds(inputs)))
-    matched = qdq_loss_debug.create_activation_matching(*activations)
-    errors = qdq_loss_debug.compute_activation_error(matched)
-    producer: dict[str, str] = {}
-    for node in onnx.load(prepared).graph.node:
-        fused = node.op_type == "Relu" and node.input[0] in producer  # into the layer before: alone it is no layer
-        producer |= dict.fromkeys(node.output, producer[node.input[0]] if fused else node.name)
-    tensors = sorted((tensor for tensor in errors if tensor in producer), key=lambda t: errors[t]["qdq_err"])
-    return list(dict.fromkeys(producer[tensor] for tensor in tensors))
+def _most_harmful(prepared: Path, inputs: Sequence[np.ndarray]) -> list[str]:
+    """Rank layers by what each of them alone, in bytes, destroys of the network's outputs: most noise first."""
+    model = onnx.load(prepared)
+    outputs = [output.name for output in model.graph.output]
+    learned = {tensor.name for tensor in model.graph.initializer}
+    layers = [node.name for node in model.graph.node if node.op_type in LAYERS and learned & {*node.input}]
+    layers = [name for name in layers if name not in _attention(prepared)]
+    expected = list(_watched(model, (), inputs))
+    ranges = _silu_ranges(prepared, inputs)
+    noise = {}
+    alone = prepared.with_name("alone.onnx")
+    for name in tqdm(layers, "ranking layers", unit="layer", disable=None):
+        _quantize(prepared, alone, inputs[:RANGE_INPUTS], ranges, nodes_to_quantize=[name])
+        found = _watched(onnx.load(alone), (), inputs)
+        noise[name] = sum(
+            float(np.square(f[output] - e[output]).mean() / np.square(e[output]).mean())
+            for f, e in zip(found, expected, strict=True)
+            for output in outputs
+            if f[output].shape == e[output].shape
+        )
+    return sorted(layers, key=lambda name: -noise[name])
 
 
 def _milliseconds(exported: Path, small: Path, images: np.ndarray) -> dict[str, tuple[float, float]]:
