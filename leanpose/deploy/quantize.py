@@ -270,8 +270,8 @@ def _quantize(
 
 
 def _silu_ranges(prepared: Path, inputs: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Return the ranges of what goes into SiLUs, as ONNX Runtime's overrides: they begin at SILU_FLOOR, below which next
-    to nothing comes out, however far values reach."""
+    """Return the ranges of what goes into SiLUs, as overrides of ONNX Runtime: they begin at SILU_FLOOR, below which
+    next to nothing comes out, however far values reach."""
     model = onnx.load(prepared)
     names = _silu_inputs(model)
     highest = dict.fromkeys(names, 0.0)
