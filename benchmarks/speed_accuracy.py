@@ -1,11 +1,14 @@
 """AP and milliseconds of all top-down weights that come with leanpose: tables in the docs and cards, and an image.
 
-    python benchmarks/speed_accuracy.py DATA [--runs 60]
+    python benchmarks/speed_accuracy.py DATA [--runs 60] [--public rtmpose_s_26 rtmpose_s_26_int8.onnx]
 
 DATA is the folder of the leanpose mini set. AP is that of coco/val.json with annotated boxes, with and without flip
 test. Time is that of one network input on one thread with ONNX Runtime; the networks take turns, medians. MoveNet
 Lightning int8 stands beside them as the set's README gives it: AP 40.9 and AP50 66.1 on the same persons, at 4.2 ms on
 a machine where lpn50 at 256x192 in float32 took 24.6 ms; its time is scaled to what lpn50 takes here.
+
+--public: public weights beside them, names or files; their parameters and multiply-adds are the published ones of the
+network with 17 keypoints.
 
 Written are docs/results.md, docs/assets/speed_accuracy.svg and the model cards, the texts between their two marks.
 """
@@ -47,6 +50,7 @@ YARDSTICK = "lpn50.coco_256x192"
 MOVENET, MOVENET_SHARE, MOVENET_AP = "MoveNet Lightning int8, as given", 4.2 / 24.6, 40.9
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- python benchmarks/speed_accuracy.py DATA -->", "<!-- end -->"
+PUBLISHED = {"rtmpose_t": (3.34, 0.36), "rtmpose_s": (5.47, 0.68), "rtmpose_m": (13.59, 1.93)}
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR")
 HEADER = ("weights", "parameters", "MACs", "FLOPs", "input", "ms", "flip test", *METRICS)
 
@@ -63,9 +67,13 @@ class Row:
     def cells(self) -> list[tuple[str, ...]]:
         """Return the two lines of the table."""
         record = self.record
-        network = create_model(record.model, len(record.keypoint_set), **record.model_options)
-        macs = sum(count_macs(network, record.input_size).values()) / 1e9
-        sizes = f"{count_parameters(network) / 1e6:.2f} M", f"{macs:.2f} G", f"{2 * macs:.2f} G"
+        if record.model in PUBLISHED:
+            parameters, macs = PUBLISHED[record.model]
+        else:
+            network = create_model(record.model, len(record.keypoint_set), **record.model_options)
+            macs = sum(count_macs(network, record.input_size).values()) / 1e9
+            parameters = count_parameters(network) / 1e6
+        sizes = f"{parameters:.2f} M", f"{macs:.2f} G", f"{2 * macs:.2f} G"
         shown = "x".join(map(str, record.input_size)), f"{self.milliseconds:.2f}"
         return [
             (f"`{record.name}`", *sizes, *shown, flip, *(f"{100 * metrics[name]:.1f}" for name in METRICS))
@@ -152,9 +160,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--public", nargs="*", default=[])
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        rows = measure(onnx_files(Path(folder)), options.runs, options.data / "coco")
+        files = onnx_files(Path(folder)) | {Path(name).stem: find_weights(name) for name in options.public}
+        rows = measure(files, options.runs, options.data / "coco")
     movenet = MOVENET_SHARE * next(row.milliseconds for row in rows if row.record.name == YARDSTICK)
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     print(table(rows, movenet))
@@ -162,7 +172,8 @@ def main() -> None:
     draw(rows, movenet)
     cards = defaultdict(list)
     for row in rows:
-        cards[row.record.name.removesuffix(INT8)].append(row)
+        if row.record.model not in PUBLISHED:
+            cards[row.record.name.removesuffix(INT8)].append(row)
     for name, of_card in cards.items():
         folders = (BUNDLED_FOLDER, FURTHER_FOLDER)
         card = next(folder / f"{name}.md" for folder in folders if (folder / f"{name}.md").is_file())

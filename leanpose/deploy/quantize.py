@@ -360,40 +360,52 @@ def _attention(prepared: Path) -> list[str]:
 def _behind_the_last_layer(prepared: Path) -> list[str]:
     """Return the nodes whose results reach no learned layer any more, such as those that turn numbers into boxes: bytes
     cannot hold a position to the pixel, and they cost little."""
-    graph = onnx.load(prepared).graph
-    learned = {tensor.name for tensor in graph.initializer}
-    before: set[str] = set()  # tensors that a layer needs
-    behind = []
+    return [node.name for node in _tail(onnx.load(prepared).graph)]
+
+
+def _tail(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    needed: set[str] = set()  # by layers
+    tail = []
     for node in reversed(graph.node):
-        is_layer = node.op_type in LAYERS and bool(learned & {*node.input})
-        if is_layer or before & {*node.output}:
-            before |= {*node.input}
+        if _is_layer(node, graph) or needed & {*node.output}:
+            needed |= {*node.input}
         else:
-            behind.append(node.name)
-    return behind
+            tail.append(node)
+    return tail
+
+
+def _is_layer(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    return node.op_type in LAYERS and node.input[1] in {tensor.name for tensor in graph.initializer}
 
 
 def _most_harmful(prepared: Path, inputs: Sequence[np.ndarray]) -> list[str]:
-    """Rank layers by what each of them alone, in bytes, destroys of the network's outputs: most noise first."""
+    """Rank layers by what each of them alone, in bytes, destroys of what the last layers give: the most noise for each
+    multiply-add first, since those in float cost time."""
     model = onnx.load(prepared)
-    outputs = [output.name for output in model.graph.output]
-    learned = {tensor.name for tensor in model.graph.initializer}
-    layers = [node.name for node in model.graph.node if node.op_type in LAYERS and learned & {*node.input}]
-    layers = [name for name in layers if name not in _attention(prepared)]
-    expected = list(_watched(model, (), inputs))
-    ranges = _silu_ranges(prepared, inputs)
-    noise = {}
-    alone = prepared.with_name("alone.onnx")
+    graph = model.graph
+    layers = {node.name: node for node in graph.node if _is_layer(node, graph)}
+    of_layers = {node.output[0] for node in layers.values()}
+    tail = _tail(graph)
+    ends = {name for node in tail for name in node.input} | {output.name for output in graph.output}
+    ends -= {name for node in tail for name in node.output} | {tensor.name for tensor in graph.initializer} | {""}
+    values = list(_watched(model, ends | of_layers, inputs))
+    kernels = {tensor.name: tensor.dims for tensor in graph.initializer}
+
+    def macs(node: onnx.NodeProto) -> float:
+        kernel = kernels[node.input[1]]
+        return values[0][node.output[0]].size * math.prod(kernel) / kernel[0 if node.op_type == "Conv" else -1]
+
+    ranges, alone, harm = _silu_ranges(prepared, inputs), prepared.with_name("alone.onnx"), {}
     for name in tqdm(layers, "ranking layers", unit="layer", disable=None):
         _quantize(prepared, alone, inputs[:RANGE_INPUTS], ranges, nodes_to_quantize=[name])
-        found = _watched(onnx.load(alone), (), inputs)
-        noise[name] = sum(
-            float(np.square(f[output] - e[output]).mean() / np.square(e[output]).mean())
-            for f, e in zip(found, expected, strict=True)
-            for output in outputs
-            if f[output].shape == e[output].shape
-        )
-    return sorted(layers, key=lambda name: -noise[name])
+        found = _watched(onnx.load(alone), ends, inputs)
+        noise = [
+            np.square(f[end] - v[end]).mean() / np.square(v[end]).mean()
+            for f, v in zip(found, values, strict=True)
+            for end in ends
+        ]
+        harm[name] = float(np.mean(noise)) / macs(layers[name])
+    return sorted(layers, key=lambda name: -harm[name])
 
 
 def _milliseconds(exported: Path, small: Path, images: np.ndarray) -> dict[str, tuple[float, float]]:
