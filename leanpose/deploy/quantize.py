@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -380,22 +379,14 @@ def _is_layer(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
 
 
 def _most_harmful(prepared: Path, inputs: Sequence[np.ndarray]) -> list[str]:
-    """Rank layers by what each of them alone, in bytes, destroys of what the last layers give: the most noise for each
-    multiply-add first, since those in float cost time."""
+    """Rank layers by what each of them alone, in bytes, destroys of what the last layers give: most noise first."""
     model = onnx.load(prepared)
     graph = model.graph
-    layers = {node.name: node for node in graph.node if _is_layer(node, graph)}
-    of_layers = {node.output[0] for node in layers.values()}
+    layers = [node.name for node in graph.node if _is_layer(node, graph)]
     tail = _tail(graph)
     ends = {name for node in tail for name in node.input} | {output.name for output in graph.output}
     ends -= {name for node in tail for name in node.output} | {tensor.name for tensor in graph.initializer} | {""}
-    values = list(_watched(model, ends | of_layers, inputs))
-    kernels = {tensor.name: tensor.dims for tensor in graph.initializer}
-
-    def macs(node: onnx.NodeProto) -> float:
-        kernel = kernels[node.input[1]]
-        return values[0][node.output[0]].size * math.prod(kernel) / kernel[0 if node.op_type == "Conv" else -1]
-
+    values = list(_watched(model, ends, inputs))
     ranges, alone, harm = _silu_ranges(prepared, inputs), prepared.with_name("alone.onnx"), {}
     for name in tqdm(layers, "ranking layers", unit="layer", disable=None):
         _quantize(prepared, alone, inputs[:RANGE_INPUTS], ranges, nodes_to_quantize=[name])
@@ -405,7 +396,7 @@ def _most_harmful(prepared: Path, inputs: Sequence[np.ndarray]) -> list[str]:
             for f, v in zip(found, values, strict=True)
             for end in ends
         ]
-        harm[name] = float(np.mean(noise)) / macs(layers[name])
+        harm[name] = float(np.mean(noise))
     return sorted(layers, key=lambda name: -harm[name])
 
 
