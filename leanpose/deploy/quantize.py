@@ -214,28 +214,31 @@ def _keep_accuracy(
         The figure and the names of the layers in float.
     """
 
-    def value_with(count: int) -> float:
-        _write_int8(prepared, small, weights, inputs, ranking[:count])
-        return measure(small)[1]
-
     ranking: list[str] = []
-    best = value_with(0)
-    if best >= lowest:
-        return best, []
+    values: dict[int, float] = {}  # by the number of layers in float
+
+    def is_enough(count: int) -> bool:
+        _write_int8(prepared, small, weights, inputs, ranking[:count])
+        values[count] = measure(small)[1]
+        return values[count] >= lowest
+
+    if is_enough(0):
+        return values[0], []
     ranking = _most_harmful(prepared, inputs[:RANKING_INPUTS])
-    low, high = 0, 1  # too few in float, and to try
-    while (value := value_with(high)) < lowest:
-        best = max(best, value)
-        low, high = high, 2 * high
-        if low >= len(ranking) // 2:
+    low, high = 0, 1  # too few, and to try
+    while not is_enough(high):
+        if high >= len(ranking) // 2:
             raise WeightsError(
-                f"int8 loses too much: {100 * best:.1f} instead of {100 * lowest:.1f} with {low} layers in float; "
-                "calibrate on more samples, or allow a larger max_drop."
+                f"int8 loses too much: {100 * max(values.values()):.1f} instead of {100 * lowest:.1f} with {high} "
+                "layers in float; calibrate on more samples, or allow a larger max_drop."
             )
+        low, high = high, 2 * high
     while high - low > max(1, high // 8):
         middle = (low + high) // 2
-        low, high = (low, middle) if value_with(middle) >= lowest else (middle, high)
-    return value_with(high), ranking[:high]
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    if high != next(reversed(values)):
+        _write_int8(prepared, small, weights, inputs, ranking[:high])
+    return values[high], ranking[:high]
 
 
 def _write_int8(

@@ -20,7 +20,6 @@ from leanpose.io.files import write_text
 from leanpose.io.preflight import check_needs
 from leanpose.keypoint_sets import without_partner
 from leanpose.structures import ImageBoxes, Poses
-from leanpose.weights.catalogue import find_weights, read_record
 
 
 def predict_images(predictor: Predictor, images: Sequence[ImageBoxes]) -> Generator[list[dict[str, Any]]]:
@@ -82,15 +81,10 @@ def measure(
     channel_order: Literal["rgb", "bgr"] | None = None,
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """Return the figures of a model on a set, and its results in the COCO results form; arguments as of `evaluate`."""
-    record = read_record(find_weights(model))
     network: str | Engine = model
     if channel_order is not None:
         network = load_engine(model, engine, threads, device)
         network.weights = replace(network.weights, channel_order=channel_order)
-    keypoint_set = record.keypoint_set
-    if not without_partner(keypoint_set, annotated.keypoint_set):  # a network may find more than is annotated
-        keypoint_set = annotated.keypoint_set
-    annotated.check(keypoint_set, model)
     predictor = Predictor(
         network,
         engine=engine,
@@ -99,9 +93,11 @@ def measure(
         device=device,
         detector=detector if boxes == "found" else None,
         min_person_score=min_person_score,
-        keypoint_set=keypoint_set,
         scales=scales or (1.0,),
     )
+    if not without_partner(predictor.keypoint_set, annotated.keypoint_set):  # a network may find more than is annotated
+        predictor.carry_to(annotated.keypoint_set)
+    annotated.check(predictor.keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):
         raise InputError(f"{model} finds people without boxes; leave --boxes out.")
     results: list[dict[str, Any]] = []
@@ -111,7 +107,7 @@ def measure(
     with closing(predict_images(predictor, images)) as found:
         for persons in tqdm(found, "predicting", len(images), unit="image", disable=None):
             results += persons
-    return Metrics(annotated.score(results, keypoint_set)), results
+    return Metrics(annotated.score(results, predictor.keypoint_set)), results
 
 
 def evaluate(

@@ -178,6 +178,10 @@ class Predictor:
             "min_person_score": self.min_person_score,
         }
 
+    def carry_to(self, keypoint_set: KeypointSet) -> None:
+        """Carry the keypoints to another set by name from now on, as the argument keypoint_set does."""
+        self._settings["keypoint_set"] = self.keypoint_set = keypoint_set
+
     @property
     def bottom_up(self) -> bool:
         """Whether the network finds all persons of an image by itself."""

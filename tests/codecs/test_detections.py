@@ -30,7 +30,7 @@ def found(*rows: list[float], labels: list[int] | None = None, **parameters: Any
 
 def test_boxes_come_best_first_above_the_threshold() -> None:
     low, high = [10.0, 20.0, 30.0, 60.0, 0.5], [100.0, 20.0, 130.0, 60.0, 0.9]
-    boxes, scores = found(low, high, [0, 0, 5, 5, 0.3], [0, 0, 5, 5, 0.1])
+    boxes, scores = found(low, high, [0, 0, 5, 5, 0.05], [0, 0, 5, 5, 0.01])
     np.testing.assert_array_equal(boxes, [high[:4], low[:4]])
     np.testing.assert_allclose(scores, [0.9, 0.5])
     assert boxes.dtype == scores.dtype == np.float32

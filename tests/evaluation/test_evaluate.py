@@ -46,12 +46,13 @@ class Oracle:
     """
 
     bottom_up = False
-    rescored = Predictor.rescored
+    rescored, carry_to = Predictor.rescored, Predictor.carry_to
 
     def __init__(
         self, annotations: Path, images: Path, keypoint_set: KeypointSet = COCO, error: float = 0, scores: float = 0.9
     ) -> None:
         self.weights = Weights("oracle", "lpn50", (64, 48), keypoint_set)
+        self.keypoint_set, self._settings = keypoint_set, {}  # type: ignore[var-annotated]
         self.samples = open_annotations(annotations, images).samples()
         self.error = error
         self.scores = np.full(len(keypoint_set), scores, np.float32)
