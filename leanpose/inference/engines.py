@@ -77,6 +77,8 @@ class OnnxRuntimeEngine:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Threads that wait in a loop for their network's next call would keep the detector's threads from the cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         chosen = _providers(device, onnxruntime.get_available_providers())
