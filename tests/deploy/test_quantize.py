@@ -18,6 +18,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 import torch  # noqa: E402
 
+import leanpose.deploy.int8 as int8  # noqa: E402
 import leanpose.deploy.quantize as quantize_module  # noqa: E402
 from leanpose.commands.cli import main  # noqa: E402
 from leanpose.deploy.quantize import REPORT_KEY, quantize  # noqa: E402
@@ -192,8 +193,8 @@ def test_rounded_kernels_keep_the_means_of_their_outputs(groups: int, tmp_path: 
     images = random.uniform(1, 3, (1, 3, 8, 8)).astype(np.float32)
     onnx.save(network(tensors), tmp_path / "float.onnx")
     expected = means(network(tensors))
-    corrected = quantize_module._with_corrected_biases(tmp_path / "float.onnx", [images], [])
-    of_first = quantize_module._with_corrected_biases(tmp_path / "float.onnx", [images], ["last"])
+    corrected = int8._with_corrected_biases(tmp_path / "float.onnx", [images], [])
+    of_first = int8._with_corrected_biases(tmp_path / "float.onnx", [images], ["last"])
     assert "last_corrected_bias" not in {tensor.name for tensor in of_first.graph.initializer}
     for tensor in corrected.graph.initializer:
         if len(tensor.dims) == 4:
@@ -209,8 +210,8 @@ def test_nothing_is_written_where_accuracy_cannot_be_kept(
 ) -> None:
     figures = iter([{"AP": 0.5}, *[{"AP": 0.1}] * 100])
     monkeypatch.setattr(quantize_module, "measure", lambda *_: (next(figures), []))
-    monkeypatch.setattr(quantize_module, "_write_int8", lambda *_: None)
-    monkeypatch.setattr(quantize_module, "_most_harmful", lambda *_: [f"layer{i}" for i in range(16)])
+    monkeypatch.setattr(quantize_module, "write_int8", lambda *_: None)
+    monkeypatch.setattr(quantize_module, "most_harmful", lambda *_: [f"layer{i}" for i in range(16)])
     with pytest.raises(WeightsError, match=r"int8 loses too much: 10\.0 instead of 49\.5 with 8 layers in float"):
         quantize(model, **photo_set, out=str(tmp_path / "a.onnx"), samples=1)
     assert list(tmp_path.iterdir()) == []
