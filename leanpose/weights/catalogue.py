@@ -46,10 +46,10 @@ FURTHER: dict[str, dict[str, str]] = {
         ".safetensors": "328ac8bbd3320a75aec24faf8ab967eb248f8c9bb7f0204d5418fedb1c123f6a",
     },
     "sfm.coco_128x96": {
-        ".safetensors": "53b35ef56bb8246e3be111be439f0ee4bd88a7a4547a7611dc9c01a35f789f5f",
+        ".safetensors": "f353cc9fa10bd055bb8c6101a1b190553dd0e2018cf44b9eb6fc31efe24fc63e",
     },
     "sfm.coco_128x96_int8": {
-        ".onnx": "c99207831d49d03050e3f41b8924b368187afe264d9b17eade016f0136854d5d",
+        ".onnx": "2ef2fe5b58779c5c8cec3b9042538a36ecc01a792ae4ee8104e792d4a10d9d1a",
     },
     "hevitpose_t.coco_128x96": {
         ".safetensors": "b2bb1b5c1802aeb0bb2cc9f1e258a2b712c5e20b0b3fe6987f021019fa0d088d",
