@@ -1,7 +1,7 @@
 """Codecs: how keypoints are written into the outputs of a network (torch) and read from them (NumPy).
 
 A codec is a frozen dataclass whose fields are its parameters. `decode` takes the outputs by name and returns input
-pixels; maps are drawn by `encode_maps` and read by `decode_maps`, in heatmap pixels, the centre of the top-left pixel
+pixels; maps are drawn by `encode_maps` and read by `decode_maps`, in heatmap pixels, the center of the top-left pixel
 being (0, 0) (AssociativeEmbedding says where it differs). SimCC reads vectors; Detections, DetectedPoses and Yolox read
 lists of persons, of networks that are not trained here. Decoding never imports torch.
 """

@@ -1,4 +1,4 @@
-"""Persons as a map of their centres and, at each pixel, the distances to the four edges of the box around it.
+"""Persons as a map of their centers and, at each pixel, the distances to the four edges of the box around it.
 
 Source: Liu et al., "Training-Time-Friendly Network for Real-Time Object Detection" (TTFNet), arXiv 1909.00700.
 Differs: there is one class, the Gaussian's sigma is not rounded to whole pixels, and the weights are for boxes in
@@ -33,9 +33,9 @@ SMALLEST_SIGMA = 1 / 6  # map pixels; then 3 sigma reach half a pixel
 
 @dataclass(frozen=True)
 class CenterBox:
-    """An elliptical Gaussian at each person's centre; the distances to the box's edges where it is above zero.
+    """An elliptical Gaussian at each person's center; the distances to the box's edges where it is above zero.
 
-    A box is x1, y1, x2, y2 in map pixels, the centre of the top-left pixel being (0, 0).
+    A box is x1, y1, x2, y2 in map pixels, the center of the top-left pixel being (0, 0).
 
     Args:
         alpha: size of the Gaussian, in 0..1: its sigma on each axis is alpha / 6 of the box's side, so that it ends,
@@ -78,9 +78,9 @@ class CenterBox:
             heatmap_size: (H, W).
 
         Returns:
-            centers (B, 1, H, W) float32 in 0..1: exactly 1 on the pixel nearest to each box's centre, 0 more than 3
+            centers (B, 1, H, W) float32 in 0..1: exactly 1 on the pixel nearest to each box's center, 0 more than 3
                 sigma away from it on either axis; where Gaussians overlap, the larger value.
-            distances (B, 4, H, W) float32: from the pixel's centre left, top, right and bottom to the edges of the
+            distances (B, 4, H, W) float32: from the pixel's center left, top, right and bottom to the edges of the
                 smallest box whose Gaussian is above 0 there, at least 0.1 map pixels; 1 where there is no box.
             weights (B, H, W) float32, >= 0: the Gaussian of this box, divided by its sum, times
                 log((width + 1) * (height + 1)); 0 where there is no box.
@@ -147,7 +147,7 @@ class CenterBox:
         return {name: (outputs[name] + back[name]) / 2 for name in self.output_names}
 
     def decode_maps(self, centers: np.ndarray, box_logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the persons of one image: peaks of the map of centres, without boxes that overlap a better one.
+        """Find the persons of one image: peaks of the map of centers, without boxes that overlap a better one.
 
         Args:
             centers: (H, W), logits.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class HeatmapCodec(ABC):
     """One heatmap per keypoint of one person: the output "heatmaps", (N, K, h / s, w / s).
 
-    Subclasses say how one map is drawn and read, in heatmap pixels; the centre of the top-left pixel is (0, 0).
+    Subclasses say how one map is drawn and read, in heatmap pixels; the center of the top-left pixel is (0, 0).
 
     Args:
         convention: how maps lie over the input, see leanpose.geometry.
@@ -149,7 +149,7 @@ def gaussian_targets(
         visibility: (B, K), 0 unlabelled, 1 hidden, 2 visible; 1 and 2 are treated alike.
         heatmap_size: (H, W).
         sigma: standard deviation, heatmap pixels.
-        quantized: centre the Gaussian on the rounded position instead of the exact one.
+        quantized: center the Gaussian on the rounded position instead of the exact one.
         windowed: set it to zero more than 3 sigma away from the rounded position, on each axis.
 
     Returns:

@@ -129,15 +129,15 @@ def tag_losses(
 
 
 def center_focal_loss(logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Compute the focal loss of a map of centres, reduced near the centres (CenterNet, arXiv 1904.07850, equation 1).
+    """Compute the focal loss of a map of centers, reduced near the centers (CenterNet, arXiv 1904.07850, equation 1).
 
-    With p = sigmoid(logits) it is the sum of -(1 - p)^2 log(p) at centres and of -(1 - target)^4 p^2 log(1 - p) at
-    all other pixels, divided by the number of centres in the batch, or by 1 if there is none. Large logits do not
+    With p = sigmoid(logits) it is the sum of -(1 - p)^2 log(p) at centers and of -(1 - target)^4 p^2 log(1 - p) at
+    all other pixels, divided by the number of centers in the batch, or by 1 if there is none. Large logits do not
     overflow.
 
     Args:
         logits: (B, 1, H, W).
-        target: (B, 1, H, W), in 0..1, exactly 1 at centres.
+        target: (B, 1, H, W), in 0..1, exactly 1 at centers.
         mask: (B, H, W), 0 for pixels that do not count, else 1.
 
     Returns:

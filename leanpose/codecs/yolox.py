@@ -27,7 +27,7 @@ LARGEST_LOG = 10.0  # of a side in cells; keeps the exponential finite
 class Yolox:
     """A box for each cell of several grids over the input.
 
-    The output is (1, cells, 5 + classes): x and y of the box's centre from the cell's top left corner, in cells; the
+    The output is (1, cells, 5 + classes): x and y of the box's center from the cell's top left corner, in cells; the
     logarithms of its width and height in cells; whether there is a thing, and its classes, all in 0..1. Persons are
     the first class. Cells come row by row, the grids in the order of `strides`.
 
