@@ -10,8 +10,9 @@ from leanpose.weights.public import BEST, get_public
 def download_files(names: list[str], *, offline: bool = False) -> None:
     """Fetch public weights into the folder that LEANPOSE_WEIGHTS names (~/.leanpose), and print where they are.
 
-    What is there, under any name, is not fetched again. A download that was interrupted goes on. Every file is checked
-    by its published SHA-256. `leanpose models --public` lists the names, docs/public-weights.md says more.
+    What is there, under any name, is not fetched again. A download that was interrupted goes on. Files are checked by
+    their SHA-256, where one has been published. `leanpose models --public` lists the names, docs/public-weights.md says
+    more.
 
     Args:
         names: names of public weights, or "best": a network for persons in boxes, and a detector.
