@@ -169,24 +169,26 @@ def _behind_the_last_layer(prepared: Path) -> list[str]:
 
 def _tail(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     needed: set[str] = set()  # by layers
-    tail = []
+    tail, layers = [], _layers(graph)
     for node in reversed(graph.node):
-        if _is_layer(node, graph) or needed & {*node.output}:
+        if node.name in layers or needed & {*node.output}:
             needed |= {*node.input}
         else:
             tail.append(node)
     return tail
 
 
-def _is_layer(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
-    return node.op_type in LAYERS and node.input[1] in {tensor.name for tensor in graph.initializer}
+def _layers(graph: onnx.GraphProto) -> list[str]:
+    """Return the nodes with learned kernels."""
+    learned = {tensor.name for tensor in graph.initializer}
+    return [node.name for node in graph.node if node.op_type in LAYERS and node.input[1] in learned]
 
 
 def most_harmful(prepared: Path, inputs: Sequence[np.ndarray]) -> list[str]:
     """Rank layers by what each of them alone, in bytes, destroys of what the last layers give: most noise first."""
     model = onnx.load(prepared)
     graph = model.graph
-    layers = [node.name for node in graph.node if _is_layer(node, graph)]
+    layers = _layers(graph)
     tail = _tail(graph)
     ends = {name for node in tail for name in node.input} | {output.name for output in graph.output}
     ends -= {name for node in tail for name in node.output} | {tensor.name for tensor in graph.initializer} | {""}

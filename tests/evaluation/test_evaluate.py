@@ -20,10 +20,10 @@ pytest.importorskip("faster_coco_eval")
 import leanpose.evaluation.evaluate as evaluation
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, WeightsError
-from leanpose.evaluation.evaluate import Metrics, evaluate, predict_image
+from leanpose.evaluation.evaluate import Metrics, evaluate, measure, predict_image
 from leanpose.inference.predictor import Predictor
 from leanpose.io.images import read_image
-from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
+from leanpose.keypoint_sets import COCO, CROWDPOSE, HALPE26, LSP, KeypointSet
 from leanpose.metrics.coco_ap import COCO_KEYS, CROWDPOSE_KEYS
 from leanpose.structures import ImageBoxes, Poses
 from leanpose.weights.record import Weights
@@ -53,7 +53,7 @@ class Oracle:
     ) -> None:
         self.weights = Weights("oracle", "lpn50", (64, 48), keypoint_set)
         self.keypoint_set, self._settings = keypoint_set, {}  # type: ignore[var-annotated]
-        self.samples = open_annotations(annotations, images).samples()
+        self.samples = open_annotations(annotations, images).samples(keypoint_set)
         self.error = error
         self.scores = np.full(len(keypoint_set), scores, np.float32)
 
@@ -61,7 +61,7 @@ class Oracle:
         nearest = [min(self.samples, key=lambda s: float(np.abs(s.box_xyxy - box).sum())) for box in boxes]
         keypoints = np.stack([np.nan_to_num(s.keypoints) + self.error for s in nearest]).astype(np.float32)
         scores = np.tile(self.scores, (len(boxes), 1))
-        return Poses(keypoints, scores, boxes, scores.mean(1), self.weights.keypoint_set)
+        return Poses(keypoints, scores, boxes, scores.mean(1), self.weights.keypoint_set).to(self.keypoint_set)
 
     def stream(self, paths: list[str], boxes: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Poses]]:
         for path, its_boxes in zip(paths, boxes, strict=True):
@@ -133,6 +133,21 @@ def test_an_oracle_is_perfect(
     assert all(len(r["keypoints"]) == 51 for r in results)
     assert {r["score"] for r in results} == {0.45 if boxes != "gt" else 0.9}
     assert open_annotations(annotations, None).score(results, COCO) == metrics  # the file can be scored again
+
+
+def test_a_network_may_find_more_than_is_annotated(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=3)
+    use_oracle(Oracle(annotations, images, HALPE26))
+    assert evaluate("oracle", data=str(annotations), images=str(images))["AP"] == pytest.approx(1)
+
+
+def test_confused_colours_change_the_figures(people: MakePeople) -> None:
+    annotations, images = people(count=3)
+    model = "lpn50.coco_128x96_int8"
+    figures = [
+        measure(model, open_annotations(annotations, images), channel_order=order)[1] for order in (None, "rgb", "bgr")
+    ]
+    assert figures[0] == figures[1] != figures[2]
 
 
 def test_errors_of_the_keypoints_cost_ap(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
