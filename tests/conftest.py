@@ -249,6 +249,42 @@ def short_litepose() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def short_lpn() -> Iterator[None]:
+    """Let lpn50 have one block a stage, as in training/short_leanpose.py."""
+    from leanpose.models import lpn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lpn, "lpn50", partial(lpn.LPN, (1, 1, 1, 1)))
+        yield
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks have one block where they have several alike, and the widest fewer channels, LitePose excepted."""
+    from leanpose.models import hevitpose, hourglass, hrnet, lpn, resnet, rmpg, simple_baseline, vitpose
+
+    def one_block(in_channels: int, channels: int, num_blocks: int, stride: int) -> Any:
+        return resnet.resnet_stage(in_channels, channels, 1, stride)
+
+    monkeypatch.setattr(hevitpose, "hevitpose_b", partial(hevitpose.HEViTPose, dims=(64, 128, 192), depths=(1, 1, 1)))
+    monkeypatch.setattr(hevitpose, "hevitpose_s", hevitpose.hevitpose_b)
+    monkeypatch.setattr(hourglass, "WIDTHS", (32,) * 6)
+    monkeypatch.setattr(hrnet, "BLOCKS", 1)
+    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 2))
+    for name in ("lpn50", "lpn101", "lpn152"):
+        monkeypatch.setattr(lpn, name, partial(lpn.LPN, (1, 1, 1, 1)))
+    monkeypatch.setattr(simple_baseline, "HEAD_CHANNELS", 32)
+    monkeypatch.setattr(simple_baseline, "resnet_stage", one_block)
+    monkeypatch.setattr(vitpose, "DEPTH", 2)
+    monkeypatch.setattr(vitpose, "vitpose_b", partial(vitpose.ViTPose, 192))
+    monkeypatch.setattr(rmpg, "hourglass_52_rmpg", rmpg._with_rmpg(hourglass.Hourglass, 32))
+    baseline = partial(simple_baseline.SimpleBaseline, (1, 1, 1, 1))
+    for name in ("simple_baseline_50_rmpg", "simple_baseline_101_rmpg"):
+        monkeypatch.setattr(rmpg, name, rmpg._with_rmpg(baseline, 32, ffn_ratio=4))
+    monkeypatch.setattr(rmpg, "vitpose_b_rmpg", rmpg._with_rmpg(partial(vitpose.ViTPose, 192), 192))
+
+
 @pytest.fixture
 def rectangle_people() -> type[RectanglePeople]:
     """Return the class, which test files cannot import."""

@@ -1,7 +1,7 @@
 """Every shipped recipe trains: two steps on drawn people, in files laid out as it expects them, then validation.
 
-The networks' input is 64x64 (128x128 for hourglasses, which take no less), and the largest networks have less of
-everything, which makes it affordable; test_recipe.py looks at outputs of the recipe's own size.
+The networks' input is 64x64 (128x128 for hourglasses, which take no less), and the networks have less of everything,
+which makes it affordable; test_recipe.py looks at outputs of the recipe's own size.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from leanpose.keypoint_sets import LSP, get_keypoint_set
-from leanpose.models import hourglass, hrnet, simple_baseline, vitpose
 from leanpose.models.checkpoints import load_network
-from leanpose.models.resnet import resnet_stage
 from leanpose.training.loop import train
 from leanpose.training.recipe import Recipe, read_recipe
 
@@ -35,18 +33,9 @@ SHORT = (
 FIGURES = {"coco": {"AP", "AP50", "AR"}, "crowdpose": {"AP", "AP easy"}, "mpii": {"PCKh@0.5", "PCKh@0.1"}}
 
 
-def one_block(in_channels: int, channels: int, num_blocks: int, stride: int) -> torch.nn.Sequential:
-    return resnet_stage(in_channels, channels, 1, stride)
-
-
 @pytest.fixture(autouse=True)
 def little_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Use one thread and smaller networks, and write of their files only those that are looked at."""
-    monkeypatch.setattr(hourglass, "WIDTHS", (256, *(32,) * 5))
-    monkeypatch.setattr(hrnet, "BLOCKS", 1)
-    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 2))
-    monkeypatch.setattr(vitpose, "DEPTH", 2)
-    monkeypatch.setattr(simple_baseline, "resnet_stage", one_block)
+    """Use one thread, and write of their files only those that are looked at."""
     monkeypatch.setattr(Trainer, "save_checkpoint", lambda *_, **__: None)  # what resuming needs, see test_loop.py
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -81,6 +70,7 @@ def write_data(recipe: Recipe, people: MakePeople, mpii_people: MakePeople) -> N
             shutil.copy(file.with_name(f"gt_{file.stem}.mat"), target.with_name(f"gt_{target.stem}.mat"))
 
 
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_two_steps(file: Path, people: MakePeople, mpii_people: MakePeople, tmp_path: Path) -> None:
     side = 128 if file.stem.startswith("hourglass") else 64

@@ -99,7 +99,7 @@ def measure(
         predictor.carry_to(annotated.keypoint_set)
     annotated.check(predictor.keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):
-        raise InputError(f"{model} finds people without boxes; leave --boxes out.")
+        raise InputError(f"{model} finds persons without boxes; leave --boxes out.")
     results: list[dict[str, Any]] = []
     without = predictor.bottom_up or boxes in ("found", "image")
     images = annotated.images(None if without else boxes or "gt")

@@ -63,7 +63,7 @@ class Predictor:
             "detection", or a function from an image, (H, W, 3) uint8 RGB, to boxes_xyxy (N, 4) in pixels and scores
             (N,) in 0..1. "auto": the strongest that is on this machine, the first of DETECTORS. None or "none": the
             whole image is one person.
-        min_person_score: persons below it are left out where the image's persons were searched for; 0 keeps all.
+        min_person_score: persons below it are left out where a detector found them; 0 keeps all.
             None: 0.35, and 0.2 for a bottom-up network alone, whose scores are lower.
         keypoint_set: carry the keypoints to this set by name, such as COCO of a network with 26 keypoints; None: the
             network's own.
@@ -129,7 +129,7 @@ class Predictor:
         else:
             self._people = TopDown(running, flip_test, batch_size)
             if tuple(scales) != (1.0,):
-                raise InputError(f"scales are for networks that find people themselves, not for {self.weights.model}.")
+                raise InputError(f"scales are for networks that find persons themselves, not for {self.weights.model}.")
         self._detector = None if detector is None else cache(partial(self._as_detector, detector))  # when first needed
         self.min_person_score = MIN_GROUPED_SCORE if self.bottom_up else MIN_DETECTED_SCORE
         self.min_person_score = self._least(min_person_score)
@@ -189,7 +189,7 @@ class Predictor:
 
     @property
     def searches(self) -> bool:
-        """Whether persons are searched for where no boxes are given; else the whole image is one person."""
+        """Whether persons are found where no boxes are given; else the whole image is one person."""
         return self.bottom_up or self._detector is not None
 
     def __call__(self, image: Source, boxes: Any = None, min_person_score: float | None = None) -> Poses:
@@ -199,7 +199,7 @@ class Predictor:
             image: path, URL, bytes of an image file or a file opened for reading bytes, PIL image, or (H, W, 3) uint8
                 array in RGB order; an array of OpenCV's, which is BGR, goes as `array[..., ::-1]`.
             boxes: (N, 4) or (4,) person boxes xyxy in image pixels; the result has one pose for each. "image": the
-                whole image is one person. None: the persons are searched for, and come best first.
+                whole image is one person. None: persons are found, and come best first.
             min_person_score: in place of the Predictor's.
 
         Raises:
@@ -254,7 +254,7 @@ class Predictor:
                 file. An endless source will do: at most 2 * CHUNK images, or two a thread, are in memory. Arrays are
                 copied when they are taken, so the source may fill the same one again.
             boxes: for each image what a call takes, as many as there are images, or an endless iterator; "image": each
-                image is one person; None: the persons of all are searched for.
+                image is one person; None: the persons of all are found.
             live: give each result before the next image is taken, for a camera: no result is older than one call
                 takes. Slower where images wait.
             min_person_score: in place of the Predictor's.
@@ -299,11 +299,11 @@ class Predictor:
         return [entry if isinstance(entry, InputError) else (entry[0], next(poses)) for entry in located]
 
     def _locate(self, image: np.ndarray, boxes: Any, least: float) -> _Located:
-        """Return the boxes (N, 4) to look into, and their scores (N,) where they were searched for: those that can make
+        """Return the boxes (N, 4) to look into, and their scores (N,) where a detector found them: those that can make
         a person of a score. A bottom-up network needs none."""
         if self.bottom_up:
             if boxes is not None:
-                raise InputError(f"{self.weights.model} finds people without boxes; leave them out, or use lpn50.")
+                raise InputError(f"{self.weights.model} finds persons without boxes; leave them out, or use lpn50.")
             return np.zeros((0, 4), np.float32), None
         if isinstance(boxes, str):
             if boxes != "image":
@@ -322,7 +322,7 @@ class Predictor:
         return self.min_person_score if score is None else score
 
     def _estimate(self, images: Sequence[np.ndarray], located: Sequence[_Located], least: float) -> list[Poses]:
-        """Return the poses of each image; where the persons were searched for those of a score, best first."""
+        """Return the poses of each image; where a detector found them, those of a score, best first."""
         people = self._people
         if isinstance(people, BottomUp):
             return [_confident(people.poses(image).to(self.keypoint_set), least) for image in images]

@@ -87,9 +87,7 @@ def _array(content: dict[str, Any], key: str, shape: tuple[int, ...], path: str 
     return array.astype(np.float64)
 
 
-def pckh_metrics(
-    people: PckhTruth, results: list[dict[str, Any]], keypoint_set: KeypointSet = MPII
-) -> dict[str, float]:
+def pckh_metrics(truth: PckhTruth, results: list[dict[str, Any]], keypoint_set: KeypointSet = MPII) -> dict[str, float]:
     """Return the share of keypoints that are found, 0 to 1, as the evaluation of MPII and HRNet's script do.
 
     A keypoint is found where it lies at most 0.5 (or 0.1) head sizes from its annotation. The main figures are means
@@ -98,7 +96,7 @@ def pckh_metrics(
     Published figures "@0.1" of the HRNet family are too high: its script takes them at 0.11.
 
     Args:
-        people: the ground truth, see `read_truth`.
+        truth: the ground truth, see `read_truth`.
         results: one entry per person: `person`, the position in the list from 0, and `keypoints`, 3 numbers for each of
             the 16, of which x and y are used, in image pixels with the top-left pixel's center at (0, 0).
         keypoint_set: that of the results: MPII's keypoints, in any order.
@@ -112,13 +110,13 @@ def pckh_metrics(
     """
     if without_partner(keypoint_set, MPII):
         raise InputError(f"PCKh needs MPII's keypoints; these results have those of '{keypoint_set.name}'.")
-    found = _found(results, people)[:, mapping(keypoint_set, MPII)]
-    distances = np.linalg.norm(found - people.keypoints, axis=2) / people.head_sizes[:, None]  # (N, K)
-    counts = people.labelled.sum(axis=0)  # (K,)
+    found = _found(results, truth)[:, mapping(keypoint_set, MPII)]
+    distances = np.linalg.norm(found - truth.keypoints, axis=2) / truth.head_sizes[:, None]  # (N, K)
+    counts = truth.labelled.sum(axis=0)  # (K,)
     counted = np.array([name not in NOT_COUNTED for name in MPII.keypoints])
 
     def hits(threshold: float) -> np.ndarray:
-        return ((distances <= threshold) & people.labelled).sum(axis=0)
+        return ((distances <= threshold) & truth.labelled).sum(axis=0)
 
     figures = {
         f"PCKh@{threshold}": _share(hits(threshold)[counted].sum(), counts[counted].sum()) for threshold in (0.5, 0.1)
@@ -134,20 +132,20 @@ def _share(hits: int, count: int) -> float:
     return float(hits / count) if count else -1.0
 
 
-def _found(results: list[dict[str, Any]], people: PckhTruth) -> np.ndarray:
+def _found(results: list[dict[str, Any]], truth: PckhTruth) -> np.ndarray:
     """Return the keypoints of results as (N, 16, 2) float64."""
-    n = len(people.keypoints)
+    n = len(truth.keypoints)
     found = np.full((n, len(MPII), 2), np.nan)
     for i, result in enumerate(results):
         person = result.get("person")
         if not isinstance(person, int) or not 0 <= person < n:
             raise InputError(
-                f"Result {i} needs the number of its 'person', 0 to {n - 1} in {people.path}, not {person}."
+                f"Result {i} needs the number of its 'person', 0 to {n - 1} in {truth.path}, not {person}."
             )
         triples = numbers(result.get("keypoints"), (3 * len(MPII),), f"Result {i}: 'keypoints'")
         found[person] = triples.reshape(-1, 3)[:, :2]
     if len(results) != n or np.isnan(found).any():
         raise InputError(
-            f"PCKh needs one result for each of the {n} persons of {people.path}; these are {len(results)}."
+            f"PCKh needs one result for each of the {n} persons of {truth.path}; these are {len(results)}."
         )
     return found

@@ -35,7 +35,7 @@ RECORD = Weights("lpn50.lsp_64x48", "lpn50", (64, 48), LSP, codec="dark", codec_
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, short_lpn: None) -> Path:
     """Return a folder with a.safetensors, lpn50 with heatmaps of about 1 and normalisation that does something."""
     folder = tmp_path_factory.mktemp("export")
     torch.manual_seed(0)

@@ -597,7 +597,7 @@ def test_a_person_who_is_not_found_costs_ap(scenes: tuple[str, str], made_up: di
 @pytest.mark.parametrize("boxes", ["gt", "detections.json"])
 def test_a_bottom_up_network_takes_no_boxes(boxes: str, scenes: tuple[str, str], made_up: dict[str, Any]) -> None:
     data, images = scenes
-    with pytest.raises(InputError, match="all finds people without boxes; leave --boxes out"):
+    with pytest.raises(InputError, match="all finds persons without boxes; leave --boxes out"):
         evaluate("all", data=data, images=images, boxes=boxes)
 
 

@@ -446,7 +446,7 @@ def test_a_bottom_up_network_needs_no_detector(
 
 @pytest.mark.parametrize("boxes", [[0, 0, 20, 20], [], [[np.nan] * 4], "everywhere"])
 def test_a_bottom_up_network_takes_no_boxes(boxes: Any, crowd: np.ndarray, rectangle_people: Rectangles) -> None:
-    with pytest.raises(InputError, match=r"finds people without boxes; leave them out") as caught:
+    with pytest.raises(InputError, match=r"finds persons without boxes; leave them out") as caught:
         Predictor(rectangle_people(BOTTOM_UP))(crowd, boxes)
     assert "\n" not in str(caught.value)
 

@@ -9,7 +9,7 @@ from support import GOLDENS
 from torch import Tensor, nn
 
 from leanpose.errors import InputError
-from leanpose.models import create_model, hourglass, hrnet
+from leanpose.models import create_model
 from leanpose.models.batch_norm import calibrate_batch_norm, fold_batch_norm
 from leanpose.networks import NETWORKS
 
@@ -53,12 +53,8 @@ def images(count: int = 1, side: int = 32, seed: int = 1) -> Tensor:
     ],
     ids=str,
 )
-def test_networks_without_norms_compute_the_same(
-    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hourglass, "BLOCKS", (1,) * 6)  # the same networks, but less of them
-    monkeypatch.setattr(hrnet, "BLOCKS", 1)
-    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 2))
+@pytest.mark.usefixtures("small_networks")
+def test_networks_without_norms_compute_the_same(name: str, options: dict[str, Any]) -> None:
     network = perturb(create_model(name, 14, **options)).double()
     folded = fold_batch_norm(network)
     assert norms(network)

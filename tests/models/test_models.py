@@ -194,6 +194,7 @@ TEST_OPTIONS: dict[str, dict] = {name: {"input_size": (64, 96)} for name in list
 TEST_OPTIONS["rmpg_hierarchical"] = {"groups": [[0, 1, 2], [3, 4], [0], [1, 2], [3], [4]]}
 
 
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_forward_and_backward(name: str) -> None:
     torch.manual_seed(0)
@@ -314,6 +315,7 @@ def test_wrong_input_size_is_refused(name: str, size: tuple[int, int], message: 
     assert message in str(caught.value)
 
 
+@pytest.mark.usefixtures("short_lpn")
 def test_export_keeps_sides_free() -> None:
     height, width = (16 * torch.export.Dim(side, min=2, max=32) for side in ("rows", "columns"))
     network = create_model("lpn50").eval()
