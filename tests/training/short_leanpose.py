@@ -1,4 +1,4 @@
-"""The command `leanpose` with an lpn50 of one block a stage, which is quicker to train: fixture `short_lpn` in a process."""
+"""The command `leanpose` with an lpn50 of one block a stage, which the fixture `short_lpn` gives to tests."""
 
 from functools import partial
 
