@@ -32,7 +32,8 @@ class ConvLayer(NamedTuple):
         kernel_size: side of the kernel.
         in_channels, out_channels: of its maps.
         in_side, out_side: of its maps, in pixels.
-        normed, activated: whether a batch norm, and an activation, follow.
+        norm: the batch norm that follows, empty where none does.
+        activated: whether an activation follows.
     """
 
     name: str
@@ -42,7 +43,7 @@ class ConvLayer(NamedTuple):
     out_channels: int
     in_side: int
     out_side: int
-    normed: bool = True
+    norm: str
     activated: bool = True
 
     @property
@@ -141,18 +142,18 @@ class LitePoseArch:
         return [*self._backbone(), *self._head(num_keypoints), *(self._person_head() if person_head else ())]
 
     def _backbone(self) -> Iterator[ConvLayer]:
-        size, half = self.input_size, self.input_size // 2
-        yield ConvLayer("first.0.0", "regular", 3, 3, FIRST_CHANNELS, size, half)
-        yield ConvLayer("first.1.0", "depthwise", 3, FIRST_CHANNELS, FIRST_CHANNELS, half, half)
-        yield ConvLayer("first.2", "regular", 1, FIRST_CHANNELS, self.stem_width, half, half, activated=False)
+        size, half, first = self.input_size, self.input_size // 2, FIRST_CHANNELS
+        yield ConvLayer("first.0.0", "regular", 3, 3, first, size, half, "first.0.1")
+        yield ConvLayer("first.1.0", "depthwise", 3, first, first, half, half, "first.1.1")
+        yield ConvLayer("first.2", "regular", 1, first, self.stem_width, half, half, "first.3", activated=False)
         inside, side = self.stem_width, half
         for stage, (width, depth) in enumerate(zip(self.stage_widths, self.stage_depths, strict=True)):
             for block in range(depth):
-                name, hidden = f"stage.{stage}.{block}", EXPANSION * inside
-                out = side // STAGE_STRIDES[stage] if block == 0 else side
-                yield ConvLayer(f"{name}.inv.0", "regular", 1, inside, hidden, side, side)
-                yield ConvLayer(f"{name}.depth_conv.0", "depthwise", self.kernel_size, hidden, hidden, side, out)
-                yield ConvLayer(f"{name}.point_conv.0", "regular", 1, hidden, width, out, out, activated=False)
+                inv, conv, point = (f"stage.{stage}.{block}.{part}" for part in ("inv", "depth_conv", "point_conv"))
+                hidden, out = EXPANSION * inside, side // STAGE_STRIDES[stage] if block == 0 else side
+                yield ConvLayer(f"{inv}.0", "regular", 1, inside, hidden, side, side, f"{inv}.1")
+                yield ConvLayer(f"{conv}.0", "depthwise", self.kernel_size, hidden, hidden, side, out, f"{conv}.1")
+                yield ConvLayer(f"{point}.0", "regular", 1, hidden, width, out, out, f"{point}.1", activated=False)
                 inside, side = width, out
 
     def _head(self, num_keypoints: int) -> Iterator[ConvLayer]:
@@ -162,24 +163,24 @@ class LitePoseArch:
         predicted = {"refined": (f1, f2), "raw": (c1, self.stem_width)}
         branches = ("refined", "raw") if self.head == "fusion" else ("refined",)
         for branch in branches:
-            last = branch == "refined"  # one norm and one activation after the sum of both
             for step, (inside, width) in enumerate(zip(doubled[branch], self.head_widths, strict=True)):
-                name = f"deconv_{branch}.{step}"
-                yield ConvLayer(name, "transposed", 4, inside, width, sides[step], sides[step + 1], last, last)
+                name, (side, out) = f"deconv_{branch}.{step}", sides[step : step + 2]
+                once = branch == "refined"  # one norm and one activation after the sum of both
+                norm = f"deconv_bnrelu.{step}.0" if once else ""
+                yield ConvLayer(name, "transposed", 4, inside, width, side, out, norm, activated=once)
         for branch in branches:
-            for output, (width, maps) in enumerate(
-                zip(predicted[branch], (2 * num_keypoints, num_keypoints), strict=True)
-            ):
+            maps = (2 * num_keypoints, num_keypoints)
+            for output, (width, channels) in enumerate(zip(predicted[branch], maps, strict=True)):
                 name, side = f"final_{branch}.{output}.conv", sides[2 + output]
-                yield ConvLayer(f"{name}.0", "depthwise", 5, width, width, side, side)
-                yield ConvLayer(f"{name}.3", "regular", 1, width, maps, side, side, normed=False, activated=False)
+                yield ConvLayer(f"{name}.0", "depthwise", 5, width, width, side, side, f"{name}.1")
+                yield ConvLayer(f"{name}.3", "regular", 1, width, channels, side, side, "", activated=False)
 
     def _person_head(self) -> Iterator[ConvLayer]:
         inside, inner, side = self.head_widths[1] + self.stage_widths[0], PERSON_CHANNELS, self.input_size // 4
-        yield ConvLayer("person.conv.0.0", "regular", 1, inside, inner, side, side)
-        yield ConvLayer("person.conv.1.0", "depthwise", 5, inner, inner, side, side)
+        yield ConvLayer("person.conv.0.0", "regular", 1, inside, inner, side, side, "person.conv.0.1")
+        yield ConvLayer("person.conv.1.0", "depthwise", 5, inner, inner, side, side, "person.conv.1.1")
         for name, maps in (("center", 1), ("box", 4)):
-            yield ConvLayer(f"person.{name}", "regular", 1, inner, maps, side, side, normed=False, activated=False)
+            yield ConvLayer(f"person.{name}", "regular", 1, inner, maps, side, side, "", activated=False)
 
     def macs(self, num_keypoints: int = 17, person_head: bool = False) -> int:
         """Return the multiply-adds of the convolutions for one image of the input size, an exact whole number.
@@ -196,7 +197,7 @@ class LitePoseArch:
         """
         return sum(
             layer.macs * (4 if layer.kind == "transposed" else 1)
-            + layer.out_channels * layer.out_side**2 * (2 * layer.normed + layer.activated)
+            + layer.out_channels * layer.out_side**2 * (2 * bool(layer.norm) + layer.activated)
             for layer in self.layers(num_keypoints)
         )
 
