@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,3 +150,14 @@ def test_a_space_that_cannot_be_is_refused(options: dict[str, Any], message: str
     with pytest.raises(InputError) as caught:
         SearchSpace(**options)
     assert str(caught.value) == message
+
+
+def test_the_docs_list_the_archs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "litepose.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    expected = [
+        f"| `{name}` | {arch.input_size} | {arch.stem_width} | {' '.join(map(str, arch.stage_widths))} | "
+        f"{' '.join(map(str, arch.head_widths))} | {arch.macs():,} | {arch.ptflops():,} |"
+        for name, arch in ARCHS.items()
+    ]
+    assert rows == expected
