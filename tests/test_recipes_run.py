@@ -77,6 +77,8 @@ def test_two_steps(file: Path, people: MakePeople, mpii_people: MakePeople, tmp_
     changes = [*SHORT, f"data_root={tmp_path / 'data'}", f"out={tmp_path / 'run'}", f"input_size=[{side}, {side}]"]
     if file.stem.startswith("vitpose"):
         changes.append(f"model_options.input_size=[{side}, {side}]")
+    if file.stem.startswith("litepose_supernet"):
+        changes.append("supernet.input_sizes=[64, 128]")
     recipe = read_recipe(file, changes)
     write_data(recipe, people, mpii_people)
     best = train(recipe)

@@ -7,7 +7,7 @@ so that a view depends on seed, epoch and sample alone, never on batch size, pro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import grid_sample
@@ -80,6 +80,11 @@ class RandomViews:
     mirrored: torch.Tensor
     colours: torch.Tensor
     input_size: Size
+
+    def at_size(self, input_size: Size, convention: Convention = "udp") -> RandomViews:
+        """Return views of another (height, width) that show the same, in larger or smaller pixels."""
+        middle = self.middle.new_tensor(grid_center(input_size, convention))
+        return replace(self, linear=self.linear * (self.middle / middle), middle=middle, input_size=input_size)
 
     def images(self, crops: torch.Tensor) -> torch.Tensor:
         """Return (B, C, height, width) float32 of crops (B, H, W, C) uint8; bilinear, 0 outside.

@@ -34,12 +34,14 @@ from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
 from leanpose.models.checkpoints import load_network, load_state, read_state
 from leanpose.models.counts import count_parameters
+from leanpose.models.litepose_supernet import LitePoseSupernet, reorder_channels
 from leanpose.structures import ImageBoxes
 from leanpose.training.crops import CropSet, MixedSampler, read_sources
 from leanpose.training.module import PoseTraining
 from leanpose.training.objectives import create_objective
 from leanpose.training.recipe import Recipe, find_recipe, read_recipe
 from leanpose.training.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
+from leanpose.training.supernet import SupernetTraining
 from leanpose.weights.catalogue import find_weights, read_record
 from leanpose.weights.record import Weights
 
@@ -175,7 +177,16 @@ def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:
     network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
     if start is not None:
         load_state(network, read_state(start)[0], start.name)
+        if isinstance(network, LitePoseSupernet) and _model_of(start) != recipe.model:
+            reorder_channels(network)  # of a static network, whose channels come in any order
     return network
+
+
+def _model_of(start: Path) -> str:
+    try:
+        return read_record(start).model
+    except WeightsError:  # tensors alone will do
+        return ""
 
 
 def _teacher(recipe: Recipe) -> torch.nn.Module | None:
@@ -241,7 +252,11 @@ def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, 
     loader = DataLoader(crops, recipe.batch_size // processes, sampler=sampler, collate_fn=_as_it_is)
     validation: DataLoader[int] = DataLoader(range(len(images)), batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
     total_steps = None if recipe.epochs is None else recipe.epochs * steps_per_epoch
-    module = PoseTraining(recipe, _network(recipe, start), total_steps, images, teacher)
+    network = _network(recipe, start)
+    if recipe.supernet is not None:
+        module: PoseTraining = SupernetTraining(recipe, network, total_steps, images, crops)
+    else:
+        module = PoseTraining(recipe, network, total_steps, images, teacher)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer = _trainer(recipe, folder, steps_per_epoch, data.annotated)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from leanpose.errors import InputError, WeightsError
 from leanpose.evaluation.evaluate import predict_image
 from leanpose.inference.engines import TorchEngine
 from leanpose.inference.predictor import Predictor
+from leanpose.models.checkpoints import save_network
 from leanpose.structures import ImageBoxes
-from leanpose.training.objectives import Batch, create_objective
+from leanpose.training.objectives import Batch, Losses, create_objective
 from leanpose.training.recipe import Recipe
+from leanpose.weights.record import Weights
 
 CHECK_LOSS_EVERY = 20  # steps
 
@@ -63,19 +66,25 @@ class PoseTraining(LightningModule):
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         """Return normalised inputs (B, 3, h, w) and what is annotated in them, in input pixels."""
         with torch.no_grad():
-            inputs, annotations = self.objective.views(batch)
-            mean, std = (inputs.new_tensor(v).view(3, 1, 1) for v in (self.record.mean, self.record.std))
-            inputs = (inputs - mean) / std
-        if self.recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return inputs, annotations
+            images, annotations = self.objective.views(batch)
+        return self.normalised(images), annotations
 
-    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """Return network inputs of images (B, 3, h, w) in 0..255."""
+        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.record.mean, self.record.std))
+        inputs = (images - mean) / std
+        return inputs.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else inputs
+
+    def losses(self, batch: Batch) -> Losses:
+        """Return named scalars; their sum is the loss of the step."""
         inputs, annotations = self.views(batch)
         if self._teach is not None:
             with torch.no_grad():
                 annotations["teacher"] = self._teach(inputs)[self.objective.codec.output_names[0]]
-        losses = self.objective.losses(self._forward(inputs), annotations)
+        return self.objective.losses(self._forward(inputs), annotations)
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        losses = self.losses(batch)
         loss = torch.stack([*losses.values()]).sum()
         self.log("loss", loss.detach(), prog_bar=True)
         if len(losses) > 1:
@@ -101,14 +110,22 @@ class PoseTraining(LightningModule):
         self._losses.clear()
         return mean
 
+    def evaluated(self) -> torch.nn.Module:
+        """Return the network as it is evaluated and kept."""
+        return self.network
+
     def predictor(self) -> Predictor:
-        """Return what predicts with the network as it is, for validation."""
-        engine = TorchEngine(self.network, self.record)
-        return Predictor(engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
+        """Return what predicts with the network as it is evaluated, for validation."""
+        self._engine = TorchEngine(self.evaluated(), self.record)
+        return Predictor(self._engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
 
     def on_validation_epoch_start(self) -> None:
         self.results = []
         self._predictor = self.predictor()
+
+    def save(self, path: Path, weights: Weights) -> None:
+        """Write the network that was evaluated last, with its record."""
+        save_network(path, self._engine.network, weights)
 
     def validation_step(self, image: int, batch_index: int) -> None:
         try:

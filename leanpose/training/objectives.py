@@ -23,6 +23,7 @@ from leanpose.training.recipe import Recipe
 Batch = dict[str, torch.Tensor]
 Losses = dict[str, torch.Tensor]
 
+HEATMAPS = ("heatmaps_2", "heatmaps_4")  # the second has the scale of the tags
 LARGEST_LOG = 8.0  # of a distance in map pixels; keeps the exponential finite
 BOTTOM_UP_WEIGHTS = {"heatmaps": 1.0, "push": 1e-3, "pull": 1e-3, "centers": 0.02, "boxes": 0.05}
 
@@ -159,7 +160,8 @@ class BottomUp:
         self.foreground_weight = foreground_weight
         self.weights = _loss_weights(loss_weights, BOTTOM_UP_WEIGHTS)
 
-    def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+    def views(self, batch: Batch, input_size: Size | None = None) -> tuple[torch.Tensor, Batch]:
+        """As of `Objective`, at the input size of the settings, or what they show then at another one."""
         settings, crops = self.settings, batch["crops"]
         views = draw_views(
             batch["noise"],
@@ -168,6 +170,8 @@ class BottomUp:
             settings.input_size,
             settings.convention,
         )
+        if input_size is not None:
+            views = views.at_size(input_size, settings.convention)
         images = views.images(crops)
         return images[:, :3], {
             "known": images[:, 3:],  # (B, 1, h, w)
@@ -178,23 +182,39 @@ class BottomUp:
 
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
         heatmaps = torch.zeros((), device=outputs["tags"].device)
-        for name in ("heatmaps_2", "heatmaps_4"):
+        for name in HEATMAPS:
             predicted = outputs[name].float()
             target, indices, valid = self.codec.encode_maps(
-                self._on_maps(annotations["keypoints"], predicted), annotations["visibility"], _size(predicted)
+                self._on_maps(annotations, annotations["keypoints"], predicted),
+                annotations["visibility"],
+                _size(predicted),
             )
-            known = self._known(annotations, predicted) > (ALL_KNOWN + BOX_KNOWN) / 2
-            heatmaps = heatmaps + masked_heatmap_mse(predicted, target, known.float(), self.foreground_weight).mean()
-        push, pull = tag_losses(outputs["tags"].float(), indices, valid)  # at the scale of heatmaps_4
+            heatmaps = heatmaps + self._heatmap_loss(predicted, target, annotations)
+        push, pull = tag_losses(outputs["tags"].float(), indices, valid)
         losses = {"heatmaps": heatmaps, "push": push, "pull": pull}
         if "centers" in outputs:
             losses |= self._person_losses(outputs, annotations)
         return {name: self.weights[name] * value for name, value in losses.items()}
 
+    def likeness(
+        self, outputs: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], annotations: Batch
+    ) -> torch.Tensor:
+        """Return the squared error between the heatmaps of two networks for the same views, where persons are annotated
+        or there are none; values of the wanted ones below 0 count as 0."""
+        losses = [
+            self._heatmap_loss(outputs[name].float(), wanted[name].float().clamp(min=0), annotations)
+            for name in HEATMAPS
+        ]
+        return torch.stack(losses).sum()
+
+    def _heatmap_loss(self, predicted: torch.Tensor, target: torch.Tensor, annotations: Batch) -> torch.Tensor:
+        known = self._known(annotations, predicted) > (ALL_KNOWN + BOX_KNOWN) / 2
+        return masked_heatmap_mse(predicted, target, known.float(), self.foreground_weight).mean()
+
     def _person_losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
         logits, logarithms = outputs["centers"].float(), outputs["box_logs"].float()
         corners = annotations["boxes_xyxy"].unflatten(2, (2, 2))
-        boxes = self._on_maps(corners, logits).flatten(2)  # (B, P, 4)
+        boxes = self._on_maps(annotations, corners, logits).flatten(2)  # (B, P, 4)
         target, distances, weights = self.box_codec.encode_maps(boxes, boxes.isfinite().all(2), _size(logits))
         known = (self._known(annotations, logits) > BOX_KNOWN / 2).float()
         return {
@@ -202,8 +222,8 @@ class BottomUp:
             "boxes": box_giou_loss(logarithms.clamp(max=LARGEST_LOG).exp(), distances, weights * known),
         }
 
-    def _on_maps(self, points: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        return input_to_heatmap(points, self.settings.input_size, _size(maps), self.settings.convention)
+    def _on_maps(self, annotations: Batch, points: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        return input_to_heatmap(points, _size(annotations["known"]), _size(maps), self.settings.convention)
 
     def _known(self, annotations: Batch, maps: torch.Tensor) -> torch.Tensor:
         """Return what is known at each pixel of maps (B, C, h, w): (B, h, w) in 0..255."""

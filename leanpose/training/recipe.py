@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,29 @@ from leanpose.data.scenes import Views
 from leanpose.errors import InputError, suggest
 from leanpose.geometry import Convention, Size
 from leanpose.keypoint_sets import get_keypoint_set
+from leanpose.models.litepose_arch import LitePoseArch, SearchSpace
 from leanpose.training.augment import Augmentation
 from leanpose.training.crops import DataSource
 from leanpose.weights.record import Measurement, Task, Weights
 
+SUPERNET = "litepose_supernet"
 DETECTION_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """How the networks inside a supernet are trained: at each step every process draws one, and an input size.
+
+    Attributes:
+        input_sizes: sides of the square views, multiples of 64; annotated persons are drawn at the size of the step.
+        multipliers: factors on each of the supernet's widths, see leanpose.models.litepose_arch.SearchSpace.
+        distillation: weight of the squared error to the heatmaps that the whole supernet has of the same views
+            (in-place distillation, the loss "widest"); 0: none, as in the published training.
+    """
+
+    input_sizes: list[int] = field(default_factory=lambda: [256, 320, 384, 448, 512])
+    multipliers: list[float] = field(default_factory=lambda: [1.0, 0.75, 0.5, 0.25])
+    distillation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,8 @@ class Recipe:
         convention: "udp" or "classic", see leanpose.geometry.
         codec, codec_options: heatmap representation and its parameters.
         model_options: further constructor arguments of the network.
+        supernet: for litepose_supernet, how its networks are drawn; null trains it as a whole. Evaluated and kept is
+            the whole of it, at input_size, with statistics of batch norms of its own.
         start: .safetensors file to start from, or a name such as "lpn50", for which weights of the recipe's input_size
             come first; null trains from scratch. Which weights they are and their figure stand before the first epoch.
         teacher: the same of a trained network whose heatmaps are learned beside the annotations, also where
@@ -102,6 +123,7 @@ class Recipe:
     codec: str = "udp"
     codec_options: dict[str, Any] = field(default_factory=dict)
     model_options: dict[str, Any] = field(default_factory=dict)
+    supernet: Supernet | None = None
     start: str | None = None
     teacher: str | None = None
     stages: int = 1
@@ -173,6 +195,22 @@ class Recipe:
             raise InputError("A teacher shows the keypoints of one person per crop: leave it out, or leave views out.")
         if self.views is None and self.task != "top_down":
             raise InputError(f"The codec {self.codec} learns all persons in view: give views, such as persons.")
+        if self.supernet is not None:
+            self._check_supernet()
+
+    def _check_supernet(self) -> None:
+        assert self.supernet is not None
+        if self.model != SUPERNET:
+            raise InputError(f"The key supernet needs the model {SUPERNET}, not '{self.model}'.")
+        if self.views is None:
+            raise InputError("The key supernet needs views, such as images: its networks find all persons.")
+        if self.view_size is not None:
+            raise InputError("Views of a supernet have its input_sizes: leave view_size out.")
+        if self.compile:
+            raise InputError("A supernet draws another network at each step: leave compile out.")
+        if not 0 <= self.supernet.distillation < math.inf:
+            raise InputError(f"distillation must be at least 0, not {self.supernet.distillation}.")
+        _ = self.search_space  # refuses what it cannot be
 
     def _check_schedule(self) -> None:
         if self.schedule == "step" and not self.milestones:
@@ -192,8 +230,18 @@ class Recipe:
         return CODECS[self.codec].task
 
     @property
+    def search_space(self) -> SearchSpace:
+        """The networks that a supernet draws from."""
+        assert self.supernet is not None
+        widest = LitePoseArch.of(self.model_options.get("arch", "prune_l"))
+        return SearchSpace(widest, tuple(self.supernet.multipliers), tuple(self.supernet.input_sizes))
+
+    @property
     def training_size(self) -> Size:
-        """Height and width of what is shown in training."""
+        """Height and width of what is shown in training, the largest if they vary."""
+        if self.supernet is not None:
+            side = max(self.supernet.input_sizes)
+            return side, side
         return self.view_size or self.input_size
 
     def sources(self) -> list[DataSource]:
@@ -280,6 +328,8 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     _check_keys(values, Recipe, "A recipe")
     if isinstance(values.get("augmentation"), dict):
         _check_keys(values["augmentation"], Augmentation, "The augmentation")
+    if isinstance(values.get("supernet"), dict):
+        _check_keys(values["supernet"], Supernet, "The key supernet")
     train_data = values.get("train_data")
     for source in [*(train_data if isinstance(train_data, list) else []), values.get("val_data")]:
         if isinstance(source, dict):

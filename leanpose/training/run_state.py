@@ -84,7 +84,7 @@ class KeepBest(Callback):
                 [Measurement(*figure, data, boxes, recipe.flip_test, recipe.input_size) for figure in metrics.items()]
             )
             last = self.folder / "last.safetensors"
-            save_network(last, module.network, record)
+            module.save(last, record)
             if better:
                 copy(last, self.folder / "best.safetensors")
 

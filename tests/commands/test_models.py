@@ -55,7 +55,9 @@ def test_the_docs_show_the_table_as_it_is(table: ModelTable) -> None:
     shown = [cells(line) for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     lines = [cells(line) for line in str(table).splitlines()]
     assert [line[:TIME] + line[TIME + 1 :] for line in shown] == [line[:TIME] + line[TIME + 1 :] for line in lines]
-    assert all(float(line[TIME]) > 0 for line in shown[2:])  # measured for the docs
+    times = [line[TIME] for line in shown[2:]]
+    assert all(float(time) > 0 for time in times if time != "-")  # measured for the docs
+    assert times.count("-") <= 2  # LitePose of any arch, and the supernet, which stand for others
 
 
 def test_published_parameters_are_near_ours() -> None:

@@ -101,6 +101,13 @@ BOTTOM_UP = (
 )  # fmt: skip
 
 
+SUPERNET = (
+    *BOTTOM_UP, "model=litepose_supernet", "supernet={input_sizes: [64, 128], distillation: 1}",
+    "model_options.arch={stem_width: 16, stage_widths: [16, 24, 24, 32], head_widths: [16, 24, 16], stage_depths: "
+    "[1, 1, 2, 1]}",
+)  # fmt: skip
+
+
 def checkpoint(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "last.ckpt", weights_only=False)
 
@@ -207,8 +214,8 @@ def test_bottom_up_it_learns_two_images(
 
 @pytest.mark.parametrize(
     ("interruption", "method"),
-    [(RuntimeError, ()), (KeyboardInterrupt, ()), (RuntimeError, BOTTOM_UP)],
-    ids=["error", "Ctrl-C", "bottom-up"],
+    [(RuntimeError, ()), (KeyboardInterrupt, ()), (RuntimeError, BOTTOM_UP), (RuntimeError, SUPERNET)],
+    ids=["error", "Ctrl-C", "bottom-up", "supernet"],
 )
 def test_a_resumed_run_is_an_unbroken_one(
     interruption: type[BaseException],

@@ -32,6 +32,10 @@ out: runs/test
 train_data: [{annotations: train.json, images: images}]
 val_data: {annotations: val.json, images: images}
 """
+SUPERNET = (
+    "model: litepose_supernet, supernet: {}, views: images, codec: associative_embedding, convention: classic, "
+    "input_size: [256, 256]"
+)
 
 
 @pytest.fixture
@@ -233,6 +237,22 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("loss_weights: {pull: high}", "loss_weights must be float, not high"),
         ("loss_weights: 3", "loss_weights must be dict, not 3"),
         ("augmentation: {zoom: 0.3}", "scale must be below zoom, 0.3, not 0.3"),
+        ("supernet: {input_size: [64]}", "The key supernet has no key 'input_size'. Did you mean 'input_sizes'?"),
+        ("supernet: {input_sizes: }", "The key supernet needs a value for 'input_sizes'"),
+        ("supernet: {}", "The key supernet needs the model litepose_supernet, not 'lpn50'"),
+        ("{model: litepose_supernet, supernet: {}}", "The key supernet needs views, such as images"),
+        *(
+            (f"{{{SUPERNET}, {more}}}", message)
+            for more, message in (
+                ("view_size: [256, 256]", "Views of a supernet have its input_sizes: leave view_size out"),
+                ("compile: true", "A supernet draws another network at each step: leave compile out"),
+                ("supernet: {distillation: -1}", "distillation must be at least 0, not -1.0"),
+                ("supernet: {input_sizes: [250]}", "input_size must be made of multiples of 64, not 250"),
+                ("supernet: {input_sizes: []}", "input_sizes must hold at least one size, such as 256"),
+                ("supernet: {multipliers: [2]}", "multipliers must be above 0 and at most 1, not [2.0]"),
+                ("model_options: {arch: prune_xl}", "There is no arch 'prune_xl'. Did you mean 'prune_l'?"),
+            )
+        ),
     ],
 )
 def test_refused_values(recipe_file: Path, more: str, message: str) -> None:
