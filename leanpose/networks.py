@@ -117,6 +117,12 @@ NETWORKS: dict[str, Network] = {
     "hrnet_w48_rmpg": Network(
         "rmpg", "RMPG in HRNet", "own design", (256, 192), 63_706_193, 16_365_993_984
     ),
+    "litepose": Network(
+        "litepose", "LitePose of any arch, here prune_l", "equal", (512, 512), 5_813_392, 10_914_299_904
+    ),
+    "litepose_supernet": Network(
+        "litepose_supernet", "LitePose supernet, at full width", "counts", (512, 512), 5_813_392, 10_914_299_904
+    ),
     "litepose_xs": Network(
         "litepose", "LitePose", "equal", (256, 256), 1_675_912, 885_841_920,
         Published("", "1.2 G", f"COCO val AP 40.6, {WHOLE}"),

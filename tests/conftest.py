@@ -243,7 +243,7 @@ def short_litepose() -> Iterator[None]:
     """Let litepose_xs have few blocks, which are quicker to train and to export."""
     from leanpose.models import litepose
 
-    short = partial(litepose.LitePose, 16, (16, 32, 48, 80), (16, 24, 24), stage_depths=(1, 1, 2, 1))
+    short = partial(litepose.LitePose, dataclasses.replace(litepose.ARCHS["search_xs"], stage_depths=(1, 1, 2, 1)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(litepose, "litepose_xs", short)
         yield

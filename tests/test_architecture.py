@@ -14,13 +14,14 @@ from leanpose.errors import install_line
 
 PACKAGE = Path(leanpose.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-NOT_NETWORKS = {"__init__.py", "layers.py", "counts.py", "batch_norm.py", "checkpoints.py"}
+NOT_NETWORKS = {"__init__.py", "layers.py", "counts.py", "batch_norm.py", "checkpoints.py", "litepose_arch.py"}
 NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.name not in NOT_NETWORKS]
 
 # All that an application needs; these folders and modules work without the extra "train".
 WITHOUT_TORCH = (
     *("codecs", "data", "evaluation", "inference", "io", "metrics", "weights"),
     *("commands/cli.py", "commands/boxes.py", "commands/download.py", "commands/models.py", "commands/predict.py"),
+    "models/litepose_arch.py",
 )
 NEED_TORCH = {"torch", "lightning", "safetensors", "onnx", "faster_coco_eval", "yaml"}
 

@@ -2,9 +2,9 @@
 
 Paper: Wang et al., "Lite Pose: Efficient Architecture Design for 2D Human Pose Estimation", arXiv 2205.01271.
 Original: github.com/mit-han-lab/litepose (MIT).
-Differs: the supernet and its elastic widths are not here; hidden widths are not rounded to multiples of 8, which
-changes nothing for widths that are. Names, shapes and order of the state dict are those of the original, so its
-weights load. The person head is ours.
+Differs: widths must be multiples of 8, as all of the original are, so that hidden widths, six times as much, need not
+be rounded. Names, shapes and order of the state dict are those of the original, so its weights load. The person head is
+ours. Which networks there are is in `litepose_arch`; the network that holds narrower ones, in `litepose_supernet`.
 The published MACs (1.2, 5.0, 7.8 and 13.7 G for XS, S, M and L) come from an old ptflops, which counts transposed
 convolutions on their output pixels, four times too many, and adds norms and activations: they are 1.36 to 1.49 times
 those of the convolutions.
@@ -13,18 +13,23 @@ those of the convolutions.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from leanpose.errors import InputError
-from leanpose.models.layers import check_choice, check_input_sides, conv_norm
-
-Head = Literal["fusion", "plain"]
-
-FIRST_CHANNELS = 32
-STAGE_STRIDES = (2, 2, 2, 1)
+from leanpose.models.layers import check_input_sides, conv_norm
+from leanpose.models.litepose_arch import (
+    ARCHS,
+    EXPANSION,
+    FIRST_CHANNELS,
+    PERSON_CHANNELS,
+    STAGE_STRIDES,
+    Head,
+    LitePoseArch,
+)
 
 
 class InvertedBottleneck(nn.Module):
@@ -35,12 +40,11 @@ class InvertedBottleneck(nn.Module):
         channels: channels of the output.
         stride: 1 keeps the size, 2 halves it.
         kernel_size: k, odd.
-        expansion: how many times wider than the input it is inside.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, kernel_size: int, expansion: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, kernel_size: int) -> None:
         super().__init__()
-        hidden = expansion * in_channels
+        hidden = EXPANSION * in_channels
         self.inv = _conv(in_channels, hidden, kernel_size=1)
         self.depth_conv = _conv(hidden, hidden, kernel_size, stride, groups=hidden)
         self.point_conv = nn.Sequential(*conv_norm(hidden, channels, kernel_size=1))
@@ -81,7 +85,7 @@ class PersonHead(nn.Module):
         channels: channels inside.
     """
 
-    def __init__(self, in_channels: int, channels: int = 48) -> None:
+    def __init__(self, in_channels: int, channels: int = PERSON_CHANNELS) -> None:
         super().__init__()
         self.conv = nn.Sequential(
             _conv(in_channels, channels, kernel_size=1),
@@ -103,41 +107,15 @@ class LitePose(nn.Module):
     """Inverted bottlenecks to stride 16, three up-sampling steps to stride 2, heatmaps and tags of all persons.
 
     Args:
-        stem_width: channels of the stem's output, at stride 2.
-        stage_widths: channels of the four stages.
-        head_widths: channels after the three up-sampling steps.
+        arch: its widths, depths, kernel and head; its input size plays no part.
         num_keypoints: K, number of heatmaps at each scale, and of tag maps.
-        stage_depths: number of blocks of the four stages.
-        stage_strides: strides of their first blocks, 8 in all; the fusion head needs (2, 2, 2, 1).
-        kernel_size: of the depthwise convolutions in the blocks, odd.
-        expansion: how many times wider than their input blocks are inside.
-        head: "fusion" adds features of the backbone at every step and prediction; "plain" does not.
         person_head: also predict where persons are and how large (ours, not in the paper).
-
-    Raises:
-        InputError: `head` is neither, `kernel_size` is even, or `stage_strides` do not suit the head.
     """
 
-    def __init__(
-        self,
-        stem_width: int,
-        stage_widths: tuple[int, int, int, int],
-        head_widths: tuple[int, int, int],
-        num_keypoints: int = 17,
-        stage_depths: tuple[int, int, int, int] = (6, 8, 10, 10),
-        stage_strides: tuple[int, int, int, int] = STAGE_STRIDES,
-        kernel_size: int = 7,
-        expansion: int = 6,
-        head: Head = "fusion",
-        person_head: bool = False,
-    ) -> None:
+    def __init__(self, arch: LitePoseArch, num_keypoints: int = 17, person_head: bool = False) -> None:
         super().__init__()
-        check_choice("head", head, Head)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise InputError(f"kernel_size must be odd, such as 7, not {kernel_size}.")
-        if math.prod(stage_strides) != 8 or (head == "fusion" and tuple(stage_strides) != STAGE_STRIDES):
-            raise InputError(f"The head '{head}' does not suit stage_strides {stage_strides}: use {STAGE_STRIDES}.")
-
+        self.arch = arch
+        stem_width, stage_widths, head_widths = arch.stem_width, arch.stage_widths, arch.head_widths
         width1, width2, width3, width4 = stage_widths
         head0, head1, head2 = head_widths
         self.num_keypoints = num_keypoints
@@ -148,9 +126,9 @@ class LitePose(nn.Module):
         )
         self.stage = nn.Sequential(
             *(
-                _stage(*shape, kernel_size, expansion)
+                _stage(*shape, arch.kernel_size)
                 for shape in zip(
-                    (stem_width, width1, width2, width3), stage_widths, stage_depths, stage_strides, strict=True
+                    (stem_width, width1, width2, width3), stage_widths, arch.stage_depths, STAGE_STRIDES, strict=True
                 )
             )
         )
@@ -163,7 +141,7 @@ class LitePose(nn.Module):
             [SeparablePrediction(head1, 2 * num_keypoints), SeparablePrediction(head2, num_keypoints)]
         )
         self.final_raw = nn.ModuleList()
-        self.fuses = head == "fusion"
+        self.fuses = arch.head == "fusion"
         if self.fuses:
             self.deconv_raw.extend([_double(width3, head0), _double(width2, head1), _double(width1, head2)])
             self.final_raw.extend(
@@ -225,13 +203,11 @@ def _conv(in_channels: int, channels: int, kernel_size: int, stride: int = 1, gr
     return nn.Sequential(*conv_norm(in_channels, channels, kernel_size, stride, groups), nn.ReLU6(inplace=True))
 
 
-def _stage(
-    in_channels: int, channels: int, num_blocks: int, stride: int, kernel_size: int, expansion: int
-) -> nn.Sequential:
+def _stage(in_channels: int, channels: int, num_blocks: int, stride: int, kernel_size: int) -> nn.Sequential:
     """Chain blocks, of which the first changes channels and size: (B, in_channels, H, W) to
     (B, channels, H / stride, W / stride)."""
-    first = InvertedBottleneck(in_channels, channels, stride, kernel_size, expansion)
-    others = (InvertedBottleneck(channels, channels, 1, kernel_size, expansion) for _ in range(num_blocks - 1))
+    first = InvertedBottleneck(in_channels, channels, stride, kernel_size)
+    others = (InvertedBottleneck(channels, channels, 1, kernel_size) for _ in range(num_blocks - 1))
     return nn.Sequential(first, *others)
 
 
@@ -240,37 +216,41 @@ def _double(in_channels: int, channels: int) -> nn.ConvTranspose2d:
     return nn.ConvTranspose2d(in_channels, channels, kernel_size=4, stride=2, padding=1, bias=False)
 
 
+def litepose(
+    num_keypoints: int = 17, arch: LitePoseArch | Mapping[str, Any] | str = "prune_l", person_head: bool = False
+) -> LitePose:
+    """LitePose of any arch.
+
+    Args:
+        num_keypoints, person_head: as of `LitePose`.
+        arch: a name of `litepose_arch.ARCHS`, or an arch as itself or as a mapping, such as a recipe holds.
+    """
+    return LitePose(LitePoseArch.of(arch), num_keypoints, person_head)
+
+
 def litepose_xs(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-XS. Arguments as of `LitePose`."""
-    return LitePose(
-        16, (16, 32, 48, 80), (16, 24, 24), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
-    )
+    """LitePose-XS. Arguments as of `LitePose` and its arch."""
+    return LitePose(replace(ARCHS["search_xs"], kernel_size=kernel_size, head=head), num_keypoints, person_head)
 
 
 def litepose_s(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-S. Arguments as of `LitePose`."""
-    return LitePose(
-        16, (16, 32, 48, 120), (32, 24, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
-    )
+    """LitePose-S. Arguments as of `LitePose` and its arch."""
+    return LitePose(replace(ARCHS["search_s"], kernel_size=kernel_size, head=head), num_keypoints, person_head)
 
 
 def litepose_m(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-M. Arguments as of `LitePose`."""
-    return LitePose(
-        16, (24, 48, 72, 120), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
-    )
+    """LitePose-M. Arguments as of `LitePose` and its arch."""
+    return LitePose(replace(ARCHS["search_m"], kernel_size=kernel_size, head=head), num_keypoints, person_head)
 
 
 def litepose_l(
     num_keypoints: int = 17, kernel_size: int = 7, head: Head = "fusion", person_head: bool = False
 ) -> LitePose:
-    """LitePose-L. Arguments as of `LitePose`."""
-    return LitePose(
-        24, (24, 64, 96, 160), (64, 40, 32), num_keypoints, kernel_size=kernel_size, head=head, person_head=person_head
-    )
+    """LitePose-L. Arguments as of `LitePose` and its arch."""
+    return LitePose(replace(ARCHS["search_l"], kernel_size=kernel_size, head=head), num_keypoints, person_head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,32 @@ from leanpose.errors import InputError
 from leanpose.models import create_model
 from leanpose.models.counts import count_macs, count_parameters
 from leanpose.models.litepose import LitePose
+from leanpose.models.litepose_arch import ARCHS, Head, LitePoseArch
 
 GOLDEN = GOLDENS / "litepose_xs_crowdpose.safetensors"
 NUM_KEYPOINTS = 14
 # In float32, what rounding alone moves (against float64): outputs 8e-6, features (of values up to 18) 2e-4.
 OUTPUT_ATOL = 5e-5
 FEATURE_ATOL = 1e-3
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 NOT_WEIGHTS = ("input", "output.", "feat.", "refined.", "infer.")
 
 WIDTHS = {  # name -> stem width, stage widths, head widths
-    "litepose_xs": (16, (16, 32, 48, 80), (16, 24, 24)),
-    "litepose_s": (16, (16, 32, 48, 120), (32, 24, 32)),
-    "litepose_m": (16, (24, 48, 72, 120), (64, 40, 32)),
-    "litepose_l": (24, (24, 64, 96, 160), (64, 40, 32)),
+    "search_xs": (16, (16, 32, 48, 80), (16, 24, 24)),
+    "search_s": (16, (16, 32, 48, 120), (32, 24, 32)),
+    "search_m": (16, (24, 48, 72, 120), (64, 40, 32)),
+    "search_l": (24, (24, 64, 96, 160), (64, 40, 32)),
+    "search_4.5g": (24, (24, 64, 72, 160), (48, 24, 24)),
+    "search_8g": (24, (16, 48, 96, 160), (48, 24, 24)),
     "prune_s": (16, (16, 32, 48, 80), (32, 24, 16)),
     "prune_m": (24, (24, 48, 72, 120), (48, 40, 24)),
     "prune_l": (24, (32, 64, 96, 160), (64, 48, 32)),
 }
-COUNTS = [  # name, number of keypoints, options -> parameters, MACs at 512x512
-    ("prune_s", 14, {}, 1_709_032, 3_485_958_144),
-    ("prune_m", 14, {}, 3_472_064, 6_848_528_384),
-    ("prune_l", 14, {}, 5_812_744, 10_895_425_536),
-    ("prune_s", 17, {}, 1_709_368, 3_496_181_760),
-    ("prune_m", 17, {}, 3_472_592, 6_864_257_024),
-    ("prune_l", 17, {}, 5_813_392, 10_914_299_904),
-    ("prune_s", 14, {"kernel_size": 3}, 1_332_712, 2_569_764_864),
-    ("prune_s", 14, {"kernel_size": 5}, 1_483_240, 2_936_242_176),
-    ("prune_s", 14, {"kernel_size": 9}, 2_010_088, 4_218_912_768),
-    ("prune_s", 14, {"head": "plain"}, 1_666_536, 3_288_563_712),
+COUNTS: list[tuple[dict[str, Any], int, int]] = [  # variants of prune_s, 14 keypoints -> parameters, MACs at 512x512
+    ({"kernel_size": 3}, 1_332_712, 2_569_764_864),
+    ({"kernel_size": 5}, 1_483_240, 2_936_242_176),
+    ({"kernel_size": 9}, 2_010_088, 4_218_912_768),
+    ({"head": "plain"}, 1_666_536, 3_288_563_712),
 ]
 
 
@@ -123,9 +122,9 @@ def test_float64_statistics() -> None:
 
 @pytest.mark.parametrize("head", ["fusion", "plain"])
 @pytest.mark.parametrize("name", WIDTHS)
-def test_state_dict_has_official_keys_shapes_and_order(name: str, head: str) -> None:
+def test_state_dict_has_official_keys_shapes_and_order(name: str, head: Head) -> None:
     with shapes_only():
-        network = LitePose(*WIDTHS[name], NUM_KEYPOINTS, head=head)
+        network = LitePose(replace(ARCHS[name], head=head), NUM_KEYPOINTS)
     expected = official_state(*WIDTHS[name])
     assert len(expected) == 679
     if head == "plain":
@@ -133,21 +132,57 @@ def test_state_dict_has_official_keys_shapes_and_order(name: str, head: str) -> 
     assert [(key, tuple(value.shape)) for key, value in network.state_dict().items()] == expected
 
 
-@pytest.mark.parametrize("name", [name for name in WIDTHS if name.startswith("litepose")])
-def test_named_networks_have_their_widths(name: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "options", "arch"),
+    [
+        ("litepose_xs", {}, "search_xs"),
+        ("litepose_s", {}, "search_s"),
+        ("litepose_m", {}, "search_m"),
+        ("litepose_l", {}, "search_l"),
+        ("litepose", {}, "prune_l"),
+        ("litepose", {"arch": "prune_s"}, "prune_s"),
+        ("litepose", {"arch": ARCHS["search_8g"].as_dict()}, "search_8g"),
+        ("litepose_supernet", {}, "prune_l"),
+    ],
+    ids=str,
+)
+def test_named_networks_have_their_widths(model: str, options: dict[str, Any], arch: str) -> None:
     with shapes_only():
-        network = create_model(name, NUM_KEYPOINTS)
+        network = create_model(model, NUM_KEYPOINTS, **options)
     actual = [(key, tuple(value.shape)) for key, value in network.state_dict().items()]
-    assert actual == official_state(*WIDTHS[name])
+    assert actual == official_state(*WIDTHS[arch])
 
 
-@pytest.mark.parametrize(("name", "num_keypoints", "options", "parameters", "macs"), COUNTS, ids=str)
-def test_counts(name: str, num_keypoints: int, options: dict[str, Any], parameters: int, macs: int) -> None:
+@pytest.mark.parametrize(("changes", "parameters", "macs"), COUNTS, ids=str)
+def test_counts(changes: dict[str, Any], parameters: int, macs: int) -> None:
+    arch = replace(ARCHS["prune_s"], **changes)
     with shapes_only():
-        network = LitePose(*WIDTHS[name], num_keypoints, **options)
+        network = LitePose(arch, 14)
         counted = count_macs(network, (512, 512))
     assert count_parameters(network) == parameters
     assert counted == {"macs": macs, "attention_macs": 0}
+    assert arch.macs(14) == macs
+
+
+@pytest.mark.parametrize("person_head", [False, True])
+@pytest.mark.parametrize("head", ["fusion", "plain"])
+def test_an_arch_lists_the_layers_of_its_network(head: Head, person_head: bool) -> None:
+    arch = LitePoseArch(8, (16, 24, 32, 40), (48, 56, 64), (1, 2, 1, 2), kernel_size=5, input_size=128, head=head)
+    with shapes_only():
+        network = LitePose(arch, 5, person_head)
+        counted = count_macs(network, (128, 128))
+    assert arch.macs(5, person_head) == counted["macs"]
+    layers = {layer.name: layer for layer in arch.layers(5, person_head)}
+    modules = dict(network.named_modules())
+    assert layers.keys() == {name for name, module in modules.items() if isinstance(module, CONVOLUTIONS)}
+    for name, layer in layers.items():
+        conv: Any = modules[name]
+        groups = layer.in_channels if layer.kind == "depthwise" else 1
+        assert (conv.in_channels, conv.out_channels, conv.groups) == (layer.in_channels, layer.out_channels, groups)
+        assert conv.kernel_size == (layer.kernel_size, layer.kernel_size)
+        assert isinstance(conv, nn.ConvTranspose2d) == (layer.kind == "transposed")
+    norms = {layer.norm: layer.out_channels for layer in layers.values() if layer.norm}
+    assert norms == {name: norm.num_features for name, norm in modules.items() if isinstance(norm, nn.BatchNorm2d)}
 
 
 def test_options_of_named_networks_reach_the_network() -> None:
@@ -158,17 +193,16 @@ def test_options_of_named_networks_reach_the_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("model", "options", "message"),
     [
-        ({"head": "fuse"}, "Unknown head 'fuse'. Did you mean 'fusion'?"),
-        ({"kernel_size": 4}, "kernel_size must be odd, such as 7, not 4."),
-        ({"stage_strides": (1, 2, 2, 2)}, "The head 'fusion' does not suit stage_strides (1, 2, 2, 2)"),
-        ({"stage_strides": (2, 2, 2, 2), "head": "plain"}, "The head 'plain' does not suit stage_strides"),
+        ("litepose_xs", {"head": "fuse"}, "Unknown head 'fuse'. Did you mean 'fusion'?"),
+        ("litepose_xs", {"kernel_size": 4}, "kernel_size must be odd, such as 7, not 4."),
+        ("litepose", {"arch": "prune_xl"}, "There is no arch 'prune_xl'. Did you mean 'prune_l'?"),
     ],
 )
-def test_wrong_option_is_refused(options: dict[str, Any], message: str) -> None:
+def test_wrong_option_is_refused(model: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        LitePose(*WIDTHS["litepose_xs"], **options)
+        create_model(model, **options)
     assert message in str(caught.value)
 
 

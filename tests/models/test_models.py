@@ -88,6 +88,13 @@ COUNTS = [
     ("litepose_m", {"person_head": True}, (448, 448), 3_539_045, 5_332_316_416, 0),
     ("litepose_l", {}, (512, 512), 5_738_672, 9_979_297_792, 0),
     ("litepose_l", {"num_keypoints": 14}, (512, 512), 5_738_120, 9_961_996_288, 0),
+    ("litepose", {"arch": "prune_s", "num_keypoints": 14}, (512, 512), 1_709_032, 3_485_958_144, 0),
+    ("litepose", {"arch": "prune_m", "num_keypoints": 14}, (512, 512), 3_472_064, 6_848_528_384, 0),
+    ("litepose", {"arch": "prune_l", "num_keypoints": 14}, (512, 512), 5_812_744, 10_895_425_536, 0),
+    ("litepose", {"arch": "prune_s"}, (512, 512), 1_709_368, 3_496_181_760, 0),
+    ("litepose", {"arch": "prune_m"}, (512, 512), 3_472_592, 6_864_257_024, 0),
+    ("litepose", {"arch": "prune_l"}, (512, 512), 5_813_392, 10_914_299_904, 0),
+    ("litepose_supernet", {"num_keypoints": 14}, (512, 512), 5_812_744, 10_895_425_536, 0),
     ("lpn50", {}, (256, 192), 2_911_153, 1_068_144_640, 1_572_864),
     ("lpn50", {}, (384, 288), 2_911_153, 2_403_112_960, 3_538_944),
     ("lpn50", {"num_keypoints": 16}, (256, 256), 2_910_896, 1_423_087_616, 2_097_152),
@@ -175,6 +182,8 @@ STATE_SIZES = {
     "hrnet_w48": (1754, 79_584),
     "hrnet_w32_rmpg": (1936, 55_104),
     "hrnet_w48_rmpg": (1936, 80_736),
+    "litepose": (679, 82_336),
+    "litepose_supernet": (679, 82_336),
     "litepose_xs": (679, 41_344),
     "litepose_s": (679, 50_848),
     "litepose_m": (679, 61_808),
@@ -196,7 +205,7 @@ STATE_SIZES = {
 }
 # name -> outputs, auxiliary ones included, and their strides; each has a map for all keypoints or for those it lists
 OUTPUT_STRIDES = {name: {"heatmaps": 4} for name in NETWORKS}
-BOTTOM_UP = [*list_models("litepose_*"), *list_models("higher_hrnet_*")]
+BOTTOM_UP = [*list_models("litepose*"), *list_models("higher_hrnet_*")]
 OUTPUT_STRIDES |= {name: {"heatmaps_4": 4, "tags": 4, "heatmaps_2": 2} for name in BOTTOM_UP}
 OUTPUT_STRIDES["rmpg_hierarchical"] = {
     f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
@@ -366,7 +375,7 @@ def test_lpn_with_squeeze_excitation() -> None:
     assert network(torch.zeros(1, 3, 64, 64))["heatmaps"].shape == (1, 17, 16, 16)
 
 
-@pytest.mark.parametrize("name", list_models("litepose_*"))
+@pytest.mark.parametrize("name", ["litepose_xs", "litepose_s", "litepose_m", "litepose_l"])
 @pytest.mark.parametrize("head", ["fusion", "plain"])
 def test_litepose_with_person_head(name: str, head: str) -> None:
     torch.manual_seed(0)
