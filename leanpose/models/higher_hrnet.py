@@ -1,15 +1,17 @@
-"""HigherHRNet: HRNet's highest resolution, doubled once more, gives heatmaps and tags of all persons of an image; and its
-gradual shrinking, LitePose's way from HRNet to a single branch.
+"""HigherHRNet: HRNet's highest resolution, doubled once more, gives heatmaps and tags of all persons of an image; and
+its gradual shrinking, LitePose's way from HRNet to a single branch.
 
 Paper: Cheng et al., "HigherHRNet: Scale-Aware Representation Learning for Bottom-Up Human Pose Estimation",
 arXiv 1908.10357; the widths 16 and 24 and the shrunken networks: Wang et al., "Lite Pose: Efficient Architecture Design
 for 2D Human Pose Estimation", arXiv 2205.01271.
 Original: github.com/HRNet/HigherHRNet-Human-Pose-Estimation (MIT), github.com/mit-han-lab/litepose (MIT).
-Differs: starts from random numbers, drawn as those of leanpose.models.hrnet. Parameters and multiply-adds of the widths
-16 and 24 and of the shrunken networks are those counted on the code of LitePose's authors. Names of the state dict
-follow the official code, untested against a file of weights. The published MACs (12.5, 10.1, 10.0, 9.2 and 25.3 G for
-width 16, Shrink 1 to 3 and width 24 at 512x512) come from an old ptflops, which counts the transposed convolution on its
-output pixels, four times too many, and adds norms and activations.
+Differs: starts from random numbers, drawn as those of leanpose.models.hrnet. Names, shapes and order of the state dict
+are those of the official code, untested against a file of weights. Parameters and multiply-adds of the widths 16 and 24
+and of the shrunken networks are those counted on the code of LitePose's authors.
+The published MACs (12.5, 10.12, 10.02, 9.15 and 25.3 G for width 16, Shrink 1, 2 and 3, and width 24 at 512x512) come
+from an old ptflops, which counts the transposed convolution on its output pixels, four times too many, and adds norms
+and activations. Width 32 has the published 28.6 M parameters, and the published 47.9 G if the transposed convolution
+is counted in this way.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ from leanpose.models.resnet import BasicBlock
 HEAD_WIDTH = 32  # channels of the features at stride 2
 SHRINK_1 = ((3, 4), (2, 3, 4), (1, 2, 3, 4))
 SHRINK_2 = ((1, 4), (1, 1, 4), (1, 1, 1, 4))
-SHRINK_3 = ((0, 4), (0, 0, 4), (0, 0, 0, 4))  # between exchanges, only the lowest resolution works: a single branch
+SHRINK_3 = ((0, 4), (0, 0, 4), (0, 0, 0, 4))  # a single branch has blocks
 
 
 class HigherHRNet(HRNetBackbone):
-    """HRNet's backbone, heatmaps and tags at stride 4, and from both, by a transposed convolution, heatmaps at stride 2.
+    """HRNet's backbone, heatmaps and tags at stride 4, and out of all these, doubled in size, heatmaps at stride 2.
 
     Args:
         width: channels of the branch of stride 4.
@@ -105,10 +107,10 @@ def higher_hrnet_shrink1(num_keypoints: int = 17) -> HigherHRNet:
 
 
 def higher_hrnet_shrink2(num_keypoints: int = 17) -> HigherHRNet:
-    """HigherHRNet with one block in all but the lowest resolution of each stage, and somewhat wider."""
+    """HigherHRNet-W18 with one block in all but the lowest resolution of each stage."""
     return HigherHRNet(18, num_keypoints, layer1_width=36, blocks=SHRINK_2)
 
 
 def higher_hrnet_shrink3(num_keypoints: int = 17) -> HigherHRNet:
-    """HigherHRNet with blocks in the lowest resolution of each stage alone: a single branch."""
+    """HigherHRNet-W18 with blocks in the lowest resolution of each stage alone: a single branch."""
     return HigherHRNet(18, num_keypoints, layer1_width=36, blocks=SHRINK_3)

@@ -88,7 +88,7 @@ def test_it_is_trained_exported_and_finds_persons(
     from leanpose.training.recipe import find_recipe, read_recipe
 
     monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1))
-    monkeypatch.setattr(hrnet, "resnet_stage", lambda *widths, stride: resnet_stage(*widths[:2], 1, stride))
+    monkeypatch.setattr(hrnet, "resnet_stage", lambda inside, width, _, stride: resnet_stage(inside, width, 1, stride))
     monkeypatch.setattr(higher_hrnet, "higher_hrnet_shrink3", TINY)
     annotations, images = people(count=2, keypoint_set=CROWDPOSE)
     data = f"{{annotations: {annotations}, images: {images}}}"
