@@ -71,6 +71,30 @@ NETWORKS: dict[str, Network] = {
         "hevitpose", "HEViTPose", "reconstruction", (256, 256), 10_528_945, 5_588_549_632,
         Published("10.63 M", "5.58 G", "MPII val PCKh@0.5 89.4; COCO val AP 75.4, boxes very likely annotated"),
     ),
+    "higher_hrnet_w16": Network(
+        "higher_hrnet", "HigherHRNet of LitePose", "counts", (512, 512), 7_208_467, 11_276_910_592,
+        Published("", "12.5 G", f"CrowdPose test AP 50.4, {WHOLE}"),
+    ),
+    "higher_hrnet_w24": Network(
+        "higher_hrnet", "HigherHRNet of LitePose", "counts", (512, 512), 16_113_395, 23_842_258_944,
+        Published("", "25.3 G", f"CrowdPose test AP 57.4, {WHOLE}"),
+    ),
+    "higher_hrnet_w32": Network(
+        "higher_hrnet", "HigherHRNet", "counts", (512, 512), 28_645_331, 46_203_404_288,
+        Published("28.6 M", "47.9 G", f"COCO val AP 67.1, {WHOLE}"),
+    ),
+    "higher_hrnet_shrink1": Network(
+        "higher_hrnet", "HigherHRNet, shrunken", "counts", (512, 512), 6_716_819, 8_936_488_960,
+        Published("", "10.12 G", f"CrowdPose test AP 51.0, {WHOLE}"),
+    ),
+    "higher_hrnet_shrink2": Network(
+        "higher_hrnet", "HigherHRNet, shrunken", "counts", (512, 512), 7_624_619, 8_793_096_192,
+        Published("", "10.02 G", f"CrowdPose test AP 51.8, {WHOLE}"),
+    ),
+    "higher_hrnet_shrink3": Network(
+        "higher_hrnet", "HigherHRNet, shrunken", "counts", (512, 512), 7_378_451, 7_933_132_800,
+        Published("", "9.15 G", f"CrowdPose test AP 53.0, {WHOLE}"),
+    ),
     "hourglass_52": Network(
         "hourglass", "Hourglass, one stack, of MMPose", "counts", (256, 256), 93_667_217, 28_620_161_024,
         Published("94.85 M", "28.67 G", f"COCO val AP 72.6, {DETECTOR}"),

@@ -30,7 +30,7 @@ from leanpose.weights.catalogue import find_weights
 from leanpose.weights.record import Weights
 
 OPSET = 18
-STRIDE = 16  # whole images have sides that are multiples of it
+STRIDE = 32  # whole images have sides that are multiples of it, of 64 even in `image_input`
 MOST_INPUTS = 64  # of the comparison
 # How far an output's values may differ, as a share of the largest one. Keypoints are reported, not judged: where two
 # peaks of one map are about equal, the smallest difference moves a keypoint from one to the other.

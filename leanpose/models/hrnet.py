@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from leanpose.models.layers import check_input_sides, conv_norm, init_convs_kaiming
 from leanpose.models.resnet import EXPANSION, BasicBlock, resnet_stage
 
-BLOCKS = 4  # of each branch, between two exchanges
+BLOCKS = 4  # of each branch, between two exchanges, unless a network says otherwise
 MODULES = (1, 4, 3)  # exchanges in stages 2, 3 and 4
 
 
@@ -66,13 +66,17 @@ class HighResolutionModule(nn.Module):
 
     Args:
         widths: channels of the branches, each of half the size of the one before.
+        num_blocks: basic blocks of each branch; a branch with 0 has one 3x3 convolution, clipped to 0..6.
         num_outputs: how many branches come out, from the largest on.
     """
 
-    def __init__(self, widths: Sequence[int], num_outputs: int) -> None:
+    def __init__(self, widths: Sequence[int], num_blocks: Sequence[int], num_outputs: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width, width) for _ in range(BLOCKS))) for width in widths
+            nn.Sequential(*(BasicBlock(width, width) for _ in range(count)))
+            if count
+            else nn.Sequential(*conv_norm(width, width, kernel_size=3), nn.ReLU6(inplace=True))
+            for width, count in zip(widths, num_blocks, strict=True)
         )
         self.fuse_layers = nn.ModuleList(Fusion(widths, target) for target in range(num_outputs))
         self.relu = nn.ReLU(inplace=True)
@@ -88,23 +92,27 @@ class HRNetBackbone(nn.Module):
 
     Args:
         width: channels of the branch of stride 4; the others have 2, 4 and 8 times as many.
+        layer1_width: channels of the 3x3 convolutions of the first stage, whose output has 4 times as many.
+        blocks: basic blocks of each branch between two exchanges, of stages 2, 3 and 4, the highest resolution first;
+            None: BLOCKS everywhere.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, layer1_width: int = 64, blocks: Sequence[Sequence[int]] | None = None) -> None:
         super().__init__()
         widths = (width, 2 * width, 4 * width, 8 * width)
+        blocks2, blocks3, blocks4 = blocks or ((BLOCKS,) * branches for branches in (2, 3, 4))
         self.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = nn.Conv2d(64, 64, kernel_size=3, stride=2, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = resnet_stage(64, 64, 4, stride=1)
-        self.transition1 = Transition((64 * EXPANSION,), widths[:2])
-        self.stage2 = _stage(widths[:2], MODULES[0], num_outputs=2)
+        self.layer1 = resnet_stage(64, layer1_width, 4, stride=1)
+        self.transition1 = Transition((layer1_width * EXPANSION,), widths[:2])
+        self.stage2 = _stage(widths[:2], blocks2, MODULES[0], num_outputs=2)
         self.transition2 = Transition(widths[:2], widths[:3])
-        self.stage3 = _stage(widths[:3], MODULES[1], num_outputs=3)
+        self.stage3 = _stage(widths[:3], blocks3, MODULES[1], num_outputs=3)
         self.transition3 = Transition(widths[:3], widths)
-        self.stage4 = _stage(widths, MODULES[2], num_outputs=1)
+        self.stage4 = _stage(widths, blocks4, MODULES[2], num_outputs=1)
         init_convs_kaiming(self)
 
     def features(self, images: Tensor) -> Tensor:
@@ -122,7 +130,7 @@ class HRNetBackbone(nn.Module):
         check_input_sides(images, multiple=32)
         features = self.relu(self.bn1(self.conv1(images)))  # (B, 64, H/2, W/2)
         features = self.relu(self.bn2(self.conv2(features)))  # (B, 64, H/4, W/4)
-        features = self.layer1(features)  # (B, 256, H/4, W/4)
+        features = self.layer1(features)  # (B, 4 * layer1_width, H/4, W/4)
         branches = self.stage2(self.transition1([features]))  # (B, width, H/4, W/4), (B, 2 * width, H/8, W/8)
         branches = self.stage3(self.transition2(branches))  # and (B, 4 * width, H/16, W/16)
         branches = self.stage4(self.transition3(branches))  # (B, width, H/4, W/4)
@@ -162,10 +170,10 @@ class HRNet(HRNetBackbone):
         return {"heatmaps": self.final_layer(features)}  # (B, K, H/4, W/4)
 
 
-def _stage(widths: Sequence[int], num_modules: int, num_outputs: int) -> nn.Sequential:
+def _stage(widths: Sequence[int], num_blocks: Sequence[int], num_modules: int, num_outputs: int) -> nn.Sequential:
     """Chain modules, of which the last may put out fewer branches."""
-    all_but_last = (HighResolutionModule(widths, len(widths)) for _ in range(num_modules - 1))
-    return nn.Sequential(*all_but_last, HighResolutionModule(widths, num_outputs))
+    all_but_last = (HighResolutionModule(widths, num_blocks, len(widths)) for _ in range(num_modules - 1))
+    return nn.Sequential(*all_but_last, HighResolutionModule(widths, num_blocks, num_outputs))
 
 
 def _reshape(widths: Sequence[int], source: int, target: int) -> nn.Module:

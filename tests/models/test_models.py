@@ -57,6 +57,13 @@ COUNTS = [
             ("hevitpose_b", 10_584_272 + 97, 5_544_902_656, 373_293_056),
         )
     ),
+    # higher_hrnet: those counted on the code of LitePose's authors; w32, ours
+    ("higher_hrnet_w16", {"num_keypoints": 14}, (512, 512), 7_205_194, 11_218_714_624, 0),
+    ("higher_hrnet_w24", {"num_keypoints": 14}, (512, 512), 16_110_074, 23_783_276_544, 0),
+    ("higher_hrnet_w32", {"num_keypoints": 14}, (512, 512), 28_641_962, 46_143_635_456, 0),
+    ("higher_hrnet_shrink1", {"num_keypoints": 14}, (512, 512), 6_713_546, 8_878_292_992, 0),
+    ("higher_hrnet_shrink2", {"num_keypoints": 14}, (512, 512), 7_621_334, 8_734_703_616, 0),
+    ("higher_hrnet_shrink3", {"num_keypoints": 14}, (512, 512), 7_375_166, 7_874_740_224, 0),
     # hourglass_52: without a residual block of 1,180,672 that MMPose has and does not use; with it 94,847,889
     ("hourglass_52", {}, (256, 256), 93_667_217, 28_620_161_024, 0),
     ("hourglass_52", {"num_keypoints": 16}, (256, 256), 93_667_217 - 257, 28_620_161_024 - 256 * 64 * 64, 0),
@@ -164,6 +171,12 @@ STATE_SIZES = {
     "hevitpose_t": (1252, 24_640),
     "hevitpose_s": (1252, 35_936),
     "hevitpose_b": (1252, 48_704),
+    "higher_hrnet_w16": (1762, 27_360),
+    "higher_hrnet_w24": (1762, 40_880),
+    "higher_hrnet_w32": (1810, 54_912),
+    "higher_hrnet_shrink1": (1390, 24_160),
+    "higher_hrnet_shrink2": (1114, 23_396),
+    "higher_hrnet_shrink3": (1006, 22_172),
     "hourglass_52": (482, 58_624),
     "hourglass_52_rmpg": (664, 64_768),
     "hrnet_w32": (1754, 54_336),
@@ -193,7 +206,8 @@ STATE_SIZES = {
 }
 # name -> outputs, auxiliary ones included, and their strides; each has a map for all keypoints or for those it lists
 OUTPUT_STRIDES = {name: {"heatmaps": 4} for name in NETWORKS}
-OUTPUT_STRIDES |= {name: {"heatmaps_4": 4, "tags": 4, "heatmaps_2": 2} for name in list_models("litepose*")}
+BOTTOM_UP = [*list_models("litepose*"), *list_models("higher_hrnet_*")]
+OUTPUT_STRIDES |= {name: {"heatmaps_4": 4, "tags": 4, "heatmaps_2": 2} for name in BOTTOM_UP}
 OUTPUT_STRIDES["rmpg_hierarchical"] = {
     f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
 }

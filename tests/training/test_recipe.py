@@ -19,6 +19,7 @@ import leanpose.training.recipe as recipes  # noqa: E402
 from leanpose.codecs import check_outputs, codec_of  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
+from leanpose.models.counts import count_macs, count_parameters  # noqa: E402
 from leanpose.training.augment import Augmentation  # noqa: E402
 from leanpose.training.crops import DataSource  # noqa: E402
 from leanpose.training.objectives import create_objective  # noqa: E402
@@ -76,6 +77,27 @@ def test_the_table_says_which_recipes_are_untested() -> None:
     marked = {file: "†" in text for text, file in re.findall(r"\[([^\]]+)\]\((\w+\.yaml)\)", table)}
     assert marked == {file.name: shipped(file).status == "untested" for file in RECIPES}
     assert all(shipped(file).status for file in RECIPES)
+
+
+ABLATIONS = (RECIPES[0].parents[1] / "docs" / "ablations.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"\| ([\d,]+) \| ([\d,]+) \| [^|]+ \| `leanpose train (\S+)(.*)` \|$", ABLATIONS, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("row", dict.fromkeys(ROWS), ids=lambda row: row[2] + row[3])
+def test_commands_of_the_ablations_build_what_their_rows_say(row: tuple[str, ...]) -> None:
+    parameters, macs, name, changes = row
+    recipe = read_recipe(find_recipe(name), changes.split())
+    with shapes_only():
+        network = create_model(recipe.model, len(recipe.weights().keypoint_set), **recipe.model_options)
+        counted = count_macs(network, recipe.input_size)
+    assert (f"{count_parameters(network):,}", f"{counted['macs']:,}") == (parameters, macs)
+
+
+def test_every_row_of_the_ablations_is_a_run_of_its_own() -> None:
+    commands = dict.fromkeys(row[2:] for row in ROWS)
+    outs = {read_recipe(find_recipe(name), changes.split()).out for name, changes in commands}
+    assert len(outs) == len(commands) == 11
+    assert ABLATIONS.count("`leanpose train ") == len(ROWS) == 12  # one network is in two tables
 
 
 def test_mini_recipes_compare_networks() -> None:
