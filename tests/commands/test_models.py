@@ -57,7 +57,7 @@ def test_the_docs_show_the_table_as_it_is(table: ModelTable) -> None:
     assert [line[:TIME] + line[TIME + 1 :] for line in shown] == [line[:TIME] + line[TIME + 1 :] for line in lines]
     times = [line[TIME] for line in shown[2:]]
     assert all(float(time) > 0 for time in times if time != "-")  # measured for the docs
-    assert times.count("-") <= 2  # LitePose of any arch, and the supernet, which stand for others
+    assert len(times) - times.count("-") > 20
 
 
 def test_published_parameters_are_near_ours() -> None:
