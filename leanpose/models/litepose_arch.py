@@ -63,7 +63,7 @@ class LitePoseArch:
         head_widths: channels after the three up-sampling steps.
         stage_depths: number of blocks of the four stages.
         kernel_size: of the depthwise convolutions in the blocks, odd.
-        input_size: side of the square input in pixels that it is counted and searched at, a multiple of 64, as the short
+        input_size: side in pixels of the square input that it is counted and searched at, a multiple of 64, as short
             sides of whole images are; the network takes other sizes too.
         head: "fusion" adds features of the backbone at every step and prediction; "plain" does not.
 
