@@ -45,7 +45,9 @@ def images(count: int = 1, side: int = 32, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {"input_size": (32, 32)} if name.startswith("vitpose") else {}) for name in NETWORKS),
+        *((name, {"input_size": (32, 32)} if name.startswith(("vitpose", "rtmpose")) else {}) for name in NETWORKS),
+        ("lpn50", {"head": "simcc", "input_size": (32, 32)}),
+        ("sfm", {"head": "simcc", "input_size": (32, 32)}),
         ("litepose_xs", {"head": "plain"}),
         ("litepose_xs", {"kernel_size": 3}),
         ("lpn50", {"attention": "se"}),

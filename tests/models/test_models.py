@@ -95,6 +95,12 @@ COUNTS = [
     ("rmpg_hierarchical", {"num_keypoints": 16}, (256, 256), 30_102_369, 16_558_063_616, 3_221_225_472),
     ("rmpg_hierarchical", {"num_keypoints": 14}, (256, 192), 30_101_690, 12_417_761_280, 1_811_939_328),
     ("rmpg_hierarchical", {"channels": 256}, (256, 192), 34_766_470, 26_707_230_720, 3_623_878_656),
+    ("rtmpose_t", {}, (256, 192), 3_337_007, 354_611_456, 184_960),
+    ("rtmpose_s", {}, (256, 192), 5_473_251, 676_220_928, 184_960),
+    ("rtmpose_m", {}, (256, 192), 13_587_611, 1_917_486_080, 184_960),
+    ("rtmpose_l", {}, (256, 192), 27_660_339, 4_142_125_056, 184_960),
+    ("rtmpose_s", {"num_keypoints": 26}, (256, 192), 5_473_251 + 9 * (49 * 512 + 1), 691_968_768, 432_640),
+    ("rtmpose_m", {"input_size": [384, 288]}, (384, 288), 13_644_443, 4_301_387_776, 184_960),
     # sfm: of what the sheet counts, eval mode leaves out the first of two heads, K * C * H/4 * W/4.
     ("sfm", {}, (256, 256), 1_505_674, 1_704_563_968, 10_625_024),
     ("sfm", {}, (256, 192), 1_505_674, 1_278_422_976, 5_976_576),
@@ -170,6 +176,10 @@ STATE_SIZES = {
     "lpn101": (908, 52_736),
     "lpn152": (1350, 75_776),
     "rmpg_hierarchical": (2138, 60_736),
+    "rtmpose_t": (218, 7_728),
+    "rtmpose_s": (254, 11_456),
+    "rtmpose_m": (362, 23_232),
+    "rtmpose_l": (470, 39_040),
     "sfm": (320, 5_440),
     "simple_baseline_50": (338, 54_656),
     "simple_baseline_101": (644, 106_880),
@@ -188,9 +198,13 @@ OUTPUT_STRIDES["rmpg_hierarchical"] = {
     f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
 }
 OUTPUT_STRIDES["sfm"] = {"heatmaps": 4, "heatmaps_first": 4}
+OUTPUT_STRIDES |= {name: {} for name in list_models("rtmpose_*")}
+VECTORS = {name: {"simcc_x": 2 * 96, "simcc_y": 2 * 64} for name in list_models("rtmpose_*")}  # and their lengths
 # name -> size of the images in the test below, where 64x96 does not suit, and options
 TEST_SIZES = {name: (128, 128) for name in list_models("hourglass_*")}
-TEST_OPTIONS: dict[str, dict] = {name: {"input_size": (64, 96)} for name in list_models("vitpose_*")}
+TEST_OPTIONS: dict[str, dict] = {
+    name: {"input_size": (64, 96)} for name in (*list_models("vitpose_*"), *list_models("rtmpose_*"))
+}
 TEST_OPTIONS["rmpg_hierarchical"] = {"groups": [[0, 1, 2], [3, 4], [0], [1, 2], [3], [4]]}
 
 
@@ -207,7 +221,7 @@ def test_forward_and_backward(name: str) -> None:
     shapes = {
         output: (2, num_maps.get(output, 5), height // stride, width // stride)
         for output, stride in OUTPUT_STRIDES[name].items()
-    }
+    } | {output: (2, 5, length) for output, length in VECTORS.get(name, {}).items()}
     assert {output: maps.shape for output, maps in outputs.items()} == shapes
     sum(maps.square().mean() for maps in outputs.values()).backward()
     for key, parameter in network.named_parameters():
