@@ -130,9 +130,9 @@ def load_network(path: str | Path) -> tuple[torch.nn.Module, Weights]:
         if weights.model not in NETWORKS:
             raise WeightsError(f"{path.name} is of the network {weights.model}, which is none of ours: only run it.")
         weights = dataclasses.replace(weights, model_options=_with_size(weights))
-        network = create_model(weights.model, len(weights.keypoint_set), **weights.model_options)
-        read_onnx_layers(network, path)
-        return network.eval(), weights
+        network = create_model(weights.model, len(weights.keypoint_set), **weights.model_options).eval()
+        read_onnx_layers(network, path, weights.input_size)
+        return network, weights
     state, metadata = read_state(path)
     weights = Weights.from_metadata(metadata, path.name)
     network = create_model(weights.model, len(weights.keypoint_set), **weights.model_options)
@@ -147,7 +147,7 @@ def _with_size(weights: Weights) -> dict[str, Any]:
     return ({"input_size": list(weights.input_size)} if sized else {}) | dict(weights.model_options)
 
 
-def load_start(network: torch.nn.Module, path: Path, record: Weights) -> list[str]:
+def load_start(network: torch.nn.Module, path: Path, record: Weights) -> None:
     """Load the weights of a file into a network that may find other keypoints than they do.
 
     What belongs to one keypoint, such as a row of the last layer, is taken from the keypoint of the same name in the
@@ -157,24 +157,18 @@ def load_start(network: torch.nn.Module, path: Path, record: Weights) -> list[st
         path: as of `load_network`; of .safetensors, tensors without a record will do.
         record: of the network.
 
-    Returns:
-        The keypoints of the network that the file does not have.
-
     Raises:
         WeightsError: the file cannot be read, or is of another network.
     """
     if path.suffix == ".onnx":
         source, theirs = load_network(path)
-        state, keypoint_set = source.state_dict(), theirs.keypoint_set
+        state = source.state_dict()
     else:
         state, metadata = read_state(path)
-        carried = Weights.from_metadata(metadata, path.name) if METADATA_KEY in metadata else record
-        keypoint_set = carried.keypoint_set
-    places = mapping(keypoint_set, record.keypoint_set)
-    if keypoint_set.keypoints != record.keypoint_set.keypoints:
-        state = _rows_by_name(network, state, keypoint_set, record, path.name)
+        theirs = Weights.from_metadata(metadata, path.name) if METADATA_KEY in metadata else record
+    if theirs.keypoint_set.keypoints != record.keypoint_set.keypoints:
+        state = _rows_by_name(network, state, theirs.keypoint_set, record, path.name)
     load_state(network, state, path.name)
-    return [name for name, place in zip(record.keypoint_set.keypoints, places, strict=True) if place < 0]
 
 
 def _rows_by_name(

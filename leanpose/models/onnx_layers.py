@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import torch
 from onnx import numpy_helper
 from torch import Tensor, fx, nn
 
 from leanpose.errors import WeightsError
+from leanpose.geometry import Size
 from leanpose.models.batch_norm import fold_batch_norm, unfold_batch_norm
 
+TOLERANCE = 1e-3  # of two values of one output, as a share of the largest one
 LAYERS = {"Conv": nn.Conv2d, "MatMul": nn.Linear}
 
 
-def read_onnx_layers(network: nn.Module, path: Path) -> None:
+def read_onnx_layers(network: nn.Module, path: Path, input_size: Size) -> None:
     """Put the values of an ONNX file into a network that has the same layers in the same order.
 
-    Convolutions and linear layers without bias are told by their order, all else by its name. The network's norms do
-    nothing afterwards but add what was the bias of the convolution before (`unfold_batch_norm`).
+    Convolutions and linear layers without bias are told by their order, all else by its name, and then both have to
+    give the same for an input of noise. The network's norms do nothing afterwards but add what was the bias of the
+    convolution before (`unfold_batch_norm`).
 
     Args:
-        network: changed in place; its forward must be one that `torch.fx` can trace.
+        network: in evaluation mode, changed in place; its forward must be one that `torch.fx` can trace.
         path: .onnx file in float32.
+        input_size: (height, width) of the images that both take.
 
     Raises:
         WeightsError: the file is no ONNX file, or holds another network.
@@ -55,10 +61,25 @@ def read_onnx_layers(network: nn.Module, path: Path) -> None:
         alike = [tensor for tensor in others if _sides(tensor) == _sides(wanted[name]) != []]
         if len(alike) == 1:
             values[name] = alike[0].reshape(wanted[name].shape)
-    if any(name not in values or values[name].shape != tensor.shape for name, tensor in wanted.items()):
+    fits = all(name in values and values[name].shape == tensor.shape for name, tensor in wanted.items())
+    if fits:
+        folded.load_state_dict(values)
+    if not fits or not _same_outputs(folded, path, input_size):
         raise WeightsError(f"{path.name} holds another network than this {type(network).__name__}; check its size.")
-    folded.load_state_dict(values)
     unfold_batch_norm(network, folded)
+
+
+def _same_outputs(network: nn.Module, path: Path, input_size: Size) -> bool:
+    """Whether a network gives what ONNX Runtime gives."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    images = torch.randn(1, 3, *input_size, generator=torch.Generator().manual_seed(0))
+    names = [output.name for output in session.get_outputs()]
+    expected = dict(zip(names, session.run(None, {session.get_inputs()[0].name: images.numpy()}), strict=True))
+    with torch.inference_mode():
+        found = {name: values.numpy() for name, values in network(images).items()}
+    return found.keys() == expected.keys() and all(
+        np.abs(found[name] - values).max() <= TOLERANCE * np.abs(values).max() for name, values in expected.items()
+    )
 
 
 def _layers(network: nn.Module) -> dict[str, nn.Module]:

@@ -208,8 +208,8 @@ class GatedAttention(nn.Module):
         self.sizes = (values, values, keys)
         self.ln = ScaleNorm(channels)
         self.uv = nn.Linear(channels, sum(self.sizes), bias=False)
-        self.gamma = nn.Parameter(torch.rand(2, keys))
-        self.beta = nn.Parameter(torch.rand(2, keys))
+        self.gamma = nn.Parameter(0.02 * torch.randn(2, keys))
+        self.beta = nn.Parameter(torch.zeros(2, keys))
         self.o = nn.Linear(values, channels, bias=False)
         self.res_scale = ChannelScale(channels)
         for layer in (self.uv, self.o):

@@ -30,6 +30,7 @@ from leanpose.errors import InputError, WeightsError, note
 from leanpose.evaluation.evaluate import predict_image
 from leanpose.io.files import copy, write_text
 from leanpose.io.preflight import check_needs
+from leanpose.keypoint_sets import without_partner
 from leanpose.models import create_model
 from leanpose.models.batch_norm import measure_batch_norm, unmeasured_norms
 from leanpose.models.checkpoints import load_network, load_start
@@ -267,11 +268,13 @@ def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> Non
     name, figure = next(iter(data.annotated.score(results, module.record.keypoint_set).items()))
     (height, width), theirs = module.record.input_size, start.stem
     try:
-        size = read_record(start).input_size
+        record = read_record(start)
     except WeightsError:  # tensors alone will do
-        size = module.record.input_size
-    if size != module.record.input_size:
-        theirs += f", trained at {size[0]}x{size[1]}, here {height}x{width}"
+        record = module.record
+    if record.input_size != module.record.input_size:
+        theirs += ", trained at {}x{}, here {height}x{width}".format(*record.input_size, height=height, width=width)
+    if new := without_partner(record.keypoint_set, module.record.keypoint_set):
+        theirs += f", without {', '.join(new)}"
     if rank == 0:
         print(f"start: {theirs}; {name} {100 * figure:.1f} before epoch 1", flush=True)
 

@@ -85,6 +85,7 @@ COUNTS = [
     ("lpn50", {}, (384, 288), 2_911_153, 2_403_112_960, 3_538_944),
     ("lpn50", {"num_keypoints": 16}, (256, 256), 2_910_896, 1_423_087_616, 2_097_152),
     ("lpn50", {"attention": "none"}, (256, 192), 2_732_689, 1_066_401_792, 0),
+    ("lpn50", {"head": "simcc"}, (256, 192), 2_943_025, 802_994_176, 1_572_864),
     ("lpn101", {}, (256, 192), 5_353_458, 1_504_458_752, 2_408_448),
     ("lpn101", {}, (384, 288), 5_353_458, 3_384_645_632, 5_419_008),
     ("lpn101", {"attention": "none"}, (256, 192), 5_026_193, 1_501_741_056, 0),
@@ -99,13 +100,21 @@ COUNTS = [
     ("rtmpose_s", {}, (256, 192), 5_473_251, 676_220_928, 184_960),
     ("rtmpose_m", {}, (256, 192), 13_587_611, 1_917_486_080, 184_960),
     ("rtmpose_l", {}, (256, 192), 27_660_339, 4_142_125_056, 184_960),
-    ("rtmpose_s", {"num_keypoints": 26}, (256, 192), 5_473_251 + 9 * (49 * 512 + 1), 691_968_768, 432_640),
-    ("rtmpose_m", {"input_size": [384, 288]}, (384, 288), 13_644_443, 4_301_387_776, 184_960),
+    (
+        "rtmpose_s",
+        {"num_keypoints": 26},
+        (256, 192),
+        5_473_251 + 9 * (49 * 512 + 1),
+        676_220_928 + 9 * 1_871_872,
+        432_640,
+    ),
+    ("rtmpose_m", {"input_size": [384, 288]}, (384, 288), 13_717_659, 4_301_387_776, 184_960),
     # sfm: of what the sheet counts, eval mode leaves out the first of two heads, K * C * H/4 * W/4.
     ("sfm", {}, (256, 256), 1_505_674, 1_704_563_968, 10_625_024),
     ("sfm", {}, (256, 192), 1_505_674, 1_278_422_976, 5_976_576),
     ("sfm", {}, (384, 288), 1_505_674, 2_877_339_552, 25_782_912),
     ("sfm", {"hsa": "none"}, (256, 192), 1_501_378, 1_277_362_176, 0),
+    ("sfm", {"head": "simcc", "input_size": [256, 192]}, (256, 192), 1_884_170, 1_281_347_520, 5_976_576),
     ("sfm", {"num_keypoints": 14}, (256, 192), 1_505_284, 1_277_833_152, 5_976_576),
     ("sfm", {"num_keypoints": 16}, (256, 256), 1_505_544, 1_704_301_824, 10_625_024),
     ("sfm", {"num_keypoints": 16, "hsa": "none"}, (256, 256), 1_501_248, 1_702_887_424, 0),
@@ -260,6 +269,24 @@ def test_state_sizes(name: str) -> None:
     assert (len(network.state_dict()), buffer_values) == STATE_SIZES[name]
 
 
+@pytest.mark.parametrize("name", ["lpn50", "sfm"])
+def test_vectors_in_place_of_heatmaps(name: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(name, 5, head="simcc", input_size=(64, 32))
+    images = torch.randn(2, 3, 64, 32)
+    outputs = network(images)
+    shapes = {"simcc_x": (2, 5, 64), "simcc_y": (2, 5, 128)}
+    for output in getattr(network, "auxiliary", {}):
+        assert output == "simcc_x_first"
+        shapes |= {"simcc_x_first": (2, 5, 64), "simcc_y_first": (2, 5, 128)}
+    assert {output: tuple(vectors.shape) for output, vectors in outputs.items()} == shapes
+    sum(vectors.square().mean() for vectors in outputs.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+    assert set(network.eval()(images)) == {"simcc_x", "simcc_y"}
+    with pytest.raises(InputError, match="input is 64x64, but this network was made for 64x32"):
+        network(torch.zeros(1, 3, 64, 64))
+
+
 def test_counting_leaves_the_network_as_it_is() -> None:
     network = create_model("lpn50").train()
     count_macs(network, (64, 64))
@@ -299,6 +326,8 @@ def test_unknown_model_is_refused() -> None:
         ({"attention": None}, "Unknown attention 'None'. Did you mean 'none'?"),
         ({"attention": "cbam"}, "Unknown attention 'cbam'. Known: gc, none, se."),
         ({"init": "publish"}, "Unknown init 'publish'. Did you mean 'published'?"),
+        ({"head": "simc"}, "Unknown head 'simc'. Did you mean 'simcc'?"),
+        ({"head": "simcc", "input_size": [256, 200]}, "for the head 'simcc' multiples of 16, not [256, 200]"),
     ],
 )
 def test_wrong_option_is_refused(options: dict, message: str) -> None:

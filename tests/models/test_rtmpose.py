@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,9 @@ import torch  # noqa: E402
 from support import PUBLIC_FILES, needs, shapes_only  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+import leanpose.deploy.quantize as quantize_module  # noqa: E402
 from leanpose.deploy.export import to_onnx  # noqa: E402
+from leanpose.deploy.quantize import quantize  # noqa: E402
 from leanpose.errors import InputError, WeightsError  # noqa: E402
 from leanpose.inference.engines import OnnxRuntimeEngine, load_engine  # noqa: E402
 from leanpose.inference.preprocess import box_inputs  # noqa: E402
@@ -49,7 +54,7 @@ def small_network(seed: int = 0, keypoint_set: KeypointSet = HALPE26) -> nn.Modu
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
     for name, parameter in network.head.named_parameters():
-        if name.endswith((".g", "res_scale.scale")):
+        if name.endswith((".g", ".scale", ".gamma", ".beta")):
             nn.init.uniform_(parameter, 0.5, 1.5)
     nn.init.normal_(network.head.final_layer.bias)
     return network.eval()
@@ -68,6 +73,20 @@ def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         torch.testing.assert_close(found[name], values, rtol=0, atol=tolerance)
+
+
+def annotated() -> dict[str, Any]:
+    """One person of the photograph, in COCO's form."""
+    height, width = read_image(ASTRONAUT).shape[:2]
+    person = {
+        "id": 1, "image_id": 1, "category_id": 1, "bbox": [60, 0, 340, 511], "iscrowd": 0, "area": 80_000,
+        "num_keypoints": 26, "keypoints": [200, 200, 2] * 26,
+    }  # fmt: skip
+    return {
+        "images": [{"id": 1, "file_name": ASTRONAUT.name, "width": width, "height": height}],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(HALPE26.keypoints), "skeleton": []}],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -150,21 +169,58 @@ def test_an_exported_network_comes_back(exported: Path, tmp_path: Path) -> None:
         convert(str(exported), model="rtmpose_t", out=str(tmp_path / "a.safetensors"))
 
 
+def test_an_exported_network_is_quantised(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faster_coco_eval")
+    monkeypatch.setattr(quantize_module, "TIMED_RUNS", 1)
+    monkeypatch.setattr(quantize_module, "measure", lambda *_, **__: ({"AP": 0.5}, []))
+    (tmp_path / "a.json").write_text(json.dumps(annotated()))
+    shutil.copy(ASTRONAUT, tmp_path)
+    out = tmp_path / "int8.onnx"
+    report = quantize(str(exported), data=str(tmp_path / "a.json"), images=str(tmp_path), out=str(out), samples=1)
+    assert not report.float_layers
+    types = {node.op_type for node in onnx.load(out).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "MatMul"} <= types
+    expected, found = (OnnxRuntimeEngine(file, threads=1)(noise().numpy()) for file in (exported, out))
+    for name, values in expected.items():
+        correlation = np.corrcoef(values.ravel(), found[name].ravel())[0, 1]
+        assert 0.9 < correlation < 0.999999, name
+
+
 @pytest.mark.parametrize("options", [{"width": 0.25}, {"depth": 0.67}, {"input_size": [32, 64]}], ids=str)
 def test_the_onnx_file_of_another_network_is_refused(options: dict, exported: Path) -> None:
-    network = create_model("rtmpose_t", 26, **SMALL.model_options | options)
+    network = create_model("rtmpose_t", 26, **SMALL.model_options | options).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(WeightsError, match=r"small\.onnx holds another network than this RTMPose"):
-        read_onnx_layers(network, exported)
+        read_onnx_layers(network, exported, network.input_size)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_layers_in_another_order_are_refused(exported: Path, tmp_path: Path) -> None:
+    """Both halves of a stage have kernels of one shape; a file that runs the other one first is noticed."""
+    model = onnx.load(exported)
+    nodes = list(model.graph.node)
+    first, second = (
+        next(i for i, node in enumerate(nodes) if node.op_type == "Conv" and f"stage1.1.{name}" in node.input[1])
+        for name in ("short_conv", "main_conv")
+    )
+    nodes.insert(first, nodes.pop(second))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    for node in nodes:  # as files of others, without our names
+        node.input[:] = [name.replace("backbone", "body") for name in node.input]
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace("backbone", "body")
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(WeightsError, match=r"a\.onnx holds another network than this RTMPose"):
+        load_network(tmp_path / "a.onnx")
 
 
 def test_unusable_onnx_files(tmp_path: Path, exported: Path) -> None:
     with pytest.raises(WeightsError, match="There is no file"):
-        read_onnx_layers(small_network(), tmp_path / "absent.onnx")
+        read_onnx_layers(small_network(), tmp_path / "absent.onnx", (64, 32))
     (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match="is not a usable onnx file"):
-        read_onnx_layers(small_network(), tmp_path / "cut.onnx")
+        read_onnx_layers(small_network(), tmp_path / "cut.onnx", (64, 32))
     other = onnx.load(exported)
     record = dataclasses.replace(SMALL, model="rtmw_l")
     onnx.helper.set_model_props(other, record.to_metadata())
@@ -188,24 +244,21 @@ def test_a_published_checkpoint_is_converted(tmp_path: Path) -> None:
 OWN = KeypointSet("own", ("tail", "Right-Knee", "nose"), (), "test")
 
 
-@pytest.mark.parametrize("target", [COCO, LSP, OWN], ids=lambda target: target.name)
-def test_keypoints_of_the_same_name_keep_their_rows(target: KeypointSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "absent"), [(COCO, []), (LSP, []), (OWN, ["tail"])], ids=["coco", "lsp", "own"])
+def test_keypoints_of_the_same_name_keep_their_rows(target: KeypointSet, absent: list[str], tmp_path: Path) -> None:
     source, network = small_network(), small_network(1, target)
     fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     file = tmp_path / "a.safetensors"
     save_network(file, source, SMALL)
-    absent = load_start(network, file, dataclasses.replace(SMALL, keypoint_set=target))
-    names = {"top_head": "head", "Right-Knee": "right_knee"}
-    for i, name in enumerate(target.keypoints):
-        theirs = names.get(name, name)
-        assert (theirs in HALPE26.keypoints) == (name not in absent)
-        for row in (network.head.final_layer.weight[i], network.head.final_layer.bias[i]):
-            known = source.head.final_layer.weight if row.ndim else source.head.final_layer.bias
-            kind = "weight" if row.ndim else "bias"
-            expected = (
-                fresh[f"head.final_layer.{kind}"][i] if name in absent else known[HALPE26.keypoints.index(theirs)]
-            )
-            assert torch.equal(row, expected)
+    load_start(network, file, dataclasses.replace(SMALL, keypoint_set=target))
+    spelling = {"top_head": "head", "Right-Knee": "right_knee"}
+    for kind in ("weight", "bias"):
+        theirs, ours = (getattr(one.head.final_layer, kind) for one in (source, network))
+        for i, name in enumerate(target.keypoints):
+            row = fresh[f"head.final_layer.{kind}"][i]
+            if name not in absent:
+                row = theirs[HALPE26.keypoints.index(spelling.get(name, name))]
+            assert torch.equal(ours[i], row)
     assert torch.equal(network.head.gau.uv.weight, source.head.gau.uv.weight)
 
 
