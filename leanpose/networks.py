@@ -154,6 +154,22 @@ NETWORKS: dict[str, Network] = {
     "rmpg_hierarchical": Network(
         "rmpg_hierarchical", "RMPG, hierarchical", "own design", (256, 192), 30_102_758, 14_230_880_256
     ),
+    "rtmpose_t": Network(
+        "rtmpose", "RTMPose", "counts", (256, 192), 3_337_007, 354_796_416,
+        Published("3.34 M", "0.36 G", f"COCO val AP 65.9, {DETECTOR}, trained on seven sets"),
+    ),
+    "rtmpose_s": Network(
+        "rtmpose", "RTMPose", "equal", (256, 192), 5_473_251, 676_405_888,
+        Published("5.47 M", "0.68 G", f"COCO val AP 69.7, {DETECTOR}, trained on seven sets"),
+    ),
+    "rtmpose_m": Network(
+        "rtmpose", "RTMPose", "counts", (256, 192), 13_587_611, 1_917_671_040,
+        Published("13.59 M", "1.93 G", f"COCO val AP 74.9, {DETECTOR}, trained on seven sets"),
+    ),
+    "rtmpose_l": Network(
+        "rtmpose", "RTMPose", "counts", (256, 192), 27_660_339, 4_142_310_016,
+        Published("27.66 M", "4.16 G", f"COCO val AP 76.7, {DETECTOR}, trained on seven sets"),
+    ),
     "sfm": Network(
         "sfm", "SFM + HSA", "reconstruction", (256, 256), 1_505_674, 1_715_188_992,
         Published("1.5 M", "1.7 G", "MPII val PCKh@0.5 89.0; COCO val AP 71.7, boxes not stated"), constructor="SFM",

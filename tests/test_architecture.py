@@ -14,7 +14,8 @@ from leanpose.errors import install_line
 
 PACKAGE = Path(leanpose.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-NOT_NETWORKS = {"__init__.py", "layers.py", "counts.py", "batch_norm.py", "checkpoints.py", "litepose_arch.py"}
+NOT_NETWORKS = {"__init__.py", "layers.py", "counts.py", "batch_norm.py", "checkpoints.py"}
+NOT_NETWORKS |= {"litepose_arch.py", "onnx_layers.py"}
 NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.name not in NOT_NETWORKS]
 
 # All that an application needs; these folders and modules work without the extra "train".

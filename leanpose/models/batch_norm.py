@@ -1,4 +1,4 @@
-"""Batch normalisation after training: fold it into convolutions, or compute its statistics anew."""
+"""Batch normalisation after training: fold it into convolutions and take it out again, or compute its statistics."""
 
 from __future__ import annotations
 
@@ -31,6 +31,85 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         _fold(folded.get_submodule(name), [folded.get_submodule(conv) for conv in convs])
         folded.set_submodule(name, nn.Identity())
     return folded
+
+
+def unfold_batch_norm(network: nn.Module, folded: nn.Module) -> None:
+    """Give a network the values of its folded form: the inverse of `fold_batch_norm`.
+
+    A norm that was folded into a convolution takes over the bias and does nothing else, its statistics being 0 and 1,
+    which nobody has measured (`num_batches_tracked` is 0; see `measure_batch_norm`).
+
+    Args:
+        network: changed in place. Its outputs in eval mode become those of `folded`, up to rounding.
+        folded: what `fold_batch_norm(network)` returned, with other values.
+    """
+    values = folded.state_dict()
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if name in values:
+                tensor.copy_(values[name])
+        for name, convs in _foldable(network).items():
+            norm = network.get_submodule(name)
+            assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
+            norm.reset_parameters()  # and statistics
+            norm.running_var.fill_(1 - norm.eps)
+            if network.get_submodule(convs[0]).bias is None:
+                norm.bias.copy_(values[f"{convs[0]}.bias"])
+
+
+def unmeasured_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return the batch norms whose statistics are no measured ones, such as those of a network that was folded."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.affine]
+    return [norm for norm in norms if norm.num_batches_tracked is not None and norm.num_batches_tracked == 0]
+
+
+def measure_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give all batch norms without measured statistics those of some batches, and weights and biases that undo them.
+
+    So that a network whose norms were folded can be trained on: in eval mode it computes what it did before, up to
+    rounding, and in train mode about the same.
+
+    Args:
+        network: on the device of the batches; its modes stay.
+        batches: (B, 3, H, W) each, as the network takes them.
+
+    Raises:
+        InputError: there is no batch.
+    """
+    moments: dict[nn.Module, list[Tensor]] = {norm: [] for norm in unmeasured_norms(network)}
+
+    def watch(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        var, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
+        moments[norm].append(len(inputs[0]) * torch.stack([torch.ones_like(mean), mean, var + mean.square()]).cpu())
+
+    modes = [(module, module.training) for module in network.modules()]
+    hooks = [norm.register_forward_pre_hook(watch) for norm in moments]
+    network.eval()
+    try:
+        with torch.no_grad():
+            for images in batches:
+                network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
+    for norm, sums in moments.items():
+        if not sums:
+            raise InputError("Give at least one batch of images to measure the statistics of batch norms on.")
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        count, total, squares = torch.stack(sums).double().sum(dim=0)
+        mean = total / count
+        var = (squares / count - mean.square()).clamp(min=0)
+        with torch.no_grad():
+            scale = norm.weight.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
+            shift = norm.bias.cpu() - scale * norm.running_mean.cpu()
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(var)
+            norm.weight.copy_(scale * (var + norm.eps).sqrt())
+            norm.bias.copy_(shift + scale * mean)
+            norm.num_batches_tracked.fill_(len(sums))
 
 
 def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:

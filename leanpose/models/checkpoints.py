@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -15,14 +17,17 @@ from safetensors.torch import save
 from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.io.files import write_bytes
 from leanpose.io.preflight import check_needs
-from leanpose.keypoint_sets import KEYPOINT_SETS
-from leanpose.models import create_model
-from leanpose.weights.record import Weights
+from leanpose.keypoint_sets import KEYPOINT_SETS, KeypointSet, mapping
+from leanpose.models import constructor_of, create_model
+from leanpose.models.onnx_layers import read_onnx_layers
+from leanpose.networks import NETWORKS
+from leanpose.weights.catalogue import read_record
+from leanpose.weights.record import METADATA_KEY, Weights
 
 State = Mapping[str, torch.Tensor]
 
 DATA_OF = {"coco": "COCO train2017", "mpii": "MPII Human Pose train", "crowdpose": "CrowdPose train and val"}
-KEYPOINT_SET_OF = {17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of heatmaps
+KEYPOINT_SET_OF = {26: "halpe26", 17: "coco", 16: "mpii", 14: "crowdpose"}  # by the number of keypoints
 
 # How the published networks want their images, by the names of the models; a network that is built on one of them is
 # none of them. LPN and SimpleBaseline are fed OpenCV's BGR with statistics in RGB order (LPN on MPII: RGB). All but
@@ -75,9 +80,17 @@ CHECKPOINTS: dict[tuple[str, ...], dict[str, Any]] = {
         "data": "{}",
         "recipe": "published checkpoint, started from a supernet",
     },
+    ("rtmpose_t", "rtmpose_s", "rtmpose_m", "rtmpose_l"): {
+        "convention": "classic",
+        "codec": "simcc",
+        "licence": "Apache-2.0 (open-mmlab/mmpose)",
+        "data": "{}, perhaps further sets",
+        "recipe": "published checkpoint",
+    },
 }
 LAST_LAYERS = {  # one output channel per keypoint
     *("final_layer.weight", "final_refined.1.conv.3.weight", "keypoint_head.final_layer.weight"),
+    "head.final_layer.weight",
 }
 
 
@@ -105,12 +118,90 @@ def read_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
 
 
 def load_network(path: str | Path) -> tuple[torch.nn.Module, Weights]:
-    """Build the network that a .safetensors file names and load it, in evaluation mode, float32."""
+    """Build the network that a file names and load it, in evaluation mode, float32.
+
+    Args:
+        path: .safetensors, or .onnx in float32 with a record of its own or in the table of public weights, whose norms
+            are put back as `leanpose.models.batch_norm.unfold_batch_norm` says.
+    """
+    path = Path(path)
+    if path.suffix == ".onnx":
+        weights = read_record(path)
+        if weights.model not in NETWORKS:
+            raise WeightsError(f"{path.name} is of the network {weights.model}, which is none of ours: only run it.")
+        weights = dataclasses.replace(weights, model_options=_with_size(weights))
+        network = create_model(weights.model, len(weights.keypoint_set), **weights.model_options).eval()
+        read_onnx_layers(network, path, weights.input_size)
+        return network, weights
     state, metadata = read_state(path)
-    weights = Weights.from_metadata(metadata, Path(path).name)
+    weights = Weights.from_metadata(metadata, path.name)
     network = create_model(weights.model, len(weights.keypoint_set), **weights.model_options)
-    load_state(network, state, Path(path).name)
+    load_state(network, state, path.name)
     return network.eval(), weights
+
+
+def _with_size(weights: Weights) -> dict[str, Any]:
+    """Return the options of a record's network, with its input size if that is one which is not the default."""
+    known = inspect.signature(constructor_of(weights.model)).parameters
+    sized = "input_size" in known and known["input_size"].default != tuple(weights.input_size)
+    return ({"input_size": list(weights.input_size)} if sized else {}) | dict(weights.model_options)
+
+
+def load_start(network: torch.nn.Module, path: Path, record: Weights) -> None:
+    """Load the weights of a file into a network that may find other keypoints than they do.
+
+    What belongs to one keypoint, such as a row of the last layer, is taken from the keypoint of the same name in the
+    file, and stays as it is in the network where there is none.
+
+    Args:
+        path: as of `load_network`; of .safetensors, tensors without a record will do.
+        record: of the network.
+
+    Raises:
+        WeightsError: the file cannot be read, or is of another network.
+    """
+    if path.suffix == ".onnx":
+        source, theirs = load_network(path)
+        state = source.state_dict()
+    else:
+        state, metadata = read_state(path)
+        theirs = Weights.from_metadata(metadata, path.name) if METADATA_KEY in metadata else record
+    if theirs.keypoint_set.keypoints != record.keypoint_set.keypoints:
+        state = _rows_by_name(network, state, theirs.keypoint_set, record, path.name)
+    load_state(network, state, path.name)
+
+
+def _rows_by_name(
+    network: torch.nn.Module, state: State, theirs: KeypointSet, record: Weights, where: str
+) -> dict[str, torch.Tensor]:
+    """Return a state dict of other keypoints with the rows that a network has, or the columns, taken by name.
+
+    Which these are is seen in the shapes of a network with one keypoint more. Several rows of one keypoint (LitePose:
+    heatmap and tag) stand behind those of all keypoints before.
+    """
+    ours = record.keypoint_set
+    try:
+        with torch.device("meta"):
+            grown = create_model(record.model, len(ours) + 1, **record.model_options).state_dict()
+    except InputError:
+        raise WeightsError(
+            f"{where} finds other keypoints than those of {ours.name}, so {record.model} cannot start from it."
+        ) from None
+    places = torch.as_tensor(mapping(theirs, ours))
+    known = (places >= 0).nonzero()[:, 0]
+    moved = dict(state)
+    for name, own in network.state_dict().items():
+        axes = [axis for axis, sides in enumerate(zip(own.shape, grown[name].shape, strict=True)) if len({*sides}) > 1]
+        if len(axes) != 1 or name not in state:
+            continue
+        (axis,) = axes
+        rows = grown[name].shape[axis] - own.shape[axis]  # of one keypoint
+        if state[name].shape[axis] != rows * len(theirs):
+            continue  # another network, which load_state refuses
+        first_own, first = (torch.arange(rows)[:, None] * len(keypoints) for keypoints in (ours, theirs))
+        taken = state[name].index_select(axis, (first + places[known]).flatten()).to(own.dtype)
+        moved[name] = own.clone().index_copy_(axis, (first_own + known).flatten(), taken)
+    return moved
 
 
 def load_state(network: torch.nn.Module, state: State, where: str) -> None:
@@ -140,24 +231,47 @@ def load_state(network: torch.nn.Module, state: State, where: str) -> None:
 
 
 def convert(
-    checkpoint: str, *, model: str, out: str, input_size: tuple[int, int] = (256, 192), keypoint_set: str = ""
+    checkpoint: str, *, out: str, model: str = "", input_size: tuple[int, int] = (256, 192), keypoint_set: str = ""
 ) -> Weights:
-    """Turn a published checkpoint (.pth) into a leanpose .safetensors file.
+    """Turn a published checkpoint (.pth) or public weights of RTMPose (.onnx) into a leanpose .safetensors file.
 
-    The file is read without running any code that it may hold.
+    A .pth file is read without running any code that it may hold. An .onnx file says itself what it is, and needs
+    nothing but --out.
 
     Args:
-        checkpoint: file of the official repository, a state dict with or without "module." before the names.
-        model: name of the network, for example "lpn50".
+        checkpoint: file of the official repository, a state dict with or without "module." before the names; or .onnx.
         out: .safetensors file to write.
+        model: name of the network, for example "lpn50".
         input_size: height and width that the weights were trained for.
-        keypoint_set: "coco", "mpii" ...; empty: found from the number of heatmaps.
+        keypoint_set: "coco", "mpii" ...; empty: found from the number of keypoints.
     """
-    published = {name: settings for names, settings in CHECKPOINTS.items() for name in names}
-    if model not in published:
-        raise WeightsError(f"No published checkpoints of '{model}' are known.{suggest(model, published)}")
     if Path(out).suffix != ".safetensors":
         raise InputError(f"The output must end in .safetensors, not {Path(out).name}.")
+    if Path(checkpoint).suffix == ".onnx":
+        if model or keypoint_set:
+            raise InputError("An .onnx file says which network and keypoints it has: leave the options out.")
+        check_needs(files=(checkpoint,), places=(out,))
+        network, weights = load_network(checkpoint)
+        weights = dataclasses.replace(weights, name=_published_name(weights))
+    else:
+        network, weights = _load_published(checkpoint, model, out, input_size, keypoint_set)
+    save_network(out, network, weights)
+    return weights
+
+
+def _published_name(weights: Weights) -> str:
+    return "{}.{}_{}x{}_published".format(weights.model, weights.keypoint_set.name, *weights.input_size)
+
+
+def _load_published(
+    checkpoint: str, model: str, out: str, input_size: tuple[int, int], keypoint_set: str
+) -> tuple[torch.nn.Module, Weights]:
+    """Return the network of a .pth file and its record."""
+    published = {name: settings for names, settings in CHECKPOINTS.items() for name in names}
+    if not model:
+        raise InputError("Give --model with the name of the network, for example --model lpn50.")
+    if model not in published:
+        raise WeightsError(f"No published checkpoints of '{model}' are known.{suggest(model, published)}")
     state = _read_pickle(checkpoint)
     check_needs(places=(out,), megabytes=sum(tensor.nbytes for tensor in state.values()) / 1e6)
     last = [tensor for name, tensor in state.items() if name.removeprefix("module.") in LAST_LAYERS]
@@ -170,17 +284,13 @@ def convert(
     settings = published[model] | {"data": published[model]["data"].format(DATA_OF.get(named, named))}
     if model.startswith("lpn") and named == "mpii":
         settings |= {"channel_order": "rgb", "bias": 1.0}
-    weights = Weights(
-        name=f"{model}.{named}_{input_size[0]}x{input_size[1]}_published",
-        model=model,
-        input_size=input_size,
-        keypoint_set=KEYPOINT_SETS[named],
-        **settings,
-    )
-    network = create_model(model, num_keypoints)
+    if settings["codec"] == "simcc" and input_size == (384, 288):
+        settings |= {"codec_options": {"sigma": [6.0, 6.93]}}
+    weights = Weights(name="", model=model, input_size=input_size, keypoint_set=KEYPOINT_SETS[named], **settings)
+    weights = dataclasses.replace(weights, name=_published_name(weights), model_options=_with_size(weights))
+    network = create_model(model, num_keypoints, **weights.model_options)
     load_state(network, state, Path(checkpoint).name)
-    save_network(out, network, weights)
-    return weights
+    return network, weights
 
 
 def _read_pickle(path: str) -> dict[str, torch.Tensor]:

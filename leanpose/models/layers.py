@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
 from leanpose.errors import InputError, suggest
 
+HeadKind = Literal["heatmaps", "simcc"]
+
+BINS_PER_PIXEL = 2  # of simcc_x and simcc_y, as codecs.simcc.SimCC reads them
+SIMCC_STRIDE = 16  # of the maps that SimCCHead flattens
+
 
 class Auxiliary(NamedTuple):
-    """Heatmaps that a network returns in train mode only, to be learned beside its final ones.
+    """Outputs of a network in train mode only, to be learned beside its final ones.
 
-    A network that has some lists them in its attribute `auxiliary`, under the names of its outputs.
+    A network that has some lists them in its attribute `auxiliary`, under the name of the first of its final outputs
+    and a suffix, which all of these have ("heatmaps_first"; "simcc_x_first", which stands for simcc_y_first too).
 
     Attributes:
         keypoints: which of the network's K keypoints the maps show, in this order; None: all.
@@ -94,6 +101,45 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class SimCCHead(nn.Module):
+    """One map per keypoint at stride 16, flattened, and a linear layer for each axis: two vectors of bins.
+
+    From "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", arXiv 2107.03332, where the
+    maps come from a 1x1 convolution; features of a finer stride are brought to 16 by the same convolution.
+
+    Args:
+        channels: C, of the features.
+        num_keypoints: K.
+        input_size: (height, width) of the images in pixels, multiples of 16: the linear layers know their places.
+        stride: of the features, 16 or less.
+
+    Raises:
+        InputError: `input_size` is not such a size.
+    """
+
+    def __init__(self, channels: int, num_keypoints: int, input_size: Sequence[int], stride: int) -> None:
+        super().__init__()
+        if len(input_size) != 2 or any(side < SIMCC_STRIDE or side % SIMCC_STRIDE for side in input_size):
+            raise InputError(
+                f"input_size must be a height and a width, for the head 'simcc' multiples of {SIMCC_STRIDE}, not "
+                f"{input_size}."
+            )
+        height, width = input_size
+        self.input_size = (height, width)
+        patch = SIMCC_STRIDE // stride
+        self.maps = nn.Conv2d(channels, num_keypoints, kernel_size=patch, stride=patch)
+        cells = height * width // SIMCC_STRIDE**2
+        self.x, self.y = (nn.Linear(cells, BINS_PER_PIXEL * side) for side in (width, height))
+        for layer in (self.x, self.y):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Map (B, C, H / stride, W / stride) to simcc_x (B, K, 2W) and simcc_y (B, K, 2H)."""
+        cells = self.maps(features).flatten(2)  # (B, K, H/16 * W/16)
+        return {"simcc_x": self.x(cells), "simcc_y": self.y(cells)}
+
+
 def conv_norm(in_channels: int, channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Convolve with an odd kernel, normalise: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
     return [
@@ -158,3 +204,23 @@ def check_input_sides(images: Tensor, multiple: int) -> None:
                 f"The network input has {name} {side}, but both sides must be multiples of {multiple}: "
                 f"use {name} {nearest}."
             )
+
+
+def check_input_size(images: Tensor, size: tuple[int, int]) -> None:
+    """Check the size of a batch of images, except while the network is traced, compiled or exported.
+
+    Args:
+        images: (B, 3, H, W).
+        size: (height, width) that the network was made for.
+
+    Raises:
+        InputError: the images have another one.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or isinstance(images, fx.Proxy):
+        return
+    if tuple(images.shape[-2:]) != size:
+        found, wanted = (f"{height}x{width}" for height, width in (images.shape[-2:], size))
+        raise InputError(
+            f"The network input is {found}, but this network was made for {wanted}: "
+            f"create it with the option input_size=({images.shape[-2]}, {images.shape[-1]})."
+        )

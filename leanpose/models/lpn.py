@@ -10,15 +10,19 @@ original, so its weights load.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from leanpose.models.layers import (
     GlobalContext,
+    HeadKind,
+    SimCCHead,
     SqueezeExcitation,
     check_choice,
     check_input_sides,
+    check_input_size,
     conv_norm,
     init_convs_kaiming,
     upsample,
@@ -66,14 +70,18 @@ class LightweightBottleneck(nn.Module):
 class LPN(nn.Module):
     """Thin residual network to stride 16, two group deconvolutions to stride 4, one heatmap per keypoint.
 
+    With the head "simcc", not in the paper, two vectors per keypoint in place of the deconvolutions and heatmaps.
+
     Args:
         blocks_per_stage: number of bottlenecks in layer1 to layer4.
         num_keypoints: K, number of heatmaps.
         attention: what follows every bottleneck: "gc" global context, "se" squeeze and excitation, "none".
         init: "kaiming" trains well from scratch on little data; "published" is that of the original.
+        head: "heatmaps", or "simcc", see `SimCCHead`.
+        input_size: (height, width) of the images in pixels; for the head "simcc" alone.
 
     Raises:
-        InputError: `attention` or `init` is none of these.
+        InputError: `attention`, `init` or `head` is none of these, or `input_size` does not suit the head.
     """
 
     def __init__(
@@ -82,10 +90,13 @@ class LPN(nn.Module):
         num_keypoints: int = 17,
         attention: Attention = "gc",
         init: Init = "kaiming",
+        head: HeadKind = "heatmaps",
+        input_size: Sequence[int] = (256, 192),
     ) -> None:
         super().__init__()
         check_choice("attention", attention, Attention)
         check_choice("init", init, Init)
+        check_choice("head", head, HeadKind)
 
         blocks1, blocks2, blocks3, blocks4 = blocks_per_stage
         self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -96,8 +107,10 @@ class LPN(nn.Module):
         self.layer2 = _stage(64, 128, blocks2, 2, attention)
         self.layer3 = _stage(128, 256, blocks3, 2, attention)
         self.layer4 = _stage(256, 512, blocks4, 1, attention)  # stride 1, where a ResNet has 2
-        self.deconv_layers = nn.Sequential(*_upsample(512), *_upsample(HEAD_CHANNELS))
-        self.final_layer = nn.Conv2d(HEAD_CHANNELS, num_keypoints, kernel_size=1)
+        self.simcc = SimCCHead(512, num_keypoints, input_size, stride=16) if head == "simcc" else None
+        if head == "heatmaps":
+            self.deconv_layers = nn.Sequential(*_upsample(512), *_upsample(HEAD_CHANNELS))
+            self.final_layer = nn.Conv2d(HEAD_CHANNELS, num_keypoints, kernel_size=1)
 
         if init == "kaiming":
             self._init_kaiming()
@@ -108,21 +121,26 @@ class LPN(nn.Module):
         """Estimate the heatmaps of one person per image.
 
         Args:
-            images: (B, 3, H, W), normalised; H and W multiples of 16.
+            images: (B, 3, H, W), normalised; H and W multiples of 16, or with the head "simcc" those of `input_size`.
 
         Returns:
-            heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it.
+            heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it. Or, with the head
+            "simcc", simcc_x: (B, K, 2W) and simcc_y: (B, K, 2H), trained to be largest in the keypoint's bin.
 
         Raises:
-            InputError: a side of the images is no multiple of 16.
+            InputError: the images have not such a size.
         """
         check_input_sides(images, multiple=16)
+        if self.simcc is not None:
+            check_input_size(images, self.simcc.input_size)
         features = self.relu(self.bn1(self.conv1(images)))  # (B, 64, H/2, W/2)
         features = self.maxpool(features)  # (B, 64, H/4, W/4)
         features = self.layer1(features)  # (B, 64, H/4, W/4)
         features = self.layer2(features)  # (B, 128, H/8, W/8)
         features = self.layer3(features)  # (B, 256, H/16, W/16)
         features = self.layer4(features)  # (B, 512, H/16, W/16)
+        if self.simcc is not None:
+            return self.simcc(features)
         features = self.deconv_layers(features)  # (B, 256, H/4, W/4)
         return {"heatmaps": self.final_layer(features)}  # (B, K, H/4, W/4)
 
@@ -134,7 +152,8 @@ class LPN(nn.Module):
                 nn.init.constant_(module.bn3.weight, 0.3)
             elif isinstance(module, GlobalContext):
                 module.start_as_identity()
-        nn.init.normal_(self.final_layer.weight, std=0.001)
+        if self.simcc is None:
+            nn.init.normal_(self.final_layer.weight, std=0.001)
 
     def _init_published(self) -> None:
         """All convolution weights from N(0, 0.001), attention included; biases stay as constructed."""
@@ -161,16 +180,34 @@ def _upsample(in_channels: int) -> list[nn.Module]:
     ]
 
 
-def lpn50(num_keypoints: int = 17, attention: Attention = "gc", init: Init = "kaiming") -> LPN:
+def lpn50(
+    num_keypoints: int = 17,
+    attention: Attention = "gc",
+    init: Init = "kaiming",
+    head: HeadKind = "heatmaps",
+    input_size: Sequence[int] = (256, 192),
+) -> LPN:
     """LPN-50. Arguments as of `LPN`."""
-    return LPN((3, 4, 6, 3), num_keypoints, attention, init)
+    return LPN((3, 4, 6, 3), num_keypoints, attention, init, head, input_size)
 
 
-def lpn101(num_keypoints: int = 17, attention: Attention = "gc", init: Init = "kaiming") -> LPN:
+def lpn101(
+    num_keypoints: int = 17,
+    attention: Attention = "gc",
+    init: Init = "kaiming",
+    head: HeadKind = "heatmaps",
+    input_size: Sequence[int] = (256, 192),
+) -> LPN:
     """LPN-101. Arguments as of `LPN`."""
-    return LPN((3, 4, 23, 3), num_keypoints, attention, init)
+    return LPN((3, 4, 23, 3), num_keypoints, attention, init, head, input_size)
 
 
-def lpn152(num_keypoints: int = 17, attention: Attention = "gc", init: Init = "kaiming") -> LPN:
+def lpn152(
+    num_keypoints: int = 17,
+    attention: Attention = "gc",
+    init: Init = "kaiming",
+    head: HeadKind = "heatmaps",
+    input_size: Sequence[int] = (256, 192),
+) -> LPN:
     """LPN-152. Arguments as of `LPN`."""
-    return LPN((3, 8, 36, 3), num_keypoints, attention, init)
+    return LPN((3, 8, 36, 3), num_keypoints, attention, init, head, input_size)

@@ -21,7 +21,15 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from leanpose.errors import InputError
-from leanpose.models.layers import Auxiliary, check_choice, check_input_sides, conv_norm
+from leanpose.models.layers import (
+    Auxiliary,
+    HeadKind,
+    SimCCHead,
+    check_choice,
+    check_input_sides,
+    check_input_size,
+    conv_norm,
+)
 
 Topology = Literal["cascade", "single_u"]
 Bridges = Literal["all", "none", "encoder_to_encoder", "decoder_to_encoder", "decoder_to_decoder"]
@@ -189,6 +197,8 @@ class SFM(nn.Module):
         hsa_levels: levels with attention, 0 is the finest; None: all but 0.
         hsa_channels: k of "second_order" and "non_local"; None: C / 8.
         hsa_max_keys: where maps have more pixels than that, keys are averages of 2x2 pixels.
+        head: "heatmaps", or "simcc": two vectors per keypoint, see `SimCCHead`, which the paper does not have.
+        input_size: (height, width) of the images in pixels; for the head "simcc" alone.
 
     Raises:
         InputError: an option has no such value, or does not go with another.
@@ -210,8 +220,11 @@ class SFM(nn.Module):
         hsa_levels: Sequence[int] | None = None,
         hsa_channels: int | None = None,
         hsa_max_keys: int = 256,
+        head: HeadKind = "heatmaps",
+        input_size: Sequence[int] = (256, 256),
     ) -> None:
         super().__init__()
+        check_choice("head", head, HeadKind)
         _check_choices(topology, bridges, fusion, block, hsa)
         _check_numbers(width, levels, blocks_per_node, stem_width, expansion, hsa_max_keys)
         if hsa_levels is None:
@@ -236,9 +249,15 @@ class SFM(nn.Module):
                 [encoder_node() for _ in range(levels)], [decoder_node(level) for level in range(levels)], fusion, dense
             )
 
+        def head_of_pyramid() -> nn.Module:
+            if head == "simcc":
+                return SimCCHead(width, num_keypoints, input_size, stride=4)
+            return nn.Conv2d(width, num_keypoints, kernel_size=1)
+
         self.levels, self.bridges = levels, bridges
         self.cascades = topology == "cascade"
-        self.auxiliary = {"heatmaps_first": Auxiliary()} if self.cascades else {}
+        first_output = "simcc_x" if head == "simcc" else "heatmaps"
+        self.auxiliary = {f"{first_output}_first": Auxiliary()} if self.cascades else {}
         self.stem = nn.Sequential(
             *conv_norm(3, stem_width, kernel_size=3, stride=2),
             nn.ReLU(inplace=True),
@@ -246,10 +265,10 @@ class SFM(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.pyramid1 = pyramid()
-        self.head1 = nn.Conv2d(width, num_keypoints, kernel_size=1)
+        self.head1 = head_of_pyramid()
         if self.cascades:
             self.pyramid2 = pyramid()
-            self.head2 = nn.Conv2d(width, num_keypoints, kernel_size=1)
+            self.head2 = head_of_pyramid()
         self._init_weights()
 
     @property
@@ -267,21 +286,25 @@ class SFM(nn.Module):
         """Estimate the heatmaps of one person per image.
 
         Args:
-            images: (B, 3, H, W), normalised; H and W multiples of 4.
+            images: (B, 3, H, W), normalised; H and W multiples of 4, or with the head "simcc" those of `input_size`.
 
         Returns:
-            heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it.
-            heatmaps_first: the same, of the first of two pyramids; in train mode only.
+            heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it. Or, with the head
+            "simcc", simcc_x: (B, K, 2W) and simcc_y: (B, K, 2H), trained to be largest in the keypoint's bin.
+            heatmaps_first, or simcc_x_first and simcc_y_first: the same, of the first of two pyramids; in train mode
+            only.
 
         Raises:
-            InputError: a side of the images is no multiple of 4.
+            InputError: the images have not such a size.
         """
         check_input_sides(images, multiple=4)
+        if isinstance(self.head1, SimCCHead):
+            check_input_size(images, self.head1.input_size)
         features = self.stem(images)  # (B, C, H/4, W/4)
         nothing: list[list[Tensor]] = [[] for _ in range(self.levels)]
         encoded, decoded = self.pyramid1(features, nothing, nothing)  # each (B, C, H/4, W/4), (B, C, H/8, W/8), ...
         if not self.cascades:
-            return {"heatmaps": self.head1(decoded[0])}  # (B, K, H/4, W/4)
+            return _predict(self.head1, decoded[0])
 
         to_encoder = [
             ([encoded[level]] if self._has("encoder_to_encoder") else [])
@@ -290,9 +313,9 @@ class SFM(nn.Module):
         ]
         to_decoder = [[maps] for maps in decoded] if self._has("decoder_to_decoder") else nothing
         _, final = self.pyramid2(features, to_encoder, to_decoder)
-        outputs = {"heatmaps": self.head2(final[0])}  # (B, K, H/4, W/4)
+        outputs = _predict(self.head2, final[0])
         if self.training:
-            outputs["heatmaps_first"] = self.head1(decoded[0])  # (B, K, H/4, W/4)
+            outputs |= {f"{name}_first": found for name, found in _predict(self.head1, decoded[0]).items()}
         return outputs
 
     def _has(self, kind: Bridges) -> bool:
@@ -307,7 +330,14 @@ class SFM(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for head in (self.head1, self.head2) if self.cascades else (self.head1,):
-            nn.init.normal_(head.weight, std=0.001)
+            if isinstance(head, nn.Conv2d):
+                nn.init.normal_(head.weight, std=0.001)
+
+
+def _predict(head: nn.Module, features: Tensor) -> dict[str, Tensor]:
+    """Return what a head finds in features (B, C, H/4, W/4), by name."""
+    found = head(features)
+    return found if isinstance(found, dict) else {"heatmaps": found}  # (B, K, H/4, W/4)
 
 
 def _check_choices(topology: Topology, bridges: Bridges, fusion: Fusion, block: Block, hsa: HSA) -> None:

@@ -14,10 +14,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from leanpose.errors import InputError
-from leanpose.models.layers import init_convs_kaiming, upsample
+from leanpose.models.layers import check_input_size, init_convs_kaiming, upsample
 
 PATCH = 16  # pixels of a side
 DEPTH = 12
@@ -196,7 +196,7 @@ class ViTPose(nn.Module):
         Raises:
             InputError: the images have another size.
         """
-        _check_size(images, self.input_size)
+        check_input_size(images, self.input_size)
         features = self.refine(self.backbone(images))  # (B, C, H/16, W/16)
         return {"heatmaps": self.keypoint_head(features)}  # (B, K, H/4, W/4)
 
@@ -213,19 +213,6 @@ class ViTPose(nn.Module):
         if part in ("pos_embed", "patch_embed"):
             return 0
         return int(rest.split(".")[0]) + 1 if part == "blocks" else self.num_depths - 1
-
-
-@fx.wrap
-def _check_size(images: Tensor, size: tuple[int, int]) -> None:
-    """Check the size of a batch of images, except while the network is compiled or exported."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return
-    if tuple(images.shape[-2:]) != size:
-        found, wanted = (f"{height}x{width}" for height, width in (images.shape[-2:], size))
-        raise InputError(
-            f"The network input is {found}, but this ViTPose was made for {wanted}: "
-            f"create it with the option input_size=({images.shape[-2]}, {images.shape[-1]})."
-        )
 
 
 def vitpose_s(num_keypoints: int = 17, drop_path: float = 0.0, input_size: Sequence[int] = (256, 192)) -> ViTPose:

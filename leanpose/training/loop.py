@@ -30,20 +30,21 @@ from leanpose.errors import InputError, WeightsError, note
 from leanpose.evaluation.evaluate import predict_image
 from leanpose.io.files import copy, write_text
 from leanpose.io.preflight import check_needs
-from leanpose.keypoint_sets import get_keypoint_set
+from leanpose.keypoint_sets import without_partner
 from leanpose.models import create_model
-from leanpose.models.checkpoints import load_network, load_state, read_state
+from leanpose.models.batch_norm import measure_batch_norm, unmeasured_norms
+from leanpose.models.checkpoints import load_network, load_start
 from leanpose.models.counts import count_parameters
 from leanpose.models.litepose_supernet import LitePoseSupernet, reorder_channels
 from leanpose.structures import ImageBoxes
 from leanpose.training.crops import CropSet, MixedSampler, read_sources
-from leanpose.training.module import PoseTraining
+from leanpose.training.module import PoseTraining, freeze
 from leanpose.training.objectives import create_objective
 from leanpose.training.recipe import Recipe, find_recipe, read_recipe
 from leanpose.training.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
 from leanpose.training.supernet import SupernetTraining
+from leanpose.training.teacher import Teacher
 from leanpose.weights.catalogue import find_weights, read_record
-from leanpose.weights.record import Weights
 
 QUIET = (  # warnings of Lightning, as regular expressions, that say nothing about a recipe
     "Checkpoint directory .* exists and is not empty",  # logs lie in it, or the run is resumed
@@ -53,6 +54,7 @@ QUIET = (  # warnings of Lightning, as regular expressions, that say nothing abo
     "The dirpath has changed",  # a decay goes on from the state of another folder
 )
 
+MEASURED = 512  # persons by whose views norms without statistics get theirs
 BF16_UNITS = ("avx512_bf16", "amx_bf16", "arm_bf16")  # of processors, as torch names them
 
 
@@ -102,10 +104,10 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         raise InputError(f"{out} holds a run already; add resume=true to go on with it, or choose another out.")
     _check(recipe)
     parts = _parts(recipe, out)
-    sets = read_sources(recipe.sources(), get_keypoint_set(recipe.keypoint_set), recipe.views)
+    sets = read_sources(recipe.sources(), recipe.keypoints, recipe.views)
     validation = recipe.validation()
     annotated = open_annotations(validation.annotations, validation.images)
-    annotated.check(get_keypoint_set(recipe.keypoint_set), "the recipe")
+    annotated.check(recipe.keypoints, "the recipe")
     annotated.samples()  # refuses a set without persons, which would choose no epoch
     images = annotated.images(None if recipe.views else "gt")
     samples = [sample for samples in sets for sample in samples]
@@ -136,8 +138,8 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
 def _parts(recipe: Recipe, out: Path) -> list[_Part]:
     """Return what is trained one after another."""
     if recipe.epochs is not None or not recipe.decay_epochs:
-        folders = [out / f"stage{stage}" for stage in range(recipe.stages)]
-        return [_Part(recipe, folder, folder / "last.ckpt", recipe.seed + i) for i, folder in enumerate(folders)]
+        stages = [(own, out / f"stage{i}", recipe.seed + i) for i, own in enumerate(recipe.stage_recipes)]
+        return [_Part(own, folder, folder / "last.ckpt", seed) for own, folder, seed in stages]
     state = out / "stage0" / "last.ckpt"
     if not state.is_file():
         raise InputError(f"{out} has no state to decay from: leave decay_epochs out until one epoch is done.")
@@ -152,16 +154,19 @@ def _parts(recipe: Recipe, out: Path) -> list[_Part]:
 def _check(recipe: Recipe) -> None:
     """Raise InputError or WeightsError for what would fail only after the images were decoded."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    if recipe.batch_size % processes:
-        raise InputError(f"batch_size {recipe.batch_size} must be a multiple of the {processes} processes.")
+    for stage in recipe.stage_recipes:
+        if stage.batch_size % processes:
+            raise InputError(f"batch_size {stage.batch_size} must be a multiple of the {processes} processes.")
     if recipe.accelerator == "cuda" and not torch.cuda.is_available():
         raise InputError("This torch finds no CUDA device: use accelerator=cpu, or install a torch with CUDA.")
     codec = codec_of(recipe.weights())
     network = _network(recipe, _start(recipe)).eval()
     check_needs(places=(Path(recipe.out) / "best.safetensors",), megabytes=40e-6 * count_parameters(network))
-    if recipe.layer_decay != 1 and not hasattr(network, "depth_of"):
-        raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
-    create_objective(recipe, getattr(network, "auxiliary", {}))  # refuses weights of losses that there are not
+    for stage in recipe.stage_recipes:
+        if stage.layer_decay != 1 and not hasattr(network, "depth_of"):
+            raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
+        create_objective(stage, getattr(network, "auxiliary", {}))  # refuses weights of losses that there are not
+        freeze(network.requires_grad_(), stage.freeze)
     _teacher(recipe)
     with torch.inference_mode():
         for size in dict.fromkeys((recipe.input_size, recipe.training_size)):
@@ -174,9 +179,9 @@ def _start(recipe: Recipe) -> Path | None:
 
 
 def _network(recipe: Recipe, start: Path | None) -> torch.nn.Module:
-    network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
+    network = create_model(recipe.model, len(recipe.keypoints), **recipe.model_options)
     if start is not None:
-        load_state(network, read_state(start)[0], start.name)
+        load_start(network, start, recipe.weights())
         if isinstance(network, LitePoseSupernet) and _model_of(start) != recipe.model:
             reorder_channels(network)  # of a static network, whose channels come in any order
     return network
@@ -189,27 +194,10 @@ def _model_of(start: Path) -> str:
         return ""
 
 
-def _teacher(recipe: Recipe) -> torch.nn.Module | None:
-    """Return the network of recipe.teacher, which must draw such maps as the recipe's network learns."""
+def _teacher(recipe: Recipe) -> Teacher | None:
     if recipe.teacher is None:
         return None
-    path = find_weights(recipe.teacher, ".safetensors")
-    teacher, record = load_network(path)
-    theirs, ours = _maps(record), _maps(recipe.weights())
-    for key, value in ours.items():
-        if theirs[key] != value:
-            raise InputError(f"{path.name} cannot teach: its {key} is {theirs[key]}, not {value} as the recipe's.")
-    with torch.inference_mode():
-        check_outputs(codec_of(recipe.weights()), teacher(torch.zeros(1, 3, *recipe.input_size)), path.name)
-    return teacher
-
-
-def _maps(record: Weights) -> dict[str, Any]:
-    """Return what two networks must share for one to learn the other's heatmaps of the same views."""
-    keys = ("input_size", "mean", "std", "channel_order", "convention")
-    codec = codec_of(record)
-    shared = {"keypoint set": record.keypoint_set.name, "task": codec.task, "sigma": getattr(codec, "sigma", None)}
-    return {key: getattr(record, key) for key in keys} | shared
+    return Teacher(*load_network(find_weights(recipe.teacher, ".safetensors")), recipe.weights(), recipe.training_size)
 
 
 def train_recipe(recipe: str, *changes: str) -> str:
@@ -234,7 +222,7 @@ train_recipe.__doc__ = f"{train_recipe.__doc__}".replace(
 )  # so that `leanpose train --help` lists them
 
 
-def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, data: _Data) -> None:
+def _run_part(part: _Part, start: Path | None, teacher: Teacher | None, data: _Data) -> None:
     recipe, folder, crops, images = part.recipe, part.folder, data.crops, data.images
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     seed_everything(part.seed, verbose=False)
@@ -264,7 +252,10 @@ def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, 
         if teacher is not None:
             teacher.to(trainer.strategy.root_device)
         if start is not None and start == _start(recipe) and not part.state.is_file():
-            _say_start(start, module.to(trainer.strategy.root_device), data, rank)
+            module.to(trainer.strategy.root_device)
+            if unmeasured_norms(module.network):
+                measure_batch_norm(module.network, _first_inputs(module, data))
+            _say_start(start, module, data, rank)
         trainer.fit(module, loader, validation, ckpt_path=str(part.state) if part.state.is_file() else None)
     except SystemExit as error:  # Lightning turns Ctrl-C into an exit and switches further ones off
         if not isinstance(error.__context__, KeyboardInterrupt):
@@ -276,6 +267,15 @@ def _run_part(part: _Part, start: Path | None, teacher: torch.nn.Module | None, 
         raise KeyboardInterrupt(f"stopped; {kept}, add resume=true to the same command to go on") from None
 
 
+def _first_inputs(module: PoseTraining, data: _Data) -> Iterator[torch.Tensor]:
+    """Yield batches of what the first epoch shows, for statistics."""
+    recipe, count = module.recipe, min(MEASURED, sum(data.lengths))
+    draws = list(MixedSampler(data.lengths, [source.share for source in recipe.train_data], count, data.crops.seed))
+    for first in range(0, count, recipe.batch_size):
+        batch = data.crops.__getitems__(draws[first : first + recipe.batch_size])
+        yield module.views({name: values.to(module.device) for name, values in batch.items()})[0]
+
+
 def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> None:
     """Print which weights training starts from, whether they are of another input size, and their figure here."""
     predictor = module.predictor()
@@ -283,11 +283,13 @@ def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> Non
     name, figure = next(iter(data.annotated.score(results, module.record.keypoint_set).items()))
     (height, width), theirs = module.record.input_size, start.stem
     try:
-        size = read_record(start).input_size
+        record = read_record(start)
     except WeightsError:  # tensors alone will do
-        size = module.record.input_size
-    if size != module.record.input_size:
-        theirs += f", trained at {size[0]}x{size[1]}, here {height}x{width}"
+        record = module.record
+    if record.input_size != module.record.input_size:
+        theirs += ", trained at {}x{}, here {height}x{width}".format(*record.input_size, height=height, width=width)
+    if new := without_partner(record.keypoint_set, module.record.keypoint_set):
+        theirs += f", without {', '.join(new)}"
     if rank == 0:
         print(f"start: {theirs}; {name} {100 * figure:.1f} before epoch 1", flush=True)
 

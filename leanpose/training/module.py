@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
-from leanpose.errors import InputError, WeightsError
+from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.evaluation.evaluate import predict_image
 from leanpose.inference.engines import TorchEngine
 from leanpose.inference.predictor import Predictor
@@ -18,6 +18,7 @@ from leanpose.models.checkpoints import save_network
 from leanpose.structures import ImageBoxes
 from leanpose.training.objectives import Batch, Losses, create_objective
 from leanpose.training.recipe import Recipe
+from leanpose.training.teacher import Teacher
 from leanpose.weights.record import Weights
 
 CHECK_LOSS_EVERY = 20  # steps
@@ -31,7 +32,10 @@ class PoseTraining(LightningModule):
         network: its network.
         total_steps: optimizer steps of the stage, for the schedule; None: without an end.
         images: what to predict in validation.
-        teacher: a network whose heatmaps are learned too, in evaluation mode.
+        teacher: what is learned beside the annotations.
+
+    Raises:
+        InputError: the network has no part that the recipe freezes.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class PoseTraining(LightningModule):
         network: torch.nn.Module,
         total_steps: int | None,
         images: Sequence[ImageBoxes] = (),
-        teacher: torch.nn.Module | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -55,13 +59,16 @@ class PoseTraining(LightningModule):
         self._losses: list[torch.Tensor] = []
         # methods, not modules: modules would stand in the checkpoint, the network a second time
         self._forward = torch.compile(network.__call__) if recipe.compile else network.__call__
-        self._teach = teacher.__call__ if teacher else None
+        self._teach = teacher
+        self._frozen = freeze(network, recipe.freeze)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         if self.recipe.freeze_batch_norm:
             for module in self.network.modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
+        for part in self._frozen:
+            part.eval()
 
     def views(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         """Return normalised inputs (B, 3, h, w) and what is annotated in them, in input pixels."""
@@ -79,8 +86,7 @@ class PoseTraining(LightningModule):
         """Return named scalars; their sum is the loss of the step."""
         inputs, annotations = self.views(batch)
         if self._teach is not None:
-            with torch.no_grad():
-                annotations["teacher"] = self._teach(inputs)[self.objective.codec.output_names[0]]
+            annotations |= {f"teacher_{name}": values for name, values in self._teach(inputs).items()}
         return self.objective.losses(self._forward(inputs), annotations)
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
@@ -159,11 +165,30 @@ class PoseTraining(LightningModule):
         return warmup * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
 
 
+def freeze(network: torch.nn.Module, names: Sequence[str]) -> list[torch.nn.Module]:
+    """Stop parts of a network from learning, and return them.
+
+    Raises:
+        InputError: the network has no such part, or nothing is left to learn.
+    """
+    parts = dict(network.named_modules())
+    for name in names:
+        if name not in parts or not name:
+            top = [child for child, _ in network.named_children()]
+            raise InputError(f"freeze: the network has no part '{name}'.{suggest(name, top)}")
+        parts[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise InputError("freeze leaves nothing of the network to learn: name fewer parts.")
+    return [parts[name] for name in names]
+
+
 def _parameter_groups(network: Any, recipe: Recipe) -> list[dict[str, Any]]:
     """Return what the optimizer gets: kernels with weight decay, vectors without, and with `layer_decay` a learning
     rate for each depth at which the network has parameters (its `depth_of`, 0 at the input, below `num_depths`)."""
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         steps = 0 if recipe.layer_decay == 1 else network.num_depths - 1 - network.depth_of(name)
         groups.setdefault((steps, parameter.ndim > 1), []).append(parameter)
     return [

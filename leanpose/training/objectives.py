@@ -78,15 +78,15 @@ def create_objective(recipe: Recipe, auxiliary: Mapping[str, Auxiliary]) -> Obje
 
 
 class TopDown:
-    """One person per crop: what the codec reads, and the heatmaps that a network has for training only.
+    """One person per crop: what the codec reads, and the outputs that a network has for training only.
 
     Args:
         codec: draws the targets and compares them with the outputs.
         views: how views are drawn.
-        auxiliary: training-only heatmaps by output name; their targets are those of the codec's first output.
+        auxiliary: training-only outputs as the network lists them; their targets are those of the final ones.
         loss_weights: of the losses by name, where they are not 1 or the network's.
         foreground_weight: see leanpose.codecs.losses.
-        taught: whether the outputs of a teacher stand in the annotations.
+        taught: whether what a teacher finds stands in the annotations, under "teacher_" and the names of `Teacher`.
 
     Raises:
         InputError: there is no loss of a name in loss_weights, or a weight is negative or no number.
@@ -129,13 +129,18 @@ class TopDown:
         losses = {self.main: self.codec.loss(read, targets, learned, self.foreground_weight)}
         for name, (keypoints, _) in self.auxiliary.items():
             shown = slice(None) if keypoints is None else list(keypoints)
-            target = {self.main: targets[self.main][:, shown]}
-            losses[name] = self.codec.loss(
-                {self.main: outputs[name]}, target, learned[:, shown], self.foreground_weight
-            )
-        if "teacher" in annotations:
-            taught = {self.main: annotations["teacher"].float().clamp(min=0)}  # of all keypoints, labelled or not
-            losses["teacher"] = self.codec.loss(read, taught, torch.ones_like(learned), self.foreground_weight)
+            suffix = name.removeprefix(self.main)
+            early = {output: outputs[output + suffix] for output in read}
+            target = {output: maps[:, shown] for output, maps in targets.items()}
+            losses[name] = self.codec.loss(early, target, learned[:, shown], self.foreground_weight)
+        if "teacher_weights" in annotations:  # of all keypoints, labelled or not
+            weights = annotations["teacher_weights"]
+            if "teacher_keypoints" in annotations:
+                points = annotations["teacher_keypoints"]
+                taught, weights = self.codec.encode(points, weights, read, self.settings.input_size)
+            else:
+                taught = {output: annotations[f"teacher_{output}"] for output in read}
+            losses["teacher"] = self.codec.loss(read, taught, weights, self.foreground_weight)
         return {name: self.weights[name] * loss for name, loss in losses.items()}
 
 

@@ -15,10 +15,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from leanpose.codecs import CODECS
+from leanpose.data.annotations import open_annotations
 from leanpose.data.scenes import Views
 from leanpose.errors import InputError, suggest
 from leanpose.geometry import Convention, Size
-from leanpose.keypoint_sets import get_keypoint_set
+from leanpose.keypoint_sets import KeypointSet, get_keypoint_set
 from leanpose.models.litepose_arch import LitePoseArch, SearchSpace
 from leanpose.training.augment import Augmentation
 from leanpose.training.crops import DataSource
@@ -26,6 +27,12 @@ from leanpose.weights.record import Measurement, Task, Weights
 
 SUPERNET = "litepose_supernet"
 DETECTION_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
+
+STAGE_KEYS = {  # which may differ from stage to stage
+    *("epochs", "samples_per_epoch", "batch_size", "validate_every", "max_minutes", "freeze", "freeze_batch_norm"),
+    *("optimizer", "learning_rate", "layer_decay", "weight_decay", "schedule", "milestones", "decay_epochs"),
+    *("warmup_steps", "gradient_clip", "ema_decay", "foreground_weight", "loss_weights"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Recipe:
         train_data: annotated sets to train on, with the share of each.
         val_data: set whose main figure, AP or MPII's PCKh@0.5, chooses the best epoch; it must have the wanted
             keypoint set.
-        keypoint_set: "coco", "crowdpose", "mpii" or "lsp"; keypoints of other sets are carried over by name.
+        keypoint_set: "coco", "crowdpose", "mpii", "lsp" or "halpe26", or a COCO-style file whose category names the
+            keypoints; keypoints of other sets are carried over by name.
         input_size: height and width of the network input in pixels.
         views: null trains on one person per crop. For networks that find everybody: "images" shows the center square
             of each image, "persons" the surroundings of each person; all persons in view are learned.
@@ -67,12 +75,17 @@ class Recipe:
         supernet: for litepose_supernet, how its networks are drawn; null trains it as a whole. Evaluated and kept is
             the whole of it, at input_size, with statistics of batch norms of its own.
         start: .safetensors file to start from, or a name such as "lpn50", for which weights of the recipe's input_size
-            come first; null trains from scratch. Which weights they are and their figure stand before the first epoch.
-        teacher: the same of a trained network whose heatmaps are learned beside the annotations, also where
-            nothing is annotated (distillation, arXiv 1811.05419); null: none. It sees the same views, so its input
-            size, normalisation, keypoints, codec and convention must be the recipe's. loss_weights.teacher, 1 unless
-            given, says how much it counts.
+            come first; null trains from scratch. Public weights of RTMPose (rtmpose_s_26) and their .onnx files will do
+            too. Of other keypoints, those of the same name keep their rows of the last layer. Which weights they are
+            and their figure stand before the first epoch.
+        teacher: the same of a trained network whose findings are learned beside the annotations, also where nothing is
+            annotated (distillation, arXiv 1811.05419); null: none. It sees the same views; with the input size,
+            convention and codec of the recipe its heatmaps or vectors are learned, else the keypoints that it finds,
+            each by its score. Keypoints are joined by name. loss_weights.teacher, 1 unless given, says how much it
+            counts.
         stages: runs one after another, each starting from the best of the one before (LPN's iterative training).
+        stage_keys: keys that differ from stage to stage, one mapping for each, such as
+            [{freeze: [backbone], epochs: 5}, {epochs: 20, learning_rate: 0.0001}]; there are as many stages then.
         epochs: of each stage; null, with schedule "wsd": without an end, until Ctrl-C.
         samples_per_epoch: persons per epoch; null: as many as there are.
         batch_size: persons per step, of all processes together.
@@ -94,6 +107,7 @@ class Recipe:
         loss_weights: of the parts of the loss, by name, where they differ: of bottom-up training from
             leanpose.training.objectives, of training-only heatmaps ("heatmaps_first" of sfm) from the network's.
         freeze_batch_norm: keep normalisation statistics as they are in the start file.
+        freeze: parts of the network that stay as they are in the start file, such as [backbone].
         precision: Lightning's name, "32-true", "bf16-mixed", "16-mixed"; "auto": bf16-mixed where the processor or
             GPU multiplies bf16 itself, else 32-true. Elsewhere bf16 is emulated and many times slower.
         channels_last: memory layout of the network; faster on most CPUs and GPUs.
@@ -127,6 +141,7 @@ class Recipe:
     start: str | None = None
     teacher: str | None = None
     stages: int = 1
+    stage_keys: list[dict[str, Any]] = field(default_factory=list)
     epochs: int | None = 140
     samples_per_epoch: int | None = None
     batch_size: int = 32
@@ -143,6 +158,7 @@ class Recipe:
     foreground_weight: float = 0.0
     loss_weights: dict[str, float] = field(default_factory=dict)
     freeze_batch_norm: bool = False
+    freeze: list[str] = field(default_factory=list)
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -197,6 +213,8 @@ class Recipe:
             raise InputError(f"The codec {self.codec} learns all persons in view: give views, such as persons.")
         if self.supernet is not None:
             self._check_supernet()
+        if self.stage_keys:
+            self._check_stage_keys()
 
     def _check_supernet(self) -> None:
         assert self.supernet is not None
@@ -212,6 +230,15 @@ class Recipe:
             raise InputError(f"distillation must be at least 0, not {self.supernet.distillation}.")
         _ = self.search_space  # refuses what it cannot be
 
+    def _check_stage_keys(self) -> None:
+        if self.stages not in (1, len(self.stage_keys)):
+            raise InputError(f"stage_keys has {len(self.stage_keys)} stages, not {self.stages}: leave stages out.")
+        for keys in self.stage_keys:
+            for key in keys.keys() - STAGE_KEYS:
+                raise InputError(f"stage_keys: '{key}' cannot differ by stage.{suggest(key, STAGE_KEYS)}")
+        if any(recipe.epochs is None for recipe in (self, *self.stage_recipes)):
+            raise InputError("Training without an end has one stage: leave stage_keys out, or give epochs.")
+
     def _check_schedule(self) -> None:
         if self.schedule == "step" and not self.milestones:
             raise InputError("The schedule 'step' needs milestones, for example milestones=[90,120].")
@@ -221,6 +248,21 @@ class Recipe:
             raise InputError("Training without an end has one stage: leave stages out, or give epochs.")
         if self.epochs is not None and self.decay_epochs > self.epochs:
             raise InputError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}.")
+
+    @property
+    def stage_recipes(self) -> list[Recipe]:
+        """What each stage does: this recipe with the stage's own keys."""
+        if not self.stage_keys:
+            return [self] * self.stages
+        common = dataclasses.asdict(self) | {"stage_keys": [], "stages": len(self.stage_keys)}
+        return [_parse(common | keys, "stage_keys") for keys in self.stage_keys]
+
+    @property
+    def keypoints(self) -> KeypointSet:
+        """The keypoint set, built-in or named by the categories of a file."""
+        if Path(self.keypoint_set).suffix.lower() != ".json":
+            return get_keypoint_set(self.keypoint_set)
+        return _keypoints_of_file(str(Path(self.data_root) / self.keypoint_set))
 
     @property
     def task(self) -> Task:
@@ -261,10 +303,10 @@ class Recipe:
         height, width = self.input_size
         has_boxes = self.model_options.get("person_head", False)
         return Weights(
-            name=f"{self.model}.{self.keypoint_set}_{height}x{width}",
+            name=f"{self.model}.{self.keypoints.name}_{height}x{width}",
             model=self.model,
             input_size=self.input_size,
-            keypoint_set=get_keypoint_set(self.keypoint_set),
+            keypoint_set=self.keypoints,
             task=self.task,
             padding=self.padding,
             convention=self.convention,
@@ -334,12 +376,22 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for source in [*(train_data if isinstance(train_data, list) else []), values.get("val_data")]:
         if isinstance(source, dict):
             _check_keys(source, DataSource, "A data set")
+    return _parse(values, str(path))
+
+
+def _parse(values: dict[str, Any], where: str) -> Recipe:
+    """Return the recipe of some values; one of a wrong type raises InputError."""
     parser = _parser()
     try:
-        recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": values})).recipe
+        return parser.instantiate(parser.parse_object({"recipe": values})).recipe
     except ArgumentError as error:
-        raise InputError(f"{path}: {_reason(error)}.") from None
-    return recipe
+        raise InputError(f"{where}: {_reason(error)}.") from None
+
+
+@functools.cache
+def _keypoints_of_file(path: str) -> KeypointSet:
+    """Return the keypoint set that a COCO-style file names."""
+    return open_annotations(path, str(Path(path).parent)).keypoint_set
 
 
 @functools.cache

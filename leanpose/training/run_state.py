@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback
 from leanpose.data.annotations import AnnotatedSet
 from leanpose.errors import InputError
 from leanpose.io.files import copy, write_atomically
-from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.models import create_model
 from leanpose.models.checkpoints import load_state, save_network
 from leanpose.training.module import PoseTraining
@@ -154,7 +153,7 @@ def save_average(run: Path, path: Path) -> None:
         InputError: there is no such run, or its state is absent or damaged.
     """
     recipe = read_recipe(run / "recipe.yaml")
-    network = create_model(recipe.model, len(get_keypoint_set(recipe.keypoint_set)), **recipe.model_options)
+    network = create_model(recipe.model, len(recipe.keypoints), **recipe.model_options)
     averaged = _read(run / "stage0" / "last.ckpt")["state_dict"]
     load_state(network, {name.removeprefix("network."): tensor for name, tensor in averaged.items()}, str(run))
     save_network(path, network, recipe.weights(), half=True)

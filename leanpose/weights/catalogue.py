@@ -66,7 +66,8 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
             folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
             repository's folder weights, then those of public weights, which are fetched into the user's folder unless
             they are there, under any name (`leanpose.weights.download`).
-        suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors.
+        suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors. ".safetensors" stands
+            for what torch loads, and so for public .onnx files too whose network we have.
         int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
         input_size: (height, width) in pixels; weights whose name ends with it, as in "lpn50.coco_128x96", come first.
 
@@ -101,7 +102,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
             break  # the public file, whose hash has to be checked
         return _whole(FURTHER_FOLDER / file, FURTHER, f"copy it from leanpose's repository, weights/, to {folder}")
     row = PUBLIC.get(str(model))
-    if row is not None and (suffix in ("", ".onnx") or not row.urls):
+    if row is not None and (suffix in ("", ".onnx") or row.loads_in_torch or not row.urls):
         return download(row.name)
     kind = f" as {suffix}" if suffix else ""
     if model in NETWORKS:

@@ -49,6 +49,11 @@ class PublicWeights:
     verified: bool = False
     by_hand: str = ""
 
+    @property
+    def loads_in_torch(self) -> bool:
+        """Whether the file's network is one of ours, whose values can be read out of it, to train on for example."""
+        return self.record.codec == "simcc" and self.record.model in NETWORKS
+
 
 BODY7 = "AI Challenger, COCO, CrowdPose, MPII, sub-JHMDB, Halpe, PoseTrack18"
 OPEN_QUESTION = "whether such weights may be used commercially has been asked in public and not answered"

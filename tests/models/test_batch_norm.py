@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 
 from leanpose.errors import InputError
 from leanpose.models import create_model
-from leanpose.models.batch_norm import calibrate_batch_norm, fold_batch_norm
+from leanpose.models.batch_norm import (
+    calibrate_batch_norm,
+    fold_batch_norm,
+    measure_batch_norm,
+    unfold_batch_norm,
+    unmeasured_norms,
+)
 from leanpose.networks import NETWORKS
 
 GOLDEN = GOLDENS / "litepose_xs_crowdpose.safetensors"
@@ -45,7 +52,9 @@ def images(count: int = 1, side: int = 32, seed: int = 1) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {"input_size": (32, 32)} if name.startswith("vitpose") else {}) for name in NETWORKS),
+        *((name, {"input_size": (32, 32)} if name.startswith(("vitpose", "rtmpose")) else {}) for name in NETWORKS),
+        ("lpn50", {"head": "simcc", "input_size": (32, 32)}),
+        ("sfm", {"head": "simcc", "input_size": (32, 32)}),
         ("litepose_xs", {"head": "plain"}),
         ("litepose_xs", {"kernel_size": 3}),
         ("lpn50", {"attention": "se"}),
@@ -168,6 +177,77 @@ def test_convolutions_may_share_a_weight() -> None:
     assert not norms(folded)
     with torch.no_grad():
         torch.testing.assert_close(folded(images()), network(images()))
+
+
+# ---- unfold and measure
+
+
+@pytest.mark.parametrize("make", [lambda: create_model("lpn50"), Layers], ids=["lpn50", "layers"])
+def test_a_network_gets_its_folded_values_back(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    trained, network = perturb(make()), make().eval()
+    if isinstance(network, Layers):  # which sums three convolutions, two of them with a bias
+        trained.left.bias.data.zero_()
+    unfold_batch_norm(network, fold_batch_norm(trained))
+    with torch.no_grad():
+        expected, found = trained(images()), network(images())
+    for name, values in expected.items():
+        assert (found[name] - values).abs().max() < 1e-4 * values.abs().max(), name
+
+
+def unfolded(width: int = 8) -> tuple[nn.Module, nn.Module]:
+    """Return a network and another one that computes the same without measured statistics."""
+    torch.manual_seed(0)
+
+    def make() -> nn.Module:
+        convs = [nn.Conv2d(3, width, 3, bias=False), nn.Conv2d(width, width, 3, groups=2, bias=False)]
+        return nn.Sequential(convs[0], nn.BatchNorm2d(width), nn.ReLU(), convs[1], nn.BatchNorm2d(width))
+
+    trained, network = perturb(make()), make().eval()
+    unfold_batch_norm(network, fold_batch_norm(trained))
+    return trained, network
+
+
+def test_measured_norms_normalise_and_undo_it() -> None:
+    trained, network = unfolded()
+    assert unmeasured_norms(network) == norms(network)
+    batches = [2 * images(3, 16, seed=1) + 1, images(5, 16, seed=2)]
+    network.train()
+    measure_batch_norm(network, iter(batches))
+    assert all(module.training for module in network.modules())
+    assert not unmeasured_norms(network)
+    network.eval()
+    everything = torch.cat(batches)
+    with torch.no_grad():
+        torch.testing.assert_close(network(everything), trained(everything), rtol=1e-4, atol=1e-4)
+        inputs = network[3](network[2](network[1](network[0](everything))))
+    torch.testing.assert_close(network[4].running_mean, inputs.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network[4].running_var, inputs.var((0, 2, 3), correction=0), rtol=1e-4, atol=1e-5)
+    network.train()
+    with torch.no_grad():  # which now does what eval mode does
+        torch.testing.assert_close(network(everything), trained(everything), rtol=1e-3, atol=1e-3)
+
+
+def test_channels_that_never_change_stay() -> None:
+    trained, network = unfolded()
+    for one in (trained, network):
+        one[0].weight.data[0] = 0
+    measure_batch_norm(network, [images(2, 16)])
+    with torch.no_grad():
+        torch.testing.assert_close(network(images(2, 16)), trained(images(2, 16)), rtol=1e-4, atol=1e-4)
+
+
+def test_measured_norms_are_left_alone() -> None:
+    network = perturb(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    network[1].num_batches_tracked.fill_(1)
+    before = copy.deepcopy(network.state_dict())
+    measure_batch_norm(network, [images(2, 8)])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_nothing_to_measure_on_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one batch"):
+        measure_batch_norm(unfolded()[1], [])
 
 
 # ---- calibrate

@@ -16,9 +16,9 @@ pytest.importorskip("safetensors")
 import torch
 
 from leanpose.errors import InputError, LeanposeError, WeightsError
-from leanpose.keypoint_sets import COCO, LSP, MPII, KeypointSet
+from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, MPII, KeypointSet
 from leanpose.models import create_model
-from leanpose.models.checkpoints import convert, load_network, load_state, read_state, save_network
+from leanpose.models.checkpoints import convert, load_network, load_start, load_state, read_state, save_network
 from leanpose.weights.record import Weights
 
 RECORD = Weights("lpn50.lsp_64x48", "lpn50", (64, 48), LSP, codec="dark", codec_options={"sigma": 1.5}, note="a test")
@@ -97,6 +97,44 @@ def test_states_that_do_not_fit(edit: Callable[[dict[str, torch.Tensor]], object
     with pytest.raises(WeightsError, match=message):
         load_state(network, state, "w.pth")
     assert torch.equal(network.state_dict()["conv1.weight"], before)
+
+
+@pytest.mark.usefixtures("short_litepose")
+@pytest.mark.parametrize("name", ["sfm", "litepose_xs"])
+def test_a_start_of_other_keypoints_gives_its_rows_by_name(name: str, tmp_path: Path) -> None:
+    source, network = random_network(name, 14), create_model(name, 17)
+    fresh = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    save_network(tmp_path / "a.safetensors", source, Weights("a", name, (64, 64), CROWDPOSE))
+    load_start(network, tmp_path / "a.safetensors", Weights("b", name, (64, 64), COCO))
+    theirs, changed = source.state_dict(), []
+    for key, tensor in network.state_dict().items():
+        if theirs[key].shape == tensor.shape:
+            assert torch.equal(theirs[key], tensor)
+            continue
+        changed.append(key)
+        assert len(theirs[key]) % 14 == 0
+        for group in range(len(theirs[key]) // 14):  # LitePose: heatmaps, then tags
+            for i, keypoint in enumerate(COCO.keypoints):
+                row = fresh[key][17 * group + i]
+                if keypoint in CROWDPOSE.keypoints:
+                    row = theirs[key][14 * group + CROWDPOSE.keypoints.index(keypoint)]
+                assert torch.equal(tensor[17 * group + i], row)
+    assert len(changed) == 4
+
+
+def test_a_start_of_another_order_is_sorted(tmp_path: Path) -> None:
+    turned = KeypointSet("turned", COCO.keypoints[::-1], (), "test")
+    source, network = random_network(), create_model("lpn50")
+    save_network(tmp_path / "a.safetensors", source, Weights("a", "lpn50", (64, 48), turned))
+    load_start(network, tmp_path / "a.safetensors", Weights("b", "lpn50", (64, 48), COCO))
+    torch.testing.assert_close(heatmaps(network.eval()), heatmaps(source).flip(1))
+
+
+def test_a_network_with_parts_of_the_body_starts_from_its_own_keypoints(tmp_path: Path) -> None:
+    source = torch.nn.Conv2d(1, 1, 1)
+    save_network(tmp_path / "a.safetensors", source, Weights("a", "rmpg_hierarchical", (64, 48), CROWDPOSE))
+    with pytest.raises(WeightsError, match=r"a\.safetensors finds other keypoints than those of coco, so rmpg_hier"):
+        load_start(source, tmp_path / "a.safetensors", Weights("b", "rmpg_hierarchical", (64, 48), COCO))
 
 
 def test_unusable_safetensors_files(tmp_path: Path) -> None:

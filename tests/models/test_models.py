@@ -100,6 +100,7 @@ COUNTS = [
     ("lpn50", {}, (384, 288), 2_911_153, 2_403_112_960, 3_538_944),
     ("lpn50", {"num_keypoints": 16}, (256, 256), 2_910_896, 1_423_087_616, 2_097_152),
     ("lpn50", {"attention": "none"}, (256, 192), 2_732_689, 1_066_401_792, 0),
+    ("lpn50", {"head": "simcc"}, (256, 192), 2_943_025, 802_994_176, 1_572_864),
     ("lpn101", {}, (256, 192), 5_353_458, 1_504_458_752, 2_408_448),
     ("lpn101", {}, (384, 288), 5_353_458, 3_384_645_632, 5_419_008),
     ("lpn101", {"attention": "none"}, (256, 192), 5_026_193, 1_501_741_056, 0),
@@ -110,11 +111,25 @@ COUNTS = [
     ("rmpg_hierarchical", {"num_keypoints": 16}, (256, 256), 30_102_369, 16_558_063_616, 3_221_225_472),
     ("rmpg_hierarchical", {"num_keypoints": 14}, (256, 192), 30_101_690, 12_417_761_280, 1_811_939_328),
     ("rmpg_hierarchical", {"channels": 256}, (256, 192), 34_766_470, 26_707_230_720, 3_623_878_656),
+    ("rtmpose_t", {}, (256, 192), 3_337_007, 354_611_456, 184_960),
+    ("rtmpose_s", {}, (256, 192), 5_473_251, 676_220_928, 184_960),
+    ("rtmpose_m", {}, (256, 192), 13_587_611, 1_917_486_080, 184_960),
+    ("rtmpose_l", {}, (256, 192), 27_660_339, 4_142_125_056, 184_960),
+    (
+        "rtmpose_s",
+        {"num_keypoints": 26},
+        (256, 192),
+        5_473_251 + 9 * (49 * 512 + 1),
+        676_220_928 + 9 * 1_871_872,
+        432_640,
+    ),
+    ("rtmpose_m", {"input_size": [384, 288]}, (384, 288), 13_717_659, 4_301_387_776, 184_960),
     # sfm: of what the sheet counts, eval mode leaves out the first of two heads, K * C * H/4 * W/4.
     ("sfm", {}, (256, 256), 1_505_674, 1_704_563_968, 10_625_024),
     ("sfm", {}, (256, 192), 1_505_674, 1_278_422_976, 5_976_576),
     ("sfm", {}, (384, 288), 1_505_674, 2_877_339_552, 25_782_912),
     ("sfm", {"hsa": "none"}, (256, 192), 1_501_378, 1_277_362_176, 0),
+    ("sfm", {"head": "simcc", "input_size": [256, 192]}, (256, 192), 1_884_170, 1_281_347_520, 5_976_576),
     ("sfm", {"num_keypoints": 14}, (256, 192), 1_505_284, 1_277_833_152, 5_976_576),
     ("sfm", {"num_keypoints": 16}, (256, 256), 1_505_544, 1_704_301_824, 10_625_024),
     ("sfm", {"num_keypoints": 16, "hsa": "none"}, (256, 256), 1_501_248, 1_702_887_424, 0),
@@ -193,6 +208,10 @@ STATE_SIZES = {
     "lpn101": (908, 52_736),
     "lpn152": (1350, 75_776),
     "rmpg_hierarchical": (2138, 60_736),
+    "rtmpose_t": (218, 7_728),
+    "rtmpose_s": (254, 11_456),
+    "rtmpose_m": (362, 23_232),
+    "rtmpose_l": (470, 39_040),
     "sfm": (320, 5_440),
     "simple_baseline_50": (338, 54_656),
     "simple_baseline_101": (644, 106_880),
@@ -212,9 +231,13 @@ OUTPUT_STRIDES["rmpg_hierarchical"] = {
     f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
 }
 OUTPUT_STRIDES["sfm"] = {"heatmaps": 4, "heatmaps_first": 4}
+OUTPUT_STRIDES |= {name: {} for name in list_models("rtmpose_*")}
+VECTORS = {name: {"simcc_x": 2 * 96, "simcc_y": 2 * 64} for name in list_models("rtmpose_*")}  # and their lengths
 # name -> size of the images in the test below, where 64x96 does not suit, and options
 TEST_SIZES = {name: (128, 128) for name in list_models("hourglass_*")}
-TEST_OPTIONS: dict[str, dict] = {name: {"input_size": (64, 96)} for name in list_models("vitpose_*")}
+TEST_OPTIONS: dict[str, dict] = {
+    name: {"input_size": (64, 96)} for name in (*list_models("vitpose_*"), *list_models("rtmpose_*"))
+}
 TEST_OPTIONS["rmpg_hierarchical"] = {"groups": [[0, 1, 2], [3, 4], [0], [1, 2], [3], [4]]}
 
 
@@ -232,7 +255,7 @@ def test_forward_and_backward(name: str) -> None:
     shapes = {
         output: (2, num_maps.get(output, 5), height // stride, width // stride)
         for output, stride in OUTPUT_STRIDES[name].items()
-    }
+    } | {output: (2, 5, length) for output, length in VECTORS.get(name, {}).items()}
     assert {output: maps.shape for output, maps in outputs.items()} == shapes
     sum(maps.square().mean() for maps in outputs.values()).backward()
     for key, parameter in network.named_parameters():
@@ -269,6 +292,24 @@ def test_state_sizes(name: str) -> None:
         network = create_model(name)
     buffer_values = sum(buffer.numel() for buffer in network.buffers() if buffer.is_floating_point())
     assert (len(network.state_dict()), buffer_values) == STATE_SIZES[name]
+
+
+@pytest.mark.parametrize("name", ["lpn50", "sfm"])
+def test_vectors_in_place_of_heatmaps(name: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(name, 5, head="simcc", input_size=(64, 32))
+    images = torch.randn(2, 3, 64, 32)
+    outputs = network(images)
+    shapes = {"simcc_x": (2, 5, 64), "simcc_y": (2, 5, 128)}
+    for output in getattr(network, "auxiliary", {}):
+        assert output == "simcc_x_first"
+        shapes |= {"simcc_x_first": (2, 5, 64), "simcc_y_first": (2, 5, 128)}
+    assert {output: tuple(vectors.shape) for output, vectors in outputs.items()} == shapes
+    sum(vectors.square().mean() for vectors in outputs.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+    assert set(network.eval()(images)) == {"simcc_x", "simcc_y"}
+    with pytest.raises(InputError, match="input is 64x64, but this network was made for 64x32"):
+        network(torch.zeros(1, 3, 64, 64))
 
 
 def test_counting_leaves_the_network_as_it_is() -> None:
@@ -310,6 +351,8 @@ def test_unknown_model_is_refused() -> None:
         ({"attention": None}, "Unknown attention 'None'. Did you mean 'none'?"),
         ({"attention": "cbam"}, "Unknown attention 'cbam'. Known: gc, none, se."),
         ({"init": "publish"}, "Unknown init 'publish'. Did you mean 'published'?"),
+        ({"head": "simc"}, "Unknown head 'simc'. Did you mean 'simcc'?"),
+        ({"head": "simcc", "input_size": [256, 200]}, "for the head 'simcc' multiples of 16, not [256, 200]"),
     ],
 )
 def test_wrong_option_is_refused(options: dict, message: str) -> None:

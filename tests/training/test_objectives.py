@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from leanpose.geometry import CONVENTIONS, Convention, input_to_heatmap
 from leanpose.keypoint_sets import COCO
 from leanpose.models import create_model
 from leanpose.models.layers import Auxiliary
+from leanpose.models.lpn import LPN
 from leanpose.training.augment import NO_AUGMENTATION, NOISE, Augmentation, augment
 from leanpose.training.crops import DataSource
 from leanpose.training.objectives import (
@@ -387,13 +389,20 @@ def test_a_teacher_counts_also_where_nothing_is_labelled() -> None:
     recipe = top_down_recipe(teacher="teacher.safetensors", loss_weights={"teacher": 0.5}, foreground_weight=2.0)
     objective = create_objective(recipe, {})
     size, generator = (16, 12), torch.Generator().manual_seed(0)
-    heatmaps, taught = (torch.randn(2, 17, *size, generator=generator) for _ in range(2))
-    annotations = {"keypoints": torch.full((2, 17, 2), 20.0), "weights": torch.zeros(2, 17), "teacher": taught}
+    heatmaps, taught = (torch.rand(2, 17, *size, generator=generator) for _ in range(2))
+    weights = torch.rand(2, 17, generator=generator)
+    unlabelled = {"keypoints": torch.full((2, 17, 2), 20.0), "weights": torch.zeros(2, 17)}
+    annotations = unlabelled | {"teacher_heatmaps": taught, "teacher_weights": weights}
     losses = objective.losses({"heatmaps": heatmaps}, annotations)
     assert losses["heatmaps"] == 0
-    expected = 0.5 * heatmap_mse(heatmaps, taught.clamp(min=0), torch.ones(2, 17), 2.0)
+    expected = 0.5 * heatmap_mse(heatmaps, taught, weights.sqrt(), 2.0)
     assert losses["teacher"].item() == pytest.approx(expected.item())
-    assert objective.losses({"heatmaps": taught.clamp(min=0)}, annotations)["teacher"] == 0
+    assert objective.losses({"heatmaps": taught}, annotations)["teacher"] == 0
+
+    points = torch.rand(2, 17, 2, generator=generator) * 40
+    found = unlabelled | {"teacher_keypoints": points, "teacher_weights": weights}
+    annotated = objective.losses({"heatmaps": heatmaps}, {"keypoints": points, "weights": weights})["heatmaps"]
+    assert objective.losses({"heatmaps": heatmaps}, found)["teacher"].item() == pytest.approx(0.5 * annotated.item())
     with pytest.raises(InputError, match="there is no loss 'teacher'"):
         create_objective(top_down_recipe(loss_weights={"teacher": 1.0}), {})
 
@@ -430,6 +439,64 @@ def test_top_down_is_augment_encode_and_mean_squared_error(convention: Conventio
     assert list(losses) == ["heatmaps"]
     assert losses["heatmaps"].item() == pytest.approx(expected.item())
     assert inside.min() == 0 < inside.max()
+
+
+def test_vectors_are_learned_and_taught() -> None:
+    recipe = top_down_recipe(codec="simcc", codec_options={}, teacher="teacher.safetensors")
+    objective = create_objective(recipe, {"simcc_x_first": Auxiliary(weight=0.5)})
+    codec, generator = create_codec("simcc"), torch.Generator().manual_seed(0)
+
+    def vectors() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.rand(2, 17, length, generator=generator) for length in (96, 128))
+
+    (x, y), (first_x, first_y), (taught_x, taught_y) = vectors(), vectors(), vectors()
+    points, weights = torch.rand(2, 17, 2, generator=generator) * 40, torch.ones(2, 17)
+    annotations = {
+        "keypoints": points, "weights": weights, "teacher_weights": weights,
+        "teacher_simcc_x": taught_x, "teacher_simcc_y": taught_y,
+    }  # fmt: skip
+    final = {"simcc_x": x, "simcc_y": y}
+    targets, learned = codec.encode(points, weights, final, (64, 48))
+    losses = objective.losses(final | {"simcc_x_first": first_x, "simcc_y_first": first_y}, annotations)
+    expected = {
+        "simcc_x": codec.loss(final, targets, learned, 0),
+        "simcc_x_first": 0.5 * codec.loss({"simcc_x": first_x, "simcc_y": first_y}, targets, learned, 0),
+        "teacher": codec.loss(final, {"simcc_x": taught_x, "simcc_y": taught_y}, weights, 0),
+    }
+    assert losses.keys() == expected.keys()
+    for name, loss in expected.items():
+        torch.testing.assert_close(losses[name], loss)
+        assert loss > 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda size: LPN((1, 1, 1, 1), head="simcc", input_size=size),
+        lambda size: create_model("sfm", head="simcc", width=16, levels=2, input_size=size),
+        lambda size: create_model("rtmpose_t", width=0.125, input_size=size),
+    ],
+    ids=["lpn", "sfm", "rtmpose"],
+)
+def test_networks_with_vectors_learn(make: Callable[[tuple[int, int]], torch.nn.Module]) -> None:
+    """Four images of noise, whose keypoints lie elsewhere, are told apart."""
+    torch.manual_seed(0)
+    network = make((96, 64))
+    recipe = top_down_recipe(codec="simcc", codec_options={}, input_size=(96, 64), convention="classic")
+    objective = create_objective(recipe, getattr(network, "auxiliary", {}))
+    images = torch.randn(4, 3, 96, 64)
+    points = torch.rand(4, 17, 2) * torch.tensor([63.0, 95.0])
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(30):
+        optimizer.zero_grad()
+        losses = objective.losses(network(images), {"keypoints": points, "weights": torch.ones(4, 17)})
+        torch.stack([*losses.values()]).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        vectors = {name: network(images)[name].numpy() for name in ("simcc_x", "simcc_y")}
+    found, scores = create_codec("simcc").decode(vectors, (96, 64))
+    assert scores.min() > 0
+    assert np.linalg.norm(found - points.numpy(), axis=2).mean() < 3  # pixels; by chance 30 or more
 
 
 def test_training_only_heatmaps_are_learned_beside_the_final_ones() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from support import shapes_only  # noqa: E402
 import leanpose.training.recipe as recipes  # noqa: E402
 from leanpose.codecs import check_outputs, codec_of  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
+from leanpose.keypoint_sets import HALPE26, KeypointSet  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.counts import count_macs, count_parameters  # noqa: E402
 from leanpose.training.augment import Augmentation  # noqa: E402
@@ -26,6 +28,7 @@ from leanpose.training.objectives import create_objective  # noqa: E402
 from leanpose.training.recipe import Recipe, find_recipe, read_recipe  # noqa: E402
 from leanpose.weights.record import Measurement  # noqa: E402
 
+MakePeople = Callable[..., tuple[Path, Path]]
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 NEEDED = """\
 model: lpn50
@@ -275,6 +278,15 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
                 ("model_options: {arch: prune_xl}", "There is no arch 'prune_xl'. Did you mean 'prune_l'?"),
             )
         ),
+        ("freeze: backbone", "freeze must be list, not backbone"),
+        ("stage_keys: 3", "stage_keys must be list, not 3"),
+        ("stage_keys: [{epoch: 3}]", "stage_keys: 'epoch' cannot differ by stage. Did you mean 'epochs'?"),
+        ("stage_keys: [{model: sfm}]", "stage_keys: 'model' cannot differ by stage."),
+        ("stage_keys: [{epochs: many}]", "stage_keys: epochs must be int or null, not many"),
+        ("stage_keys: [{learning_rate: 0}, {}]", "learning_rate must be above 0, not 0.0"),
+        ("{stages: 3, stage_keys: [{}, {}]}", "stage_keys has 2 stages, not 3: leave stages out"),
+        ("{schedule: wsd, epochs: null, stage_keys: [{}, {}]}", "Training without an end has one stage"),
+        ("{schedule: wsd, stage_keys: [{epochs: null}, {}]}", "Training without an end has one stage"),
     ],
 )
 def test_refused_values(recipe_file: Path, more: str, message: str) -> None:
@@ -348,6 +360,27 @@ def test_data_root_is_joined(recipe_file: Path, tmp_path: Path) -> None:
     recipe = read_recipe(recipe_file, ["data_root=sets", f"val_data.annotations={tmp_path / 'v.json'}"])
     assert recipe.sources() == [DataSource(str(Path("sets/train.json")), str(Path("sets/images")))]
     assert recipe.validation() == DataSource(str(tmp_path / "v.json"), str(Path("sets/images")))
+
+
+def test_stages_have_keys_of_their_own(recipe_file: Path) -> None:
+    recipe = read_recipe(recipe_file, ["epochs=30", "stage_keys=[{freeze: [conv1], epochs: 5}, {learning_rate: 1}]"])
+    first, second = recipe.stage_recipes
+    assert first == dataclasses.replace(recipe, stage_keys=[], stages=2, freeze=["conv1"], epochs=5)
+    assert second == dataclasses.replace(recipe, stage_keys=[], stages=2, learning_rate=1.0)
+    alike = read_recipe(recipe_file, ["stages=2"])
+    assert alike.stage_recipes == [alike, alike]
+
+
+def test_keypoints_may_be_those_of_a_file(recipe_file: Path, people: MakePeople) -> None:
+    own = KeypointSet("own", ("right_hip", "nose", "left_hip"), (), "test")
+    file, _ = people("own", keypoint_set=own)
+    recipe = read_recipe(recipe_file, [f"data_root={file.parent}", f"keypoint_set={file.name}", "input_size=[64,48]"])
+    record = recipe.weights()
+    assert record.keypoint_set.keypoints == own.keypoints
+    assert record.name == "lpn50.person_64x48"  # as its category is called
+    with pytest.raises(InputError, match=r"There is no file .*cats\.json"):
+        read_recipe(recipe_file, ["keypoint_set=cats.json"]).weights()
+    assert read_recipe(recipe_file, ["keypoint_set=halpe26"]).weights().keypoint_set is HALPE26
 
 
 def test_the_record(recipe_file: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
 from leanpose.errors import WeightsError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, HALPE26, KEYPOINT_SETS, WHOLEBODY
+from leanpose.weights import catalogue
 from leanpose.weights.public import BEST, PUBLIC, PublicWeights, get_public, public_by_sha256
 from leanpose.weights.record import Weights
 
@@ -103,6 +105,21 @@ def test_converted_checkpoints_get_the_record_of_their_row() -> None:
         height, width = row.record.input_size
         assert row.record.name == f"{row.record.model}.{row.record.keypoint_set.name}_{height}x{width}_published"
         assert row.name == f"{row.record.model}_published"
+
+
+def test_files_of_our_networks_stand_for_what_torch_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = {row.name for row in ROWS if row.loads_in_torch}
+    letters = ("t", "s", "m", "l")
+    assert loads == {
+        *(f"rtmpose_{letter}{suffix}" for letter in letters for suffix in ("", "_26")),
+        *("rtmpose_m_384x288", "rtmpose_l_384x288"),
+    }
+    monkeypatch.setattr(catalogue, "download", lambda name: Path(f"{name}.onnx"))
+    for name in loads:
+        assert catalogue.find_weights(name, ".safetensors") == Path(f"{name}.onnx")
+    for name in ("rtmpose_x_384x288", "yolox_tiny"):
+        with pytest.raises(WeightsError, match=r"is a public \.onnx file, for prediction"):
+            catalogue.find_weights(name, ".safetensors")
 
 
 def test_the_best_are_a_network_and_a_detector_with_known_hashes() -> None:
