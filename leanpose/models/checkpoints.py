@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.io.files import write_bytes
 from leanpose.io.preflight import check_needs
 from leanpose.keypoint_sets import KEYPOINT_SETS, KeypointSet, mapping
-from leanpose.models import constructor_of, create_model
+from leanpose.models import create_model
 from leanpose.models.onnx_layers import read_onnx_layers
 from leanpose.networks import NETWORKS
 from leanpose.weights.catalogue import read_record
@@ -141,10 +140,11 @@ def load_network(path: str | Path) -> tuple[torch.nn.Module, Weights]:
 
 
 def _with_size(weights: Weights) -> dict[str, Any]:
-    """Return the options of a record's network, with its input size if that is one which is not the default."""
-    known = inspect.signature(constructor_of(weights.model)).parameters
-    sized = "input_size" in known and known["input_size"].default != tuple(weights.input_size)
-    return ({"input_size": list(weights.input_size)} if sized else {}) | dict(weights.model_options)
+    """Return the options of a record's network, with its input size if it is made for one that is not the default."""
+    with torch.device("meta"):
+        made_for = getattr(create_model(weights.model, **weights.model_options), "input_size", weights.input_size)
+    size = {} if made_for == tuple(weights.input_size) else {"input_size": list(weights.input_size)}
+    return dict(weights.model_options) | size
 
 
 def load_start(network: torch.nn.Module, path: Path, record: Weights) -> None:

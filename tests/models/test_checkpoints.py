@@ -181,6 +181,7 @@ def test_lpn_on_mpii_has_rgb_and_a_bias(tmp_path: Path) -> None:
     torch.save(random_network("lpn50", 16).state_dict(), tmp_path / "a.pth")
     record = convert(str(tmp_path / "a.pth"), model="lpn50", out=str(tmp_path / "a.safetensors"), input_size=(256, 256))
     assert (record.keypoint_set, record.channel_order, record.bias) == (MPII, "rgb", 1.0)
+    assert record.model_options == {}
 
 
 @pytest.mark.parametrize(("num_keypoints", "keypoint_set"), [(17, COCO), (16, MPII)], ids=["coco", "mpii"])
