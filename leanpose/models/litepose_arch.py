@@ -63,8 +63,8 @@ class LitePoseArch:
         head_widths: channels after the three up-sampling steps.
         stage_depths: number of blocks of the four stages.
         kernel_size: of the depthwise convolutions in the blocks, odd.
-        input_size: side of the square input in pixels, a multiple of 64, as the network's image sizes are. The network
-            takes others too.
+        input_size: side in pixels of the square input that it is counted and searched at, a multiple of 64, as short
+            sides of whole images are; the network takes other sizes too.
         head: "fusion" adds features of the backbone at every step and prediction; "plain" does not.
 
     Raises:
@@ -87,8 +87,8 @@ class LitePoseArch:
             object.__setattr__(self, name, tuple(values))
         self._check("stem_width", self.stem_width, 8)
         for name, multiple in (("stage_widths", 8), ("head_widths", 8), ("stage_depths", 1)):
-            for value in getattr(self, name):
-                self._check(name, value, multiple)
+            for i, value in enumerate(getattr(self, name)):
+                self._check(f"{name}[{i}]", value, multiple)
         self._check("input_size", self.input_size, 64)
         self._check("kernel_size", self.kernel_size, 1)
         if self.kernel_size % 2 == 0:
@@ -99,8 +99,8 @@ class LitePoseArch:
     @staticmethod
     def _check(name: str, value: Any, multiple: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1 or value % multiple:
-            wanted = "whole numbers above 0" if multiple == 1 else f"multiples of {multiple}"
-            raise InputError(f"{name} must be made of {wanted}, not {value!r}.")
+            wanted = "whole number above 0" if multiple == 1 else f"multiple of {multiple}"
+            raise InputError(f"{name} must be a {wanted}, not {value!r}.")
 
     @classmethod
     def of(cls, arch: LitePoseArch | Mapping[str, Any] | str) -> LitePoseArch:
@@ -202,6 +202,8 @@ class LitePoseArch:
         )
 
 
+# The authors' configs: what their searches found, by size or by their limit in G of `LitePoseArch.ptflops`; and the
+# supernet at half, three quarters and full width.
 ARCHS: dict[str, LitePoseArch] = {
     "search_xs": LitePoseArch(16, (16, 32, 48, 80), (16, 24, 24), input_size=256),  # litepose_xs
     "search_s": LitePoseArch(16, (16, 32, 48, 120), (32, 24, 32), input_size=448),  # litepose_s
@@ -213,8 +215,6 @@ ARCHS: dict[str, LitePoseArch] = {
     "prune_m": LitePoseArch(24, (24, 48, 72, 120), (48, 40, 24), input_size=512),
     "prune_l": LitePoseArch(24, (32, 64, 96, 160), (64, 48, 32), input_size=512),  # the supernet at full width
 }
-"""The authors' configs: what their searches found, by size or by the limit in G of `LitePoseArch.ptflops`, and what
-they made by hand, the supernet at full width, three quarters and half."""
 
 
 def round8(value: float) -> int:

@@ -66,13 +66,13 @@ def test_an_arch_is_given_by_name_mapping_or_itself() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stem_width": 12}, "stem_width must be made of multiples of 8, not 12."),
-        ({"stem_width": True}, "stem_width must be made of multiples of 8, not True."),
+        ({"stem_width": 12}, "stem_width must be a multiple of 8, not 12."),
+        ({"stem_width": True}, "stem_width must be a multiple of 8, not True."),
         ({"stage_widths": [16, 32, 48]}, "stage_widths must be 4 whole numbers, not [16, 32, 48]."),
         ({"stage_widths": "wide"}, "stage_widths must be 4 whole numbers, not 'wide'."),
-        ({"head_widths": [16, 0, 16]}, "head_widths must be made of multiples of 8, not 0."),
-        ({"stage_depths": [6, 8, 10, 0]}, "stage_depths must be made of whole numbers above 0, not 0."),
-        ({"input_size": 250}, "input_size must be made of multiples of 64, not 250."),
+        ({"head_widths": [16, 0, 16]}, "head_widths[1] must be a multiple of 8, not 0."),
+        ({"stage_depths": [6, 8, 10, 0]}, "stage_depths[3] must be a whole number above 0, not 0."),
+        ({"input_size": 250}, "input_size must be a multiple of 64, not 250."),
         ({"kernel_size": 4}, "kernel_size must be odd, such as 7, not 4."),
         ({"head": "fuse"}, "Unknown head 'fuse'. Did you mean 'fusion'?"),
         ({"stem_widht": 16}, "An arch has no key 'stem_widht'. Did you mean 'stem_width'?"),
@@ -143,7 +143,7 @@ def test_genes_make_the_arch() -> None:
         ({"multipliers": (1, 1.5)}, "multipliers must be above 0 and at most 1, not [1, 1.5]."),
         ({"multipliers": ()}, "multipliers must be above 0 and at most 1, not []."),
         ({"input_sizes": ()}, "input_sizes must hold at least one size, such as 256."),
-        ({"input_sizes": (256, 300)}, "input_size must be made of multiples of 64, not 300."),
+        ({"input_sizes": (256, 300)}, "input_size must be a multiple of 64, not 300."),
     ],
 )
 def test_a_space_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:

@@ -247,7 +247,7 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
                 ("view_size: [256, 256]", "Views of a supernet have its input_sizes: leave view_size out"),
                 ("compile: true", "A supernet draws another network at each step: leave compile out"),
                 ("supernet: {distillation: -1}", "distillation must be at least 0, not -1.0"),
-                ("supernet: {input_sizes: [250]}", "input_size must be made of multiples of 64, not 250"),
+                ("supernet: {input_sizes: [250]}", "input_size must be a multiple of 64, not 250"),
                 ("supernet: {input_sizes: []}", "input_sizes must hold at least one size, such as 256"),
                 ("supernet: {multipliers: [2]}", "multipliers must be above 0 and at most 1, not [2.0]"),
                 ("model_options: {arch: prune_xl}", "There is no arch 'prune_xl'. Did you mean 'prune_l'?"),
