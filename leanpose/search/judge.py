@@ -68,7 +68,7 @@ class Judge:
         template: for ONNX Runtime.
 
     Raises:
-        InputError: the data cannot be used, or has too few images.
+        InputError: the device or the data cannot be used, or there are too few images.
         WeightsError: the file is no supernet, or has no person head where its recall is wanted.
     """
 
@@ -77,6 +77,10 @@ class Judge:
         self.supernet, self.record = load_supernet(task.supernet)
         if task.fitness == "recall" and not self.supernet.finds_persons:
             raise WeightsError(f"{task.supernet} has no person head, whose recall is wanted: leave --fitness out.")
+        try:
+            torch.zeros(1, device=task.device)
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+            raise InputError(f"torch cannot use the device '{task.device}' ({str(error).splitlines()[0]}).") from None
         self.calibration, self.annotated = split(task)
         self.annotated.check(self.record.keypoint_set, self.record.name)
         self.template = template or OnnxTemplate()
@@ -86,13 +90,13 @@ class Judge:
         torch.set_num_threads(1)  # sums in another order would make another fitness
         network, record = self.network(arch)
         if self.task.device != "cpu":
-            return self._measured(TorchEngine(network, record))
+            return self.measure(TorchEngine(network, record))
         model = self.template.model_of(network)
         for key, value in record.to_metadata().items():
             model.metadata_props.add(key=key, value=value)
         with TemporaryDirectory() as folder:
             onnx.save(model, Path(folder) / "candidate.onnx")
-            return self._measured(OnnxRuntimeEngine(Path(folder) / "candidate.onnx", threads=1))
+            return self.measure(OnnxRuntimeEngine(Path(folder) / "candidate.onnx", threads=1))
 
     def network(self, arch: LitePoseArch) -> tuple[LitePose, Weights]:
         """Return the network of an arch with norms that are its own, in eval mode, and its record."""
@@ -116,7 +120,8 @@ class Judge:
             squares = [image_input(_square(read_image(path)), record)[0] for path in paths[i : i + BATCH_SIZE]]
             yield torch.from_numpy(np.concatenate(squares)).to(self.task.device)
 
-    def _measured(self, engine: Engine) -> float:
+    def measure(self, engine: Engine) -> float:
+        """Return the fitness of a network, 0 to 1, on the images of the search."""
         if self.task.fitness == "recall":
             return self._recall(engine)
         predictor = Predictor(engine, detector=None, min_person_score=0.0)

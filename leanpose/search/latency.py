@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import time
 from collections import Counter, defaultdict
@@ -35,7 +36,7 @@ from leanpose.models.litepose import LitePose
 from leanpose.models.litepose_arch import LitePoseArch, SearchSpace
 from leanpose.search.onnx_template import OnnxTemplate
 
-Profile = list[tuple[str, float]]  # of one run: part and milliseconds of each node, in the order of execution
+Profile = dict[tuple[str, str], float]  # of one run: milliseconds by part and number of the node
 RUNS = 4  # of a network on one size in one turn; the first does not count
 SEPARATOR = "|"  # between a part and the number of a node
 
@@ -199,7 +200,7 @@ def _at(space: SearchSpace, arch: LitePoseArch, input_size: int) -> LitePoseArch
 
 
 def measure_latency(
-    space: SearchSpace, num_keypoints: int, person_head: bool, threads: int = 1, rounds: int = 5
+    space: SearchSpace, num_keypoints: int, person_head: bool, threads: int = 1, rounds: int = 3
 ) -> LatencyTable:
     """Measure the table of this machine with ONNX Runtime.
 
@@ -207,7 +208,7 @@ def measure_latency(
         space: the table has all parts of its networks.
         num_keypoints, person_head: of the networks, as of `LitePose`.
         threads: of one network.
-        rounds: how often the networks, about twenty, take turns, each with three runs that count.
+        rounds: how often the networks, about twenty, take turns.
     """
     archs = covering_archs(space, num_keypoints, person_head)
     template = OnnxTemplate()
@@ -223,7 +224,7 @@ def measure_latency(
     milliseconds: dict[Part, list[float]] = defaultdict(list)
     for size in space.input_sizes:
         found = {arch: _shortest(profiles[arch, size]) for arch in archs}
-        factor = np.median([np.median(whole[arch, size]) / sum(times.values()) for arch, times in found.items()])
+        factor = np.median([min(whole[arch, size]) / sum(times.values()) for arch, times in found.items()])
         for arch, times in found.items():
             for part, count in parts_of(_at(space, arch, size), num_keypoints, person_head).items():
                 milliseconds[part].append(factor * times[part.part] / count)
@@ -233,7 +234,11 @@ def measure_latency(
 
 
 def profiled(model: onnx.ModelProto, sizes: Sequence[int], threads: int) -> dict[int, list[Profile]]:
-    """Run a network on square images of some sizes; return what each run spent in which node."""
+    """Run a network on square images of some sizes; return what each run spent in which node.
+
+    Nodes that ONNX Runtime puts between others, to change the layout of maps, are left out: they take about a
+    hundredth, and where they stand differs from session to session.
+    """
     with TemporaryDirectory() as folder:
         options = session_options(threads)
         options.enable_profiling = True
@@ -246,17 +251,13 @@ def profiled(model: onnx.ModelProto, sizes: Sequence[int], threads: int) -> dict
                 session.run(None, {"images": _noise(size)})
         events = json.loads(Path(session.end_profiling()).read_text())
     runs: list[Profile] = []
-    nodes: Profile = []
-    part = ""
+    nodes: Profile = {}
     for event in sorted(events, key=lambda event: event["ts"] + event["dur"]):
-        name = event["name"]
-        if name == "model_run":
+        if event["name"] == "model_run":
             runs.append(nodes)
-            nodes = []
-        elif name.endswith("_kernel_time"):
-            if SEPARATOR in name:  # else it turns the layout of what the node before it gave
-                part = name.partition(SEPARATOR)[0]
-            nodes.append((part, event["dur"] / 1000))
+            nodes = {}
+        elif node := re.fullmatch(rf"(.+){re.escape(SEPARATOR)}(\d+)\D.*kernel_time", event["name"]):
+            nodes[node[1], node[2]] = event["dur"] / 1000
     return {size: runs[i * RUNS + 1 : (i + 1) * RUNS] for i, size in enumerate(sizes)}
 
 
@@ -311,8 +312,8 @@ def named_after_parts(model: onnx.ModelProto) -> onnx.ModelProto:
 def _shortest(runs: Sequence[Profile]) -> dict[str, float]:
     """Return the milliseconds of each part: the sum of its nodes, each the shortest of all runs."""
     parts: dict[str, float] = defaultdict(float)
-    for times in zip(*runs, strict=True):
-        parts[times[0][0]] += min(milliseconds for _, milliseconds in times)
+    for part, node in runs[0]:
+        parts[part] += min(run[part, node] for run in runs)
     return parts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cache
@@ -24,8 +25,6 @@ from leanpose.search.log import SearchLog, check_settings
 from leanpose.search.report import SearchReport
 from leanpose.search.workers import Workers, started
 from leanpose.weights.catalogue import find_weights
-
-TABLE = "latency.csv"
 
 
 def search(
@@ -115,11 +114,7 @@ def search(
     network = (judge.supernet.num_keypoints, judge.supernet.finds_persons)
     costs: dict[str, Cost] = {"MACs": lambda arch: arch.macs(*network)}
     if latency_table is not None or max_latency_ms is not None:
-        if latency_table is None and not (folder / TABLE).is_file():
-            print(f"measuring the latency of parts, {threads} thread{'s' * (threads > 1)}", flush=True)
-            measure_latency(space, *network, threads).write(folder / TABLE)
-        table = LatencyTable.read(latency_table or folder / TABLE)
-        table.check(space, *network)
+        table = _table(latency_table, folder / f"latency_threads{threads}.csv", space, network, threads)
         by_time: dict[str, Cost] = {"ms": lambda arch: table.latency(arch, *network)}
         costs = costs | by_time if max_latency_ms is None else by_time | costs
     unit, cost = next(iter(costs.items()))
@@ -148,6 +143,7 @@ def search(
             for generation in evolve(space, cost, limit, judged, evolution):
                 report = SearchReport(generation.pool, generation.fitness, fitness, costs, limit)
                 tqdm.write(f"generation {generation.number}/{generations}  {report}")
+                sys.stdout.flush()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"stopped; {len(log.fitness)} networks are kept in {out}, the same command goes on"
@@ -158,7 +154,7 @@ def search(
     return report
 
 
-def latency(supernet: str, *, out: str, threads: int = 1, input_sizes: str | None = None, rounds: int = 5) -> str:
+def latency(supernet: str, *, out: str, threads: int = 1, input_sizes: str | None = None, rounds: int = 3) -> str:
     """Measure the latency of a supernet's networks on this machine, part by part.
 
     Whole networks, about twenty, are run with ONNX Runtime; what their parts take adds up to the time of any other
@@ -195,6 +191,16 @@ def space_of(supernet: str, widest: LitePoseArch, input_sizes: str | None) -> Se
     if not all(word.strip().isdecimal() for word in words):
         raise InputError(f"--input-sizes must be whole numbers with commas, such as 256,320, not '{input_sizes}'.")
     return dataclasses.replace(space, input_sizes=tuple(sorted({int(word) for word in words})))
+
+
+def _table(given: str | None, own: Path, space: SearchSpace, network: tuple[int, bool], threads: int) -> LatencyTable:
+    """Return the user's table, or this machine's, which is measured unless the file is there."""
+    if given is None and not own.is_file():
+        print(f"measuring the latency of parts for {own}, which takes minutes", flush=True)
+        measure_latency(space, *network, threads).write(own)
+    table = LatencyTable.read(own if given is None else given)
+    table.check(space, *network)
+    return table
 
 
 def _settings(task: Task, space: SearchSpace, evolution: Evolution) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_norms_are_those_of_the_arch_and_the_supernet_stays_as_it_is(task: Task,
 def test_the_recall_is_the_same_in_torch(task: Task, template: OnnxTemplate, tiny: LitePoseArch) -> None:
     judge = Judge(task, template)
     network, record = judge.network(tiny)
-    assert judge(tiny) == pytest.approx(judge._measured(TorchEngine(network, record)))
+    assert judge(tiny) == pytest.approx(judge.measure(TorchEngine(network, record)))
     assert judge(tiny) == judge(tiny)
 
 
@@ -120,7 +120,7 @@ def test_a_network_that_finds_everybody_who_counts(
     """For AP those with keypoints count; for the recall those without, whom it does not see, too."""
     judge = Judge(Task(str(supernet), *rectangles, calibration_images=1))
     engine = rectangle_people(person_head=True)
-    assert judge._measured(engine) == pytest.approx(1.0)
+    assert judge.measure(engine) == pytest.approx(1.0)
     assert len(engine.calls) == 3  # images of the search
     judge = Judge(Task(str(supernet), *rectangles, "recall", calibration_images=1))
-    assert judge._measured(engine) == pytest.approx(0.5)
+    assert judge.measure(engine) == pytest.approx(0.5)
