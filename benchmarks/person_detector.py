@@ -24,12 +24,12 @@ from leanpose.data.annotations import open_annotations, read_annotated
 from leanpose.data.coco import CocoSet
 from leanpose.data.entries import Person
 from leanpose.errors import InputError
-from leanpose.geometry import iou
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import NetworkDetector
 from leanpose.inference.engines import Engine, load_engine
 from leanpose.inference.predictor import Predictor
 from leanpose.inference.top_down import confidences
+from leanpose.metrics.person_recall import match
 
 FALSE_BOXES = (0.3, 1, 3)  # an image
 FAULTS = ("none", "inexact boxes", "missed persons", "false boxes", "all")
@@ -93,24 +93,6 @@ def people_in(annotated: CocoSet, image_id: int | str) -> tuple[np.ndarray, np.n
     people = [p for p in annotated.persons if p.image.id == image_id and p.box_xyxy is not None]
     truth = np.array([person.box_xyxy for person in people], dtype=np.float32).reshape(-1, 4)
     return truth, np.array([person.crowd for person in people], dtype=bool), people
-
-
-def match(boxes: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each box (best first) 1 if it is right, 0 if false, NaN on a crowd; and its person's place, or -1."""
-    right, persons = np.zeros(len(boxes)), np.full(len(boxes), -1)
-    overlap = iou(boxes, truth) if len(truth) else np.zeros((len(boxes), 0))
-    taken = np.zeros(len(truth), dtype=bool)
-    for i, row in enumerate(overlap):
-        free = np.where(taken | crowd, 0, row)
-        if free.size and free.max() >= 0.5:
-            best = int(free.argmax())
-            taken[best], right[i], persons[i] = True, 1, best
-        elif crowd.any():
-            inside = np.minimum(boxes[i, 2:], truth[crowd, 2:]) - np.maximum(boxes[i, :2], truth[crowd, :2])
-            area = np.prod(boxes[i, 2:] - boxes[i, :2])
-            if (np.prod(inside.clip(0), axis=1) > 0.5 * area).any():
-                right[i] = np.nan
-    return right, persons
 
 
 def report_faults(detector: NetworkDetector, predictor: Predictor, annotated: CocoSet) -> None:

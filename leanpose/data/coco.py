@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Collection
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 from leanpose.data.entries import Image, Person, PersonCategory, read_images, read_persons
 from leanpose.data.scenes import Views, scenes_of
 from leanpose.errors import InputError, note, require
-from leanpose.io.values import FARTHEST, Known, entries, number, numbers, read_json, shown
+from leanpose.io.values import FARTHEST, Id, Known, entries, number, numbers, read_json, shown
 from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco, without_partner
 from leanpose.metrics.coco_ap import is_crowdpose, keypoint_metrics
 from leanpose.structures import ImageBoxes, Sample, Scene
@@ -51,6 +53,13 @@ class CocoSet:
     def keypoint_set(self) -> KeypointSet:
         """The keypoints that the file annotates."""
         return self._category.keypoint_set or keypoint_set_from_coco(self._categories, self.path)  # which says why not
+
+    def part(self, image_ids: Collection[Id]) -> CocoSet:
+        """Return the set of some of the images, in the same order."""
+        part = copy.copy(self)
+        part._images = {one: image for one, image in self._images.items() if one in image_ids}
+        part.persons = [person for person in self.persons if person.image.id in part._images]
+        return part
 
     def _triples(self, keypoint_set: KeypointSet) -> np.ndarray:
         """Return the keypoints of all persons, (N, K, 3), carried to a set by name."""

@@ -75,12 +75,7 @@ class OnnxRuntimeEngine:
     def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # Threads that wait in a loop for their network's next call would keep the detector's threads from the cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        options = session_options(threads)
         chosen = _providers(device, onnxruntime.get_available_providers())
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
@@ -103,6 +98,19 @@ class OnnxRuntimeEngine:
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(self._outputs, self._session.run(None, {self._input: images}), strict=True))
+
+
+def session_options(threads: int | None) -> Any:
+    """Return ONNX Runtime's options for a network on so many threads; None lets ONNX Runtime choose."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Threads that wait in a loop for their network's next call would keep the detector's threads from the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
 
 
 def _providers(device: str, available: list[str]) -> list[str | tuple[str, dict[str, int]]]:

@@ -12,6 +12,7 @@ import pytest
 from support import DATA, needs
 
 from leanpose.data.annotations import open_annotations
+from leanpose.data.coco import CocoSet
 from leanpose.data.entries import clipped
 from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN, MAX_PEOPLE, NOTHING_KNOWN, Views, known_map
 from leanpose.errors import InputError
@@ -57,6 +58,18 @@ def test_the_keypoint_set_is_that_of_the_file(tmp_path: Path) -> None:
     keypoint_set = open_annotations(written(tmp_path, content()), tmp_path).keypoint_set
     assert keypoint_set.keypoints == ("head", "tail")
     assert keypoint_set.edges == (("head", "tail"),)
+
+
+def test_a_part_of_the_images(tmp_path: Path) -> None:
+    values = content()
+    values["images"] += [{"id": 8, "file_name": "b.jpg"}, {"id": "x", "file_name": "c.jpg"}]
+    values["annotations"] += [values["annotations"][0] | {"id": i, "image_id": i} for i in (8, "x")]
+    whole = open_annotations(written(tmp_path, values), tmp_path)
+    assert isinstance(whole, CocoSet)
+    part = whole.part({"x", 7})
+    assert [image.image_id for image in part.images(None)] == [7, "x"]
+    assert [sample.image_id for sample in part.samples()] == [7, "x"]
+    assert len(whole.persons) == len(whole.images(None)) == 3
 
 
 def test_lsp_is_carried_to_coco_by_name(tmp_path: Path, people: Callable[..., tuple[Path, Path]]) -> None:

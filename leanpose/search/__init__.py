@@ -1,0 +1,1 @@
+"""Find the best network of a supernet under a limit of multiply-adds or milliseconds."""
