@@ -165,5 +165,5 @@ class Host:
         to.end_headers()
         breaks = self.breaks.get(to.path)
         body = content[start:][: breaks.pop(0) if breaks else None]
+        self.sent += len(body)  # before whoever asked can go on
         to.wfile.write(body)
-        self.sent += len(body)
