@@ -17,9 +17,8 @@ demo: .venv-demo/.made
 	@echo "The results are in:"
 	@ls -d demo/*
 
-# The second variable lets glibc keep the memory of large arrays: to get it from the kernel anew each time takes longer.
 test: check .venv/public/.made
-	OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/.made
 	.venv/bin/ruff check
