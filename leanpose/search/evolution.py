@@ -82,7 +82,6 @@ def evolve(space: SearchSpace, cost: Cost, limit: float, judge: Judge, evolution
         limit: largest cost; `check_limit` tells whether there is an arch within it.
         judge: returns the fitness of archs that it has not judged before; larger is better. Of equal ones the cheaper
             arch is better.
-
     """
     cost = cache(cost)
     fitness: dict[LitePoseArch, float] = {}
@@ -102,9 +101,7 @@ def evolve(space: SearchSpace, cost: Cost, limit: float, judge: Judge, evolution
             children.append(child)
         new = [arch for arch in dict.fromkeys(children) if arch not in fitness]
         fitness |= zip(new, judge(new), strict=True)
-        pool = tuple(
-            sorted({**dict.fromkeys(parents), **dict.fromkeys(children)}, key=lambda a: (-fitness[a], cost(a)))
-        )
+        pool = ranked(dict.fromkeys((*parents, *children)), fitness, cost)
         yield Generation(number, pool, dict(fitness))
 
 
