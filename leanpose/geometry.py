@@ -290,6 +290,18 @@ def oks(
     return np.exp(-squared / (2 * area[..., None] * (2 * sigmas) ** 2)).mean(axis=2)
 
 
+def similarities(found: np.ndarray, truth: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Return (N, K) similarities of keypoints, exp(-d^2 / (2 area (2 sigma)^2)), as COCO's metric averages them.
+
+    Args:
+        found, truth: (N, K, 2) pixels; NaN gives NaN.
+        areas: (N,) of the annotated persons, square pixels.
+        sigmas: (K,) OKS sigmas.
+    """
+    squared = np.sum((found - truth) ** 2, axis=2)  # (N, K)
+    return np.exp(-squared / (2 * (areas[:, None] + np.spacing(1)) * (2 * sigmas) ** 2))
+
+
 def oks_nms(
     keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float = 0.9
 ) -> np.ndarray:

@@ -15,6 +15,9 @@ import numpy as np
 from leanpose.errors import InputError, suggest
 from leanpose.keypoint_sets import KEYPOINT_SETS, KeypointSet, convert
 
+LEAST = 0.2  # raw score from which on a keypoint counts as there, unless somebody says otherwise
+CALIBRATED_LEAST = 0.4  # the same of calibrated scores
+
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if not isinstance(array, np.ndarray) or array.shape != shape:
@@ -36,11 +39,13 @@ class Poses:
     Attributes:
         keypoints: (N, K, 2) float32 x, y in image pixels; the center of the top-left pixel is (0, 0);
             NaN where a keypoint is absent.
-        scores: (N, K) float32, the codec's confidence of each keypoint, about 0 to 1.
+        scores: (N, K) float32, about the chance that a keypoint is there and right, 0 to 1, where the weights are
+            calibrated; else the codec's confidence, about 0 to 1.
         boxes_xyxy: (N, 4) float32 left, top, right, bottom in image pixels.
         person_scores: (N,) float32 confidence of each person.
         keypoint_set: names, edges and flip pairs of the K keypoints.
         ids: (N,) int64 identity over time, given by tracking; None for single images.
+        raw_scores: (N, K) float32, the codec's confidence, where `scores` are calibrated; None: they are raw.
     """
 
     keypoints: np.ndarray
@@ -49,6 +54,7 @@ class Poses:
     person_scores: np.ndarray
     keypoint_set: KeypointSet
     ids: np.ndarray | None = None
+    raw_scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_set(self.keypoint_set)
@@ -59,6 +65,8 @@ class Poses:
         _check("person_scores", self.person_scores, (n,))
         if self.ids is not None:
             _check("ids", self.ids, (n,))
+        if self.raw_scores is not None:
+            _check("raw_scores", self.raw_scores, (n, k))
 
     @staticmethod
     def empty(keypoint_set: KeypointSet) -> Poses:
@@ -103,6 +111,7 @@ class Poses:
             boxes_xyxy=self.boxes_xyxy[chosen],
             person_scores=self.person_scores[chosen],
             ids=None if self.ids is None else self.ids[chosen],
+            raw_scores=None if self.raw_scores is None else self.raw_scores[chosen],
         )
 
     def __iter__(self) -> Iterator[Poses]:
@@ -113,6 +122,25 @@ class Poses:
         count = f"{len(self)} person" + ("" if len(self) == 1 else "s")
         return f"Poses({count}, {len(self.keypoint_set)} {self.keypoint_set.name} keypoints)"
 
+    def least_score(self, min_score: float | None = None) -> float:
+        """Return the score below which keypoints count as absent: the one given, or CALIBRATED_LEAST where scores are
+        calibrated and LEAST where they are raw."""
+        if min_score is not None:
+            return min_score
+        return LEAST if self.raw_scores is None else CALIBRATED_LEAST
+
+    def present(self, image_size: tuple[int, int], min_score: float | None = None) -> np.ndarray:
+        """Return which keypoints count as there, (N, K) bool: they have a place and at least `least_score(min_score)`.
+
+        Where scores are calibrated they must also lie in the image, (height, width) in pixels, since they are chances
+        of what is annotated there.
+        """
+        there: np.ndarray = np.isfinite(self.keypoints).all(axis=2) & (self.scores >= self.least_score(min_score))
+        if self.raw_scores is not None:
+            height, width = image_size
+            there &= ((self.keypoints >= -0.5) & (self.keypoints <= np.array([width, height]) - 0.5)).all(axis=2)
+        return there
+
     def to(self, keypoint_set: KeypointSet) -> Poses:
         """Carry the keypoints to another set, such as CROWDPOSE, by name; those that only it has are NaN, of score 0.
 
@@ -121,7 +149,10 @@ class Poses:
         """
         _check_set(keypoint_set)
         keypoints, scores = convert(self.keypoints, self.scores, self.keypoint_set, keypoint_set)
-        return replace(self, keypoints=keypoints, scores=scores, keypoint_set=keypoint_set)
+        raw = self.raw_scores
+        if raw is not None:
+            _, raw = convert(self.keypoints, raw, self.keypoint_set, keypoint_set)
+        return replace(self, keypoints=keypoints, scores=scores, keypoint_set=keypoint_set, raw_scores=raw)
 
     def to_rows(self) -> list[dict[str, float]]:
         """Return one flat dict per person, with the columns of poses.csv but `image`, for `pandas.DataFrame(rows)`.

@@ -47,7 +47,7 @@ def predict_files(
     out: str = "poses",
     format: str = "json,image",
     flip_test: bool = False,
-    min_score: float = 0.2,
+    min_score: float | None = None,
     min_person_score: float | None = None,
     detector: str = "auto",
     engine: EngineName = "auto",
@@ -69,7 +69,8 @@ def predict_files(
         out: folder for the results.
         format: any of json, csv, coco, image, with commas between.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
-        min_score: keypoints below this score are not drawn.
+        min_score: keypoints below this score are not drawn; by default 0.4 where the weights' scores are calibrated,
+            0.2 where they are raw.
         min_person_score: persons that a detector found are left out below this score; by default 0.35, and 0.2
             for a network that finds persons itself.
         detector: name or file of the network that proposes persons, "auto" as for the model; "none": the whole image is
@@ -144,7 +145,7 @@ def _write_each(
     found: Iterable[tuple[np.ndarray, Poses] | InputError],
     targets: dict[str, Path],
     formats: set[str],
-    min_score: float,
+    min_score: float | None,
     results: list[Result],
     predictor: Predictor,
 ) -> int:
@@ -280,7 +281,7 @@ def _write_one(
     source: str,
     target: Path,
     formats: set[str],
-    min_score: float,
+    min_score: float | None,
     provenance: dict[str, Any],
 ) -> list[Path]:
     """Write the files that belong to one image; return their names."""

@@ -17,7 +17,7 @@ from leanpose.errors import InputError
 from leanpose.geometry import Size
 from leanpose.io.images import read_image
 from leanpose.io.values import read_json
-from leanpose.keypoint_sets import KeypointSet
+from leanpose.keypoint_sets import KeypointSet, without_partner
 from leanpose.structures import ImageBoxes, Sample, Scene
 
 HDF5 = (".h5", ".hdf5")
@@ -65,6 +65,12 @@ def open_json(content: Any, path: str, images: Path | None) -> AnnotatedSet:
     if isinstance(content, list):
         return MpiiSet(json_entries(content, path), path, images)
     return CocoSet(content, path, images)
+
+
+def scored_set(annotated: AnnotatedSet, found: KeypointSet) -> KeypointSet:
+    """Return the keypoints by which a network is scored that finds a set: those of the file where it finds them all,
+    since it may find more; else its own."""
+    return found if without_partner(found, annotated.keypoint_set) else annotated.keypoint_set
 
 
 def read_annotated(path: str, size: Size | None) -> np.ndarray:

@@ -264,7 +264,7 @@ class CocoSet:
                 "keypoints": triples.ravel().tolist(),
                 "num_keypoints": _counted(person) if crowdpose else person.labelled,
                 "bbox": person.xywh.tolist(),
-                "area": 0.0 if crowdpose else _area(person),
+                "area": 0.0 if crowdpose else area_of(person),
             }
             for person, triples in zip(self.persons, self._triples(keypoint_set), strict=True)
         ]
@@ -281,7 +281,7 @@ def _counted(person: Person) -> int:
     return person.labelled if given is None else int(number(given, f"{person.what}: 'num_keypoints'"))
 
 
-def _area(person: Person) -> float:
+def area_of(person: Person) -> float:
     """Return the area that the metric measures distances by; of a person who does not count, the box's will do."""
     counts, box = person.labelled and not person.crowd, float(person.xywh[2:].clip(min=0).prod())
     if "area" not in person.entry:

@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated
+from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated, scored_set
 from leanpose.errors import InputError, renamed
 from leanpose.inference.detect import Detector
 from leanpose.inference.engines import Engine, EngineName, load_engine
 from leanpose.inference.predictor import DETECTORS, Predictor
 from leanpose.io.files import write_text
 from leanpose.io.preflight import check_needs
-from leanpose.keypoint_sets import without_partner
 from leanpose.structures import ImageBoxes, Poses
 
 
@@ -95,8 +94,7 @@ def measure(
         min_person_score=min_person_score,
         scales=scales or (1.0,),
     )
-    if not without_partner(predictor.keypoint_set, annotated.keypoint_set):  # a network may find more than is annotated
-        predictor.carry_to(annotated.keypoint_set)
+    predictor.carry_to(scored_set(annotated, predictor.keypoint_set))
     annotated.check(predictor.keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):
         raise InputError(f"{model} finds persons without boxes; leave --boxes out.")

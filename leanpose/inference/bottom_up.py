@@ -13,6 +13,7 @@ from leanpose.errors import InputError, WeightsError
 from leanpose.inference.engines import Engine
 from leanpose.inference.preprocess import image_input
 from leanpose.structures import Poses
+from leanpose.weights.calibration import calibrated
 from leanpose.weights.record import Weights
 
 LARGEST_SCALE = 10
@@ -81,7 +82,9 @@ class BottomUp:
     ) -> Poses:
         flat = geometry.transform(keypoints.reshape(1, -1, 2), geometry.invert(matrix))
         keypoints = flat.reshape(keypoints.shape).astype(np.float32)
-        return Poses(keypoints, scores, geometry.boxes_around(keypoints), person_scores, self.weights.keypoint_set)
+        boxes = geometry.boxes_around(keypoints)
+        poses = Poses(keypoints, scores, boxes, person_scores, self.weights.keypoint_set)
+        return calibrated(poses, self.weights.calibration)
 
 
 def check_whole_images(weights: Weights) -> None:

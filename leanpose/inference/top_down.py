@@ -12,9 +12,10 @@ from leanpose.codecs import TopDownCodec, check_outputs, codec_of
 from leanpose.inference.engines import Engine
 from leanpose.inference.preprocess import box_inputs
 from leanpose.structures import Poses
+from leanpose.weights.calibration import calibrated
 from leanpose.weights.record import Weights
 
-KEYPOINT_THRESHOLD = 0.2  # keypoints below it do not count for a person's score
+KEYPOINT_THRESHOLD = 0.2  # keypoints whose raw score is below it do not count for a person's score
 NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
 
 
@@ -47,7 +48,8 @@ class TopDown:
         for boxes in boxes_xyxy:
             these = slice(start, start := start + len(boxes))
             person_scores = scores[these].mean(axis=1)
-            results.append(Poses(keypoints[these], scores[these], boxes, person_scores, self.weights.keypoint_set))
+            poses = Poses(keypoints[these], scores[these], boxes, person_scores, self.weights.keypoint_set)
+            results.append(calibrated(poses, self.weights.calibration))
         return results
 
     def _in_boxes(self, images: Sequence[np.ndarray], boxes_xyxy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +77,7 @@ class TopDown:
             matrices: (N, 2, 3) from image to input pixels, as of `box_inputs`.
 
         Returns:
-            (N, K, 2) float32 keypoints in image pixels and (N, K) scores.
+            (N, K, 2) float32 keypoints in image pixels and (N, K) raw scores.
         """
         keypoints, scores = self.codec.decode(outputs, self.weights.input_size)
         keypoints = geometry.transform(keypoints, geometry.invert(matrices)) - self.weights.bias
@@ -85,15 +87,16 @@ class TopDown:
 def rescored(poses: Poses, box_scores: np.ndarray, weights: Weights) -> Poses:
     """Judge persons by box and keypoints and leave out duplicates, best first.
 
-    As the HRNet family evaluates: a person's score is its box score times the mean of its keypoint scores above 0.2 (0
-    if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
+    As the HRNet family evaluates: a person's score is its box score times the mean of its raw keypoint scores above 0.2
+    (0 if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
 
     Args:
         box_scores: (N,) confidence of each person's box.
         weights: record of the network that gave the poses.
     """
-    confident = poses.scores > KEYPOINT_THRESHOLD
-    means = (poses.scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
+    scores = poses.scores if poses.raw_scores is None else poses.raw_scores
+    confident = scores > KEYPOINT_THRESHOLD
+    means = (scores * confident).sum(1) / np.maximum(confident.sum(1), 1)
     person_scores = (box_scores * means).astype(np.float32)
     height, width = weights.input_size
     _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, weights.padding)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from leanpose.errors import InputError
+from leanpose.geometry import Size
 from leanpose.io.images import Source, read_image
 from leanpose.keypoint_sets import KeypointSet, side_and_part
 from leanpose.structures import Poses
@@ -61,7 +62,7 @@ _ARC = np.stack([np.cos(_HALF_TURN), np.sin(_HALF_TURN)], axis=1)  # (12, 2) rig
 def draw_poses(
     image: Source,
     poses: Poses,
-    min_score: float = 0.2,
+    min_score: float | None = None,
     boxes: bool = False,
     thickness: float = 1.0,
     colour: Literal["side", "person"] = "side",
@@ -75,8 +76,10 @@ def draw_poses(
     Args:
         image: (H, W, 3) uint8 RGB, or a path, URL or PIL image; it is left as it is. An array of OpenCV's, which is
             BGR, goes as `array[..., ::-1]`.
-        poses: N persons in pixels of this image. NaN keypoints are skipped, outer ones cut off.
-        min_score: keypoints of lower score are absent, with their limbs; about 0 to 1.
+        poses: N persons in pixels of this image. NaN keypoints are skipped; those outside the image too where scores
+            are calibrated, else they are cut off.
+        min_score: keypoints of lower score are absent, with their limbs; about 0 to 1. None: 0.4 where scores are
+            calibrated, 0.2 where they are raw.
         boxes: also draw the person boxes.
         thickness: factor on all line widths, above 0.
         colour: "side": left limbs blue, right limbs orange; "person": each person in one colour, by its id if there are
@@ -98,7 +101,7 @@ def draw_poses(
     if not thickness > 0:
         raise InputError(f"thickness must be above 0, not {thickness}; 1 is the usual width.")
     canvas = read_image(image).copy()
-    opacities = _opacities(poses, min_score)
+    opacities = _opacities(poses, (canvas.shape[0], canvas.shape[1]), min_score)
     sizes = _person_sizes(poses, opacities)
     widths = thickness * _limb_widths(sizes, max(canvas.shape[:2]))
     look = _look(poses.keypoint_set)
@@ -119,11 +122,11 @@ def draw_poses(
     return canvas
 
 
-def _opacities(poses: Poses, min_score: float) -> np.ndarray:
+def _opacities(poses: Poses, image_size: Size, min_score: float | None) -> np.ndarray:
     """Return (N, K) opacity of each keypoint, 0 where it is not drawn, otherwise FAINTEST to 1."""
-    drawn = np.isfinite(poses.keypoints).all(axis=2) & (poses.scores >= min_score)
-    shown = np.interp(poses.scores, [min_score, max(min_score, CONFIDENT_SCORE)], [FAINTEST, 1])
-    return np.where(drawn, shown, 0)
+    least = poses.least_score(min_score)
+    shown = np.interp(poses.scores, [least, max(least, CONFIDENT_SCORE)], [FAINTEST, 1])
+    return np.where(poses.present(image_size, min_score), shown, 0)
 
 
 def _person_sizes(poses: Poses, opacities: np.ndarray) -> np.ndarray:

@@ -12,8 +12,6 @@ import numpy as np
 from leanpose.io.own_files import COCO_INFO, csv_header
 from leanpose.structures import Poses
 
-LABEL_SCORE = 0.2  # keypoints below it are marked as absent in COCO-style files
-
 Result = tuple[str, tuple[int, int], Poses]  # image, its (height, width), and the persons in it
 
 
@@ -52,7 +50,7 @@ def to_csv(results: Iterable[Result]) -> str:
 
 
 def to_coco(results: Iterable[Result], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a COCO-style annotation file of the found persons; keypoints below LABEL_SCORE count as unlabelled.
+    """Return a COCO-style annotation file of the found persons; keypoints that are not `present` count as unlabelled.
 
     How it was made stands in its `info`.
     """
@@ -65,8 +63,7 @@ def to_coco(results: Iterable[Result], provenance: Mapping[str, Any]) -> dict[st
             edges = (poses.keypoint_set.edge_indices + 1).tolist()
             names = list(poses.keypoint_set.keypoints)
             categories.append({"id": 1, "name": "person", "keypoints": names, "skeleton": edges})
-        labelled = (poses.scores >= LABEL_SCORE) & np.isfinite(poses.keypoints).all(axis=2)
-        for entry, seen in zip(poses.to_coco_results(image_id), labelled, strict=True):
+        for entry, seen in zip(poses.to_coco_results(image_id), poses.present((height, width)), strict=True):
             triples = np.array(entry["keypoints"]).reshape(-1, 3)
             triples = np.where(seen[:, None], np.column_stack([triples[:, :2], np.full(len(triples), 2)]), 0)
             entry |= {

@@ -243,8 +243,7 @@ def read_sources(
         absent = without_partner(annotated.keypoint_set, keypoint_set)
         unused = without_partner(keypoint_set, annotated.keypoint_set)
         if absent or unused:
-            note(
-                f"{source.annotations}: of '{keypoint_set.name}' it lacks {', '.join(absent) or 'nothing'}; of its own "
-                f"keypoints there is no use for {', '.join(unused) or 'none'}."
-            )
+            lacks = [f"of '{keypoint_set.name}' it lacks {', '.join(absent)}"] if absent else []
+            spare = [f"of its own keypoints there is no use for {', '.join(unused)}"] if unused else []
+            note(f"{source.annotations}: {'; '.join(lacks + spare)}.")
     return sets

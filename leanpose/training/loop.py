@@ -25,7 +25,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from leanpose.codecs import check_outputs, codec_of
-from leanpose.data.annotations import AnnotatedSet, open_annotations
+from leanpose.data.annotations import AnnotatedSet, open_annotations, scored_set
 from leanpose.errors import InputError, WeightsError, note
 from leanpose.evaluation.evaluate import predict_image
 from leanpose.io.files import copy, write_text
@@ -107,7 +107,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     sets = read_sources(recipe.sources(), recipe.keypoints, recipe.views)
     validation = recipe.validation()
     annotated = open_annotations(validation.annotations, validation.images)
-    annotated.check(recipe.keypoints, "the recipe")
+    annotated.check(scored_set(annotated, recipe.keypoints), "the recipe")
     annotated.samples()  # refuses a set without persons, which would choose no epoch
     images = annotated.images(None if recipe.views else "gt")
     samples = [sample for samples in sets for sample in samples]
@@ -244,7 +244,8 @@ def _run_part(part: _Part, start: Path | None, teacher: Teacher | None, data: _D
     if recipe.supernet is not None:
         module: PoseTraining = SupernetTraining(recipe, network, total_steps, images, crops)
     else:
-        module = PoseTraining(recipe, network, total_steps, images, teacher)
+        scored = scored_set(data.annotated, recipe.keypoints)
+        module = PoseTraining(recipe, network, total_steps, images, teacher, scored)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer = _trainer(recipe, folder, steps_per_epoch, data.annotated)
@@ -280,7 +281,7 @@ def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> Non
     """Print which weights training starts from, whether they are of another input size, and their figure here."""
     predictor = module.predictor()
     results = [person for image in data.images for person in predict_image(predictor, image)]
-    name, figure = next(iter(data.annotated.score(results, module.record.keypoint_set).items()))
+    name, figure = next(iter(data.annotated.score(results, module.scored).items()))
     (height, width), theirs = module.record.input_size, start.stem
     try:
         record = read_record(start)

@@ -14,6 +14,7 @@ from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.evaluation.evaluate import predict_image
 from leanpose.inference.engines import TorchEngine
 from leanpose.inference.predictor import Predictor
+from leanpose.keypoint_sets import KeypointSet
 from leanpose.models.checkpoints import save_network
 from leanpose.structures import ImageBoxes
 from leanpose.training.objectives import Batch, Losses, create_objective
@@ -33,6 +34,7 @@ class PoseTraining(LightningModule):
         total_steps: optimizer steps of the stage, for the schedule; None: without an end.
         images: what to predict in validation.
         teacher: what is learned beside the annotations.
+        scored: keypoints that are predicted in validation, a part of the recipe's; None: all of them.
 
     Raises:
         InputError: the network has no part that the recipe freezes.
@@ -45,6 +47,7 @@ class PoseTraining(LightningModule):
         total_steps: int | None,
         images: Sequence[ImageBoxes] = (),
         teacher: Teacher | None = None,
+        scored: KeypointSet | None = None,
     ) -> None:
         super().__init__()
         self.recipe = recipe
@@ -54,6 +57,7 @@ class PoseTraining(LightningModule):
         self.network = network
         self.total_steps = total_steps
         self.record = recipe.weights()
+        self.scored = scored or self.record.keypoint_set
         self.objective = create_objective(recipe, getattr(network, "auxiliary", {}))
         self.results: list[dict[str, Any]] = []
         self._losses: list[torch.Tensor] = []
@@ -123,7 +127,13 @@ class PoseTraining(LightningModule):
     def predictor(self) -> Predictor:
         """Return what predicts with the network as it is evaluated, for validation."""
         self._engine = TorchEngine(self.evaluated(), self.record)
-        return Predictor(self._engine, flip_test=self.recipe.flip_test, detector=None, min_person_score=0.0)
+        return Predictor(
+            self._engine,
+            flip_test=self.recipe.flip_test,
+            detector=None,
+            min_person_score=0.0,
+            keypoint_set=self.scored,
+        )
 
     def on_validation_epoch_start(self) -> None:
         self.results = []

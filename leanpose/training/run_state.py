@@ -61,7 +61,7 @@ class KeepBest(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, PoseTraining)
         recipe = module.recipe
-        metrics = self.annotated.score(module.results, module.record.keypoint_set)
+        metrics = self.annotated.score(module.results, module.scored)
         module.log_dict(metrics)
         loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60

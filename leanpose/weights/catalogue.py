@@ -25,16 +25,16 @@ FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not
 # name -> SHA-256 of its files: int8 to predict with, the first of a network is its default; and lpn50 to train on
 BUNDLED: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192_int8": {
-        ".onnx": "c77bf223e29ad4fa8d5e35926c70a5a025d922ce2ef12efa2ee15aa008f10a24",
+        ".onnx": "82217b545d98f02af4b06ba71ecb9795f327220a51cc24385ecec2b9e28bdf7a",
     },
     "lpn50.coco_256x192": {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
     "lpn50.coco_192x144_int8": {
-        ".onnx": "93968a4e88a15c6293320ae17b3763296488b120c93df2abf7280bc5951cfd99",
+        ".onnx": "13115f08b52447f844a09c318dc49fb9ba78fa5ba9aef07e4b5a680ae35f1f63",
     },
     "lpn50.coco_128x96_int8": {
-        ".onnx": "48947b823693f0e59007cdb682258415d0dcbab1ff2f3c1ab818f0a8abecd9f9",
+        ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
     },
     "litepose_xs.coco_256x256": {
         ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",

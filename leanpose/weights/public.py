@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from leanpose.errors import WeightsError, suggest
 from leanpose.geometry import Size
 from leanpose.keypoint_sets import COCO, CROWDPOSE, HALPE26, WHOLEBODY, KeypointSet
 from leanpose.networks import NETWORKS
+from leanpose.weights.calibration import Calibration
 from leanpose.weights.record import Weights
 
 HUGGINGFACE = "https://huggingface.co"
@@ -65,6 +69,13 @@ WHOLE = "COCO val, whole images"
 PERSONS = "boxes of persons, COCO val"
 
 
+@cache
+def _calibrations() -> dict[str, Calibration]:
+    """Return what scores of public weights are worth, as `leanpose calibrate NAME --data coco/train.json` found it."""
+    content = json.loads(Path(__file__).with_name("calibrations.json").read_text(encoding="utf-8"))
+    return {name: Calibration.of(values) for name, values in content.items()}
+
+
 def _openmmlab(name: str, project: str, stem: str, record: Weights, **known: Any) -> PublicWeights:
     """Return a row of OpenMMLab's: a zip, its copy on Hugging Face, and for most a bare file of others there."""
     path = f"{project}/onnx_sdk/{stem}"
@@ -72,7 +83,7 @@ def _openmmlab(name: str, project: str, stem: str, record: Weights, **known: Any
     if project == "rtmposev1":
         urls.append(f"{HUGGINGFACE}/datasets/DavidPagnon/rtmlib_models/resolve/main/mmpose/{path}.onnx")
     licence = "Apache-2.0 (card on Hugging Face)"
-    record = replace(record, name=name, licence=licence)
+    record = replace(record, name=name, licence=licence, calibration=_calibrations().get(name))
     return PublicWeights(name, record, tuple(urls), member="end2end.onnx", weights_licence=licence, **known)
 
 

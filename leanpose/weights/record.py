@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 from leanpose.errors import WeightsError
 from leanpose.geometry import CONVENTIONS, Convention
 from leanpose.keypoint_sets import COCO, KeypointSet
+from leanpose.weights.calibration import Calibration
 
 METADATA_KEY = "leanpose"
-FORMAT = 2
+FORMAT = 3
 Task = Literal["top_down", "bottom_up", "detection"]
 Fit = Literal["short_side", "letterbox"]
 
@@ -73,6 +74,7 @@ class Weights:
             as much as it needs; or "letterbox", as large as the input size allows, at its top left.
         border: pixel value, 0..255, of what a whole image leaves of a letterbox.
         flip_shift: in the flip test, move the mirrored heatmap by one pixel (classic convention only).
+        calibration: what raw scores of keypoints are worth; None: not known, they stay raw.
         bias: image pixels that keypoints lie too far to the right and down; taken off by prediction in boxes.
         model_options: constructor arguments of the network that differ from the defaults.
         licence: of the weights.
@@ -101,6 +103,7 @@ class Weights:
     border: int = 0
     flip_shift: bool = False
     bias: float = 0.0
+    calibration: Calibration | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     data: str = ""
@@ -123,6 +126,8 @@ class Weights:
             raise WeightsError(f"channel_order must be 'rgb' or 'bgr', not '{self.channel_order}'.")
         if self.convention not in CONVENTIONS:
             raise WeightsError(f"convention must be one of {CONVENTIONS}, not '{self.convention}'.")
+        if self.calibration is not None and len(self.calibration.chance) != len(self.keypoint_set):
+            raise WeightsError("A calibration must have one line of chances per keypoint.")
         if self.padding <= 0:
             raise WeightsError(f"padding must be above 0, not {self.padding}.")
 
@@ -131,6 +136,7 @@ class Weights:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["keypoint_set"] = self.keypoint_set.to_dict()
         values["metrics"] = [dataclasses.asdict(measurement) for measurement in self.metrics]
+        values["calibration"] = self.calibration and dataclasses.asdict(self.calibration)
         return {METADATA_KEY: json.dumps({"format": FORMAT} | values, default=dict)}
 
     @staticmethod
@@ -149,7 +155,7 @@ class Weights:
         try:
             values = dict(json.loads(metadata[METADATA_KEY]))
             written_as = values.pop("format")
-            newer = written_as not in (1, FORMAT)
+            newer = written_as not in (1, 2, FORMAT)  # 2 lacks the calibration
             if written_as == 1:
                 values |= _newer_keys(values)
             if not newer:
@@ -157,6 +163,8 @@ class Weights:
                 for key in ("input_size", "mean", "std", "box_scales"):
                     values[key] = tuple(values[key])
                 values["metrics"] = tuple(map(_measurement, values["metrics"]))
+                if values.get("calibration"):
+                    values["calibration"] = Calibration.of(values["calibration"])
                 return Weights(**values)
         except (KeyError, TypeError, ValueError) as error:  # WeightsError and InputError are ValueErrors
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")

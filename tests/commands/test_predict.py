@@ -121,8 +121,10 @@ def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
     samples = open_annotations(folder / "out" / "coco.json", folder).samples()
     assert [Path(s.image_path) for s in samples] == [folder / "one/her.png"] * 2 + [folder / "two/her.jpg"] * 2
     poses = Predictor("lpn50", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
-    for i, sample in enumerate(samples[2:]):
-        labelled = poses.scores[i] >= 0.2
+    height, width = read_image("two/her.jpg").shape[:2]
+    there = poses.present((height, width))
+    assert there.any() and not there.all()
+    for i, (sample, labelled) in enumerate(zip(samples[2:], there, strict=True)):
         np.testing.assert_array_equal(sample.visibility > 0, labelled)
         np.testing.assert_allclose(sample.keypoints[labelled], poses.keypoints[i, labelled], atol=1e-3)
         np.testing.assert_allclose(sample.box_xyxy, poses.boxes_xyxy[i] - (0, 0, 1, 1), atol=0.01)

@@ -93,6 +93,17 @@ def test_a_limb_is_as_faint_as_its_less_certain_end() -> None:
         np.testing.assert_array_equal(between(image, poses, *limb), between(faint, poses, *limb))
 
 
+def test_calibrated_scores_are_drawn_from_a_chance_of_four_tenths_and_inside_the_image() -> None:
+    raw = standing(score=0.3)
+    assert changed(draw_poses(grey(), raw), grey()).any()
+    poses = replace(raw, raw_scores=raw.scores)
+    np.testing.assert_array_equal(draw_poses(grey(), poses), grey())
+    likely = replace(poses, scores=np.full_like(raw.scores, 0.4))
+    assert changed(draw_poses(grey(), likely), grey()).any()
+    outside = replace(likely, keypoints=likely.keypoints + np.float32(10_000))
+    np.testing.assert_array_equal(draw_poses(grey(), outside), grey())
+
+
 def test_below_min_score_nothing_is_drawn() -> None:
     np.testing.assert_array_equal(draw_poses(grey(), standing(score=0.4), min_score=0.5), grey())
     assert changed(draw_poses(grey(), standing(score=0.5), min_score=0.5), grey()).any()

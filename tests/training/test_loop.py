@@ -33,6 +33,7 @@ from leanpose.commands.cli import main  # noqa: E402
 from leanpose.data.annotations import open_annotations  # noqa: E402
 from leanpose.data.coco import CocoSet  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
+from leanpose.evaluation.evaluate import measure  # noqa: E402
 from leanpose.inference.detect import NetworkDetector  # noqa: E402
 from leanpose.inference.engines import load_engine  # noqa: E402
 from leanpose.inference.predictor import Predictor  # noqa: E402
@@ -47,6 +48,7 @@ from leanpose.training.loop import _precision, moving_average, train, train_reci
 from leanpose.training.module import PoseTraining  # noqa: E402
 from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.training.run_state import save_average  # noqa: E402
+from leanpose.weights.catalogue import read_record  # noqa: E402
 from leanpose.weights.record import Measurement, Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
@@ -650,6 +652,19 @@ def test_other_sets_are_mixed_in(make_recipe: MakeRecipe, people: MakePeople) ->
     data = make_recipe().train_data[0]
     sets = f"[{{annotations: {data.annotations}, images: {data.images}}}, {{annotations: {lsp}, images: {images}}}]"
     assert train(make_recipe(f"train_data={sets}", "epochs=1")).is_file()
+
+
+def test_a_network_that_finds_more_than_the_validation_set_annotates(
+    make_recipe: MakeRecipe, people: MakePeople, tmp_path: Path
+) -> None:
+    """Sets with parts of its keypoints join in training; the figure is of those that the file has."""
+    annotations, images = people("lsp", keypoint_set=LSP)
+    sports = f"train_data=[{{annotations: {annotations}, images: {images}}}]"
+    best = train(make_recipe("keypoint_set=halpe26", sports, "epochs=1"))
+    record = read_record(best)
+    assert len(record.keypoint_set) == 26 and record.metrics[0].metric == "AP"
+    figures, _ = measure(str(best), open_annotations(tmp_path / "people" / "people.json", tmp_path / "people/images"))
+    assert figures["AP"] == pytest.approx(record.metrics[0].value)
 
 
 def test_the_gradient_is_clipped(make_recipe: MakeRecipe, tmp_path: Path) -> None:

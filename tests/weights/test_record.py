@@ -26,6 +26,7 @@ from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.weights import catalogue
 from leanpose.weights.catalogue import BUNDLED, FURTHER, INT8, find_weights, read_record
+from leanpose.weights.calibration import Calibration
 from leanpose.weights.record import METADATA_KEY, Measurement, Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -44,6 +45,7 @@ FULL = Weights(
     codec_options={"beta": 100.0},
     flip_shift=True,
     bias=0.5,
+    calibration=Calibration((0.1, 0.9), ((0.0, 1.0), (0.2, 0.8)), "held_back.json"),
     model_options={"attention": "se"},
     licence="MIT",
     data="hands",
@@ -81,7 +83,7 @@ def test_records_of_format_1_are_read() -> None:
         "AP (a/val.json, proposing for lpn50, flip test)": 0.25,
         "PCKh@0.5 (valid.json, annotated boxes)": -1,
     }
-    new = ("task", "box_codec", "box_codec_options", "box_scales")
+    new = ("task", "box_codec", "box_codec_options", "box_scales", "calibration")
     former = {"format": 1, "metrics": figures, **dict.fromkeys(new, ...)}
     record = Weights.from_metadata({METADATA_KEY: record_text(**former)}, "x.onnx")
     assert (record.task, record.box_codec, record.box_scales) == ("top_down", None, (1.0,))
@@ -150,8 +152,8 @@ def record_text(**changes: Any) -> str:
     [
         (None, "x.onnx carries no leanpose record; .*leanpose convert"),
         ({}, "x.onnx carries no leanpose record"),
-        ({METADATA_KEY: record_text(format=3)}, "x.onnx was written by a newer leanpose: pip install -U leanpose"),
-        ({METADATA_KEY: record_text(format=3, keypoint_set=...)}, "newer leanpose"),
+        ({METADATA_KEY: record_text(format=4)}, "x.onnx was written by a newer leanpose: pip install -U leanpose"),
+        ({METADATA_KEY: record_text(format=4, keypoint_set=...)}, "newer leanpose"),
         ({METADATA_KEY: record_text(format=...)}, "record of x.onnx is damaged"),
         ({METADATA_KEY: "{"}, "record of x.onnx is damaged"),
         ({METADATA_KEY: "[1, 2]"}, "record of x.onnx is damaged"),
