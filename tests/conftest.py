@@ -29,7 +29,8 @@ BODY = {
     "nose": (0.0, 0.09), "eye": (0.03, 0.05), "ear": (0.06, 0.07), "shoulder": (0.13, 0.2), "elbow": (0.18, 0.36),
     "wrist": (0.2, 0.52), "hip": (0.09, 0.53), "knee": (0.1, 0.74), "ankle": (0.12, 0.95),
     "neck": (0.0, 0.17), "top_head": (0.0, 0.01), "upper_neck": (0.0, 0.15), "head_top": (0.0, 0.01),
-    "thorax": (0.0, 0.21), "pelvis": (0.0, 0.53),
+    "thorax": (0.0, 0.21), "pelvis": (0.0, 0.53), "head": (0.0, 0.01), "big_toe": (0.16, 1.0), "heel": (0.11, 0.98),
+    "small_toe": (0.18, 0.99),
 }  # fmt: skip
 
 
@@ -261,14 +262,18 @@ def short_lpn() -> Iterator[None]:
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let networks have one block where they have several alike, and the widest fewer channels, LitePose excepted."""
-    from leanpose.models import hevitpose, hourglass, hrnet, lpn, resnet, rmpg, simple_baseline, vitpose
+    """Let networks have one block where they have several alike, and the widest fewer channels, litepose_xs aside."""
+    from leanpose.models import hevitpose, hourglass, hrnet, litepose, lpn, resnet, rmpg, simple_baseline, vitpose
 
     def one_block(in_channels: int, channels: int, num_blocks: int, stride: int) -> Any:
         return resnet.resnet_stage(in_channels, channels, 1, stride)
 
     monkeypatch.setattr(hevitpose, "hevitpose_b", partial(hevitpose.HEViTPose, dims=(64, 128, 192), depths=(1, 1, 1)))
-    monkeypatch.setattr(hevitpose, "hevitpose_s", hevitpose.hevitpose_b)
+    for name in ("hevitpose_t", "hevitpose_s"):
+        monkeypatch.setattr(hevitpose, name, hevitpose.hevitpose_b)
+    arch = dataclasses.replace(litepose.ARCHS["search_xs"], stage_depths=(1, 1, 2, 1))
+    for letter in ("s", "m", "l"):
+        monkeypatch.setattr(litepose, f"litepose_{letter}", partial(litepose.LitePose, arch))
     monkeypatch.setattr(hourglass, "WIDTHS", (32,) * 6)
     monkeypatch.setattr(hrnet, "BLOCKS", 1)
     monkeypatch.setattr(hrnet, "MODULES", (1, 1, 2))

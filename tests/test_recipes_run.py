@@ -30,7 +30,12 @@ SHORT = (
     "epochs=1", "stages=1", "samples_per_epoch=4", "batch_size=2", "validate_every=1", "accelerator=cpu", "threads=1",
     "view_size=null", "stage_keys=[]",
 )  # fmt: skip
-FIGURES = {"coco": {"AP", "AP50", "AR"}, "crowdpose": {"AP", "AP easy"}, "mpii": {"PCKh@0.5", "PCKh@0.1"}}
+FIGURES = {
+    "coco": {"AP", "AP50", "AR"},
+    "halpe26": {"AP", "AP50", "AR"},
+    "crowdpose": {"AP", "AP easy"},
+    "mpii": {"PCKh@0.5", "PCKh@0.1"},
+}
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,21 @@ def test_the_base_install_runs_the_readme(wheel: Path, tmp_path: Path) -> None:
     assert run([str(programs / "python"), "-c", code], tmp_path).strip() == "None"
 
 
-def test_with_torch_it_exports_its_own_model(wheel: Path, tmp_path: Path) -> None:
+TRAINER = """
+import leanpose
+from leanpose.models.checkpoints import load_network
+from leanpose.training.recipe import find_recipe
+from leanpose.weights.catalogue import find_weights
+print(leanpose.__file__, find_recipe("lpn50_coco"), sep="\\n")
+file = find_weights("lpn50", ".safetensors")
+load_network(file)
+print(file)
+"""
+
+
+def test_with_torch_it_has_a_network_to_train_and_to_export_and_the_recipes(wheel: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     site = tmp_path / "site"
-    options = ("-q", "--no-deps", "--no-compile", "--target", str(site))
-    run([sys.executable, "-m", "pip", "install", *options, str(wheel)], tmp_path)
-    code = "import leanpose; print(leanpose.__file__)"
-    assert str(site) in run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(site))
-    run([sys.executable, "-m", "leanpose", "export", "lpn50", "--out", "a.onnx"], tmp_path, PYTHONPATH=str(site))
-    assert (tmp_path / "a.onnx").stat().st_size > 1e6
-    recipe = "from leanpose.training.recipe import find_recipe; print(find_recipe('lpn50_coco'))"
-    assert str(site) in run([sys.executable, "-c", recipe], tmp_path, PYTHONPATH=str(site))
+    zipfile.ZipFile(wheel).extractall(site)
+    files = run([sys.executable, "-c", TRAINER], tmp_path, PYTHONPATH=str(site)).splitlines()
+    assert len(files) == 3 and all(Path(file).is_relative_to(site) for file in files)

@@ -240,7 +240,10 @@ def test_a_file_name_that_is_not_unicode(bad: Path, tmp_path: Path) -> None:
 
 WRONG_WORDS = {
     "unknown command": (["predikt"], "There is no command 'predikt'. Did you mean 'predict'?"),
-    "far from every command": (["zzz"], "There is no command 'zzz'. Known: benchmark, calibrate, convert, download, evaluate,"),
+    "far from every command": (
+        ["zzz"],
+        "There is no command 'zzz'. Known: benchmark, calibrate, convert, download, evaluate,",
+    ),
     "option before the command": (["--model", "lpn50"], "There is no command '--model'."),
     "no sources": (["predict"], "sources"),
     "option without value": (["predict", "a.png", "--out"], "--out"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +30,7 @@ from leanpose.models.checkpoints import load_network, save_network  # noqa: E402
 from leanpose.models.litepose_arch import LitePoseArch  # noqa: E402
 from leanpose.search import judge as judging  # noqa: E402
 from leanpose.search import search as searching  # noqa: E402
+from leanpose.search.judge import Judge, Task  # noqa: E402
 from leanpose.search.latency import LatencyTable, all_parts  # noqa: E402
 from leanpose.search.onnx_template import OnnxTemplate  # noqa: E402
 from leanpose.search.search import space_of  # noqa: E402
@@ -34,6 +38,15 @@ from leanpose.training.recipe import read_recipe  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
 ROOT = Path(__file__).parents[2]
+WITH_TEMPLATE = """
+import pickle, sys
+from pathlib import Path
+from leanpose.commands.cli import main
+from leanpose.search import judge
+template = pickle.loads(Path(sys.argv[1]).read_bytes())
+judge.OnnxTemplate = lambda: template
+sys.exit(main(sys.argv[2:]))
+"""
 
 
 @pytest.fixture
@@ -73,6 +86,13 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[LitePoseArch]:
     return asked
 
 
+@contextmanager
+def in_this_process(count: int, task: Task, template: OnnxTemplate) -> Iterator[Any]:
+    """Judge as workers do, without waiting for them to start."""
+    judge = Judge(task, template)
+    yield SimpleNamespace(judged=lambda archs: ((arch, judge(arch), 0.1) for arch in archs))
+
+
 def result(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text())
 
@@ -86,7 +106,8 @@ def test_killed_it_goes_on_to_the_same_population(
 ) -> None:
     words += ["--max-macs", "12e6"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "leanpose", *words]
+    (tmp_path / "template").write_bytes(pickle.dumps(template))  # exporting once more takes seconds
+    command = [sys.executable, "-c", WITH_TEMPLATE, str(tmp_path / "template"), *words]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     log = tmp_path / "out" / "candidates.jsonl"
     while not log.is_file() or log.read_bytes().count(b"\n") < 6:  # in the middle of the first children
@@ -98,11 +119,12 @@ def test_killed_it_goes_on_to_the_same_population(
     assert not (tmp_path / "out" / "result.json").exists()
     log.write_bytes(before + b'{"fitness": 0.9, "MACs"')  # killed in the middle of a line
 
-    monkeypatch.setattr(judging, "OnnxTemplate", lambda: template)  # exporting once more takes seconds
+    monkeypatch.setattr(judging, "OnnxTemplate", lambda: template)
+    words[words.index("--workers") + 1] = "2"
     assert main(words) == 0
     assert log.read_bytes().startswith(before)
     words[words.index("--out") + 1] = str(tmp_path / "unbroken")
-    words[words.index("--workers") + 1] = "2"
+    monkeypatch.setattr(searching, "started", in_this_process)
     assert main(words) == 0
     for file in ("result.json", "front.png"):
         assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "unbroken" / file).read_bytes()

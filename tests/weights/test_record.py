@@ -25,8 +25,8 @@ from leanpose.inference.preprocess import box_inputs
 from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, KeypointSet
 from leanpose.weights import catalogue
-from leanpose.weights.catalogue import BUNDLED, FURTHER, INT8, find_weights, read_record
 from leanpose.weights.calibration import Calibration
+from leanpose.weights.catalogue import BUNDLED, FURTHER, INT8, find_weights, read_record
 from leanpose.weights.record import METADATA_KEY, Measurement, Weights
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
