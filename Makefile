@@ -17,8 +17,9 @@ demo: .venv-demo/.made
 	@echo "The results are in:"
 	@ls -d demo/*
 
+# Checks and tests side by side, since mypy works on one core.
 test: .venv/public/.made
-	$(MAKE) --jobs 2 check run-tests  # side by side, since mypy works on one core
+	$(MAKE) --jobs 2 check run-tests
 
 run-tests: .venv/public/.made
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
