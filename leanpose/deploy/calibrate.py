@@ -198,7 +198,7 @@ def fitted(scores: np.ndarray, right: np.ndarray, data: str) -> Calibration:
     counts, hits, total = sums(np.ones_like(scores)), sums(right), sums(scores)
     used = counts.any(axis=0)
     counts, hits, total = counts[:, used], hits[:, used], total[:, used]
-    raw = (total.sum(axis=0) / counts.sum(axis=0)).round(5)
+    raw = total.sum(axis=0) / counts.sum(axis=0)
     shared = hits.sum(axis=0) / counts.sum(axis=0)
     shares = (hits + PRIOR * shared) / (counts + PRIOR)
     lines = [

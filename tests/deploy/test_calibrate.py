@@ -47,6 +47,14 @@ def test_few_persons_lean_on_all_keypoints() -> None:
     assert at_high[0] == pytest.approx(0.9, abs=0.1) and 0.6 < at_high[2] < 0.95
 
 
+def test_the_size_of_raw_scores_means_nothing() -> None:
+    random = np.random.default_rng(0)
+    scores = random.uniform(0.01, 1, (1000, 2))
+    right = random.uniform(0, 1, scores.shape) < scores
+    large, tiny = fitted(scores, right, "")(scores), fitted(1e-7 * scores, right, "")(1e-7 * scores)
+    np.testing.assert_allclose(tiny, large, atol=1e-4)
+
+
 def test_one_keypoint_is_enough() -> None:
     calibration = fitted(np.array([[0.5, 0.0]]), np.array([[True, False]]), "")
     assert calibration(np.array([[0.5, 0.5]])).tolist() == [[1, 1]]
