@@ -45,6 +45,7 @@ class KeypointSet:
         edges: pairs of names that are joined by a limb.
         source: where order and names come from.
         sigmas: K OKS sigmas; empty: taken by name from OKS_SIGMAS.
+        flip_pairs: pairs of names that change places in a mirror image; None: taken from the sides in the names.
     """
 
     name: str
@@ -52,6 +53,7 @@ class KeypointSet:
     edges: tuple[tuple[str, str], ...]
     source: str
     sigmas: tuple[float, ...] = ()
+    flip_pairs: tuple[tuple[str, str], ...] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.keypoints)) != len(self.keypoints) or not self.keypoints:
@@ -59,6 +61,9 @@ class KeypointSet:
         unknown = {end for edge in self.edges for end in edge} - set(self.keypoints)
         if unknown:
             raise InputError(f"Keypoint set '{self.name}' has edges to unknown keypoints: {sorted(unknown)}.")
+        paired = [name for pair in self.flip_pairs or () for name in pair]
+        if len({*paired}) < len(paired) or not {*paired} <= {*self.keypoints}:
+            raise InputError(f"Keypoint set '{self.name}': its flip pairs must name each keypoint at most once.")
         if self.sigmas and len(self.sigmas) != len(self.keypoints):
             raise InputError(
                 f"Keypoint set '{self.name}': {len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints."
@@ -76,6 +81,9 @@ class KeypointSet:
     @cached_property
     def flip_index(self) -> np.ndarray:
         """(K,) int: `keypoints[flip_index]` swaps left and right; keypoints without a partner stay."""
+        if self.flip_pairs is not None:
+            partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
+            return np.array([self.keypoints.index(partner.get(name, name)) for name in self.keypoints], dtype=int)
         keys = [side_and_part(name) for name in self.keypoints]
         position = _unique_positions(keys)
         partners = [
@@ -91,13 +99,14 @@ class KeypointSet:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and strings, for file metadata; `from_dict` is the inverse."""
-        return {
+        values = {
             "name": self.name,
             "keypoints": list(self.keypoints),
             "edges": [list(edge) for edge in self.edges],
             "source": self.source,
             "sigmas": self.oks_sigmas.tolist(),
         }
+        return values if self.flip_pairs is None else values | {"flip_pairs": [list(pair) for pair in self.flip_pairs]}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> KeypointSet:
@@ -107,6 +116,7 @@ class KeypointSet:
             tuple((a, b) for a, b in values["edges"]),
             values["source"],
             tuple(values["sigmas"]),
+            tuple((a, b) for a, b in values["flip_pairs"]) if "flip_pairs" in values else None,
         )
 
 

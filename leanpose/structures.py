@@ -1,5 +1,5 @@
-"""The values that travel between the parts: Poses (what prediction returns), Sample (one annotated person), Scene (all
-annotated persons of an image) and ImageBoxes (an image to predict).
+"""The values that travel between the parts: Poses (what prediction returns), Frame (an image of a video with its
+Poses), Sample (one annotated person), Scene (all annotated persons of an image) and ImageBoxes (an image to predict).
 
 They are frozen, check themselves when made and hold NumPy arrays only.
 """
@@ -224,6 +224,29 @@ def _plain(identity: Any) -> Any:
 
 def _rounded(value: float, digits: int) -> float:
     return round(float(value), digits)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a video or camera with the persons in it.
+
+    Attributes:
+        index: its number in the source, from 0.
+        time_s: when it is shown, seconds from the first frame of the source.
+        poses: in pixels of this image.
+        image_size: (height, width) in pixels.
+        image: (H, W, 3) uint8 RGB; None where nobody needs it any more, or the frame was read from a file of results.
+    """
+
+    index: int
+    time_s: float
+    poses: Poses
+    image_size: tuple[int, int]
+    image: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.image is not None:
+            _check("image", self.image, (*self.image_size, 3))
 
 
 @dataclass(frozen=True, eq=False)

@@ -386,6 +386,18 @@ def test_unusable_sets(
         KeypointSet("test", keypoints, edges, "test", sigmas)
 
 
+def test_flip_pairs_may_be_given() -> None:
+    names = ("left_tip", "right_tip", "pivot", "a", "b")
+    by_name = KeypointSet("scissors", names, (), "test")
+    given = KeypointSet("scissors", names, (), "test", flip_pairs=(("b", "a"),))
+    assert by_name.flip_index.tolist() == [1, 0, 2, 3, 4]
+    assert given.flip_index.tolist() == [0, 1, 2, 4, 3]
+    assert KeypointSet.from_dict(json.loads(json.dumps(given.to_dict()))).flip_index.tolist() == [0, 1, 2, 4, 3]
+    for wrong in ((("a", "c"),), (("a", "b"), ("pivot", "a"))):
+        with pytest.raises(InputError, match="flip pairs must name each keypoint at most once"):
+            KeypointSet("scissors", names, (), "test", flip_pairs=wrong)
+
+
 @pytest.mark.parametrize("keypoint_set", ALL, ids=lambda s: s.name)
 def test_survives_json(keypoint_set: KeypointSet) -> None:
     again = KeypointSet.from_dict(json.loads(json.dumps(keypoint_set.to_dict())))

@@ -1,4 +1,5 @@
-"""The command line: `leanpose VERB ...`. A verb is a typed function; its signature and docstring are the options.
+"""The command line: `leanpose VERB ...`. A verb, of one word or two, is a typed function; its signature and docstring
+are the options.
 
 Only the module of the verb that was asked for is imported, so `leanpose predict` never imports torch.
 """
@@ -12,7 +13,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType
 from typing import Any, TextIO
@@ -105,9 +106,9 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"leanpose {leanpose.__version__}")
         return 0
-    verb, *rest = arguments
-    if verb not in COMMANDS:
-        raise InputError(f"There is no command '{verb}'.{suggest(verb, COMMANDS)}")
+    verb, rest = _verb(arguments)
+    if verb is None:
+        return 0
     module, _, name = COMMANDS[verb].partition(":")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with an image, we say ourselves
     function = getattr(_import(module), name)
@@ -121,6 +122,19 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
+def _verb(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Split off the verb, which may have two words ("data check"); None where its group's verbs were listed."""
+    first, *rest = arguments
+    group = [verb for verb in COMMANDS if verb.startswith(f"{first} ")]
+    if group and (not rest or rest[0] in ("-h", "--help")):
+        print(_overview(group))
+        return None, []
+    verb, rest = (f"{first} {rest[0]}", rest[1:]) if group else (first, rest)
+    if verb not in COMMANDS:
+        raise InputError(f"There is no command '{verb}'.{suggest(verb, group or COMMANDS)}")
+    return verb, rest
+
+
 def _import(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
@@ -131,9 +145,10 @@ def _import(module: str) -> ModuleType:
         raise missing(package, "train") from None
 
 
-def _overview() -> str:
-    verbs = "\n".join(f"  {verb:<10}{SUMMARIES[verb]}" for verb in COMMANDS)
-    return f"usage: leanpose COMMAND ...\n\n{verbs}\n\nleanpose COMMAND --help lists the options of a command."
+def _overview(verbs: Iterable[str] = COMMANDS) -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = "\n".join(f"  {verb:<{width}}{SUMMARIES[verb]}" for verb in verbs)
+    return f"usage: leanpose COMMAND ...\n\n{lines}\n\nleanpose COMMAND --help lists the options of a command."
 
 
 def parse(verb: str, function: Callable[..., Any], words: list[str]) -> tuple[list[Any], dict[str, Any]] | None:

@@ -337,6 +337,20 @@ def test_overview_names_every_command(words: list[str], capsys: pytest.CaptureFi
         assert f"  {verb} " in printed and summary in printed
 
 
+def test_verbs_of_two_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("data check", "data split"):
+        monkeypatch.setitem(COMMANDS, verb, COMMANDS["models"])
+        monkeypatch.setitem(cli.SUMMARIES, verb, f"summary of {verb}")
+    for words in (["data"], ["data", "--help"], ["help", "data"]):
+        assert main(words) == 0
+        printed = capsys.readouterr().out
+        assert "summary of data check" in printed and "predict" not in printed
+    assert main(["data", "split", "--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: leanpose data split ")
+    assert main(["data", "chekc"]) == 2
+    assert capsys.readouterr().err == "leanpose: There is no command 'data chekc'. Did you mean 'data check'?\n"
+
+
 def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
     (version,) = re.findall(r'^version = "(.+)"$', (REPOSITORY / "pyproject.toml").read_text(), flags=re.MULTILINE)
     for word in ("--version", "-V"):
@@ -370,7 +384,7 @@ def test_a_letter_for_out() -> None:
 def test_help_of_every_command_lists_its_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     if verb in ("train", "export", "convert"):
         pytest.importorskip("lightning")
-    assert main([verb, "--help"]) == 0
+    assert main([*verb.split(), "--help"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"usage: leanpose {verb}")
     module, _, name = COMMANDS[verb].partition(":")
