@@ -212,7 +212,7 @@ class CocoSet:
                 "(visibility above 0) who are no crowd."
             )
         if not is_crowdpose(truth, keypoint_set):
-            without = sum("area" not in person.entry and person.labelled > 0 for person in self.persons)
+            without = sum(person.entry.get("area") is None and person.labelled > 0 for person in self.persons)
             if without:
                 note(f"{self.path}: {without} annotations have no 'area'; {AREA_OF_BOX} of their box is taken.")
             wrong = sum(
@@ -282,7 +282,7 @@ def _counted(person: Person) -> int:
 def area_of(person: Person) -> float:
     """Return the area that the metric measures distances by: of a person without one, a part of the box."""
     counts, box = person.labelled and not person.crowd, float(person.xywh[2:].clip(min=0).prod())
-    if "area" not in person.entry:
+    if person.entry.get("area") is None:
         return AREA_OF_BOX * box
     area = number(person.entry["area"], f"{person.what}: 'area'", largest=FARTHEST**2)
     if counts and area <= max(0, SMALLEST_AREA * box):

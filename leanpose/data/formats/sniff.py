@@ -72,8 +72,8 @@ def _opened_folder(folder: Path) -> tuple[str, Any]:
     if len(tables) == 1:
         return tables[0]
     raise InputError(
-        f"{folder} cannot be read as annotations: it holds neither labelme's JSON files, nor YOLO's labels below a data "
-        "YAML with kpt_shape, nor makesense's CSV files; give the file."
+        f"{folder} cannot be read as annotations: it holds neither labelme's JSON files, nor YOLO's labels below a "
+        "data YAML with kpt_shape, nor makesense's CSV files; give the file."
     )
 
 
