@@ -16,7 +16,7 @@ import numpy as np
 
 from leanpose.data.entries import place_of
 from leanpose.data.formats.drafts import Draft, content_of, ordered_names
-from leanpose.data.formats.grouping import Mark, persons_of
+from leanpose.data.formats.grouping import Mark, persons_of, with_categories
 from leanpose.data.formats.writing import (
     lost_areas,
     lost_crowds,
@@ -50,6 +50,7 @@ def read(
         points, rectangles = _marks(content, file, others)
         drafts += persons_of(name, points, rectangles)
     notes = [f"{count} shapes of the kind {kind} are left out." for kind, count in others.items()]
+    drafts = with_categories(drafts)
     names = ordered_names(drafts, keypoints, notes)
     return content_of(sizes, drafts, names), notes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leanpose.data.formats.drafts import Draft, content_of, ordered_names
-from leanpose.data.formats.grouping import Mark, persons_of
+from leanpose.data.formats.grouping import Mark, persons_of, with_categories
 from leanpose.data.formats.sniff import Rows
 from leanpose.data.formats.writing import (
     counted,
@@ -63,6 +63,7 @@ def read(
     for name, (points, rectangles) in marks.items():
         drafts += persons_of(name, points, rectangles)
     notes: list[str] = []
+    drafts = with_categories(drafts)
     names = ordered_names(drafts, keypoints, notes)
     return content_of(sizes, drafts, names), notes
 

@@ -5,6 +5,7 @@ docs.ultralytics.com/datasets/pose: labels lie where the last folder "images" of
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def _listed(settings: dict[str, Any], yaml: Path, notes: list[str]) -> Iterator[
                 raise InputError(f"{yaml}: '{part}' must name a folder or a list of images, not {shown(place)}.")
             # Roboflow writes ../train/images for what lies beside the YAML
             tried = [top / name for top in roots for name in (place, place.removeprefix("../"))]
-            at = next((one for one in tried if one.exists()), None)
+            at = next((one for one in tried if os.path.exists(one)), None)
             if at is None:
                 notes.append(f"'{part}' is left out: there is no {tried[0]}.")
                 continue
@@ -156,7 +157,7 @@ def _images_at(place: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES)
         return
-    for line in _lines(place):
+    for line in filter(None, _lines(place)):
         yield place.parent / line
 
 
