@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from leanpose.data.coco import CocoSet
 from leanpose.data.completed import completed
 from leanpose.data.formats import FORMS, read_export
 from leanpose.errors import InputError, note
@@ -47,6 +48,7 @@ def convert_data(
         raise InputError(f"{to} holds no sigmas; leave --sigmas out, or convert to coco.")
     check_needs(folders=() if images is None else (images,), places=(place,))
     export = read_export(source, images, category, keypoints)
+    CocoSet(export.content, source, None)  # refuses ids that clash, and what else nobody could use
     content, notes = completed(export.content, sigmas) if to == "coco" else (export.content, ())
     if not content["categories"][0]["keypoints"] and to != "coco":
         raise InputError(f"{source} has boxes but no keypoints; these are written to coco only.")

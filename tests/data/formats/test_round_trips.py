@@ -51,7 +51,7 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
         {"id": i, "file_name": f"{folder}{i}.png", "width": WIDTH, "height": HEIGHT}
         for i, folder in enumerate(draw(st.lists(st.sampled_from(["", "sub/", "ü b/"]), min_size=1, max_size=3)))
     ]
-    persons = []
+    persons: list[dict[str, Any]] = []
     for image in images:
         for place in range(draw(st.integers(0, 3))):
             left, width = 1 + 20 * place, draw(st.integers(2, 17))
