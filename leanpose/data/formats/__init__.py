@@ -101,12 +101,17 @@ def _checked(
     """Return the content with one category, its annotations alone, and all their values checked."""
     annotations = [(f"{path}: annotation {i}", one) for i, one in enumerate(content["annotations"])]
     chosen = PersonCategory(content.get("categories") or [], content["annotations"], path, wanted)
-    category = {"id": chosen.id, "name": "person", "keypoints": [], "skeleton": []} | chosen.entry
+    category = chosen.entry | {
+        "id": chosen.id,
+        "name": str(chosen.entry.get("name") or "person"),
+        "keypoints": chosen.entry.get("keypoints") or [],
+        "skeleton": chosen.entry.get("skeleton") or [],
+    }
     images_of_file = entries(content["images"], ("id", "file_name"), f"{path}: image")
     listed = [_image(image, f"{path}: image {i}") for i, image in enumerate(images_of_file)]
     known = Known(image["id"] for image in listed)
     of_category = [(what, one) for what, one in annotations if chosen.holds(one, what)]
-    persons = [_person(one, what, len(category["keypoints"] or ()), known) for what, one in of_category]
+    persons = [_person(one, what, len(category["keypoints"]), known) for what, one in of_category]
     kept = [person | {"category_id": chosen.id} for person in persons if person is not None]
     for place, person in enumerate(kept, 1):
         person.setdefault("id", place)
