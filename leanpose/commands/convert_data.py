@@ -35,7 +35,7 @@ def convert_data(
         images: folder of the images; needed where sizes of images are and the export does not say them. yolo copies
             them.
         category: name or id of the category that is meant, where several have keypoints.
-        keypoints: their names in order, such as [nose,tail], where the export has none, or not their order.
+        keypoints: names of the keypoints in order, such as [nose,tail], where the export lacks names or their order.
         sigmas: OKS sigmas of the keypoints, such as [0.03,0.08], in place of guessed ones; for coco.
     """
     place = Path(out)

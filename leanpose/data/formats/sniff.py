@@ -46,6 +46,8 @@ def form_of_json(content: Any, path: str | Path) -> tuple[str, Any]:
     """Return the form of a JSON file that has been read, and its content as the reader of the form takes it."""
     if isinstance(content, list):
         first = content[0] if content and isinstance(content[0], dict) else {}
+        if "annotation_id" in first and "data" not in first:
+            raise InputError(f"{path} is Label Studio's JSON-MIN, which lacks the sizes of images; export as JSON.")
         return ("label_studio", content) if "data" in first else (MPII, content)
     if isinstance(content, dict) and "shapes" in content:
         return "labelme", [(Path(path), content)]

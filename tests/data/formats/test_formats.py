@@ -284,6 +284,9 @@ def test_what_is_of_no_known_form(tmp_path: Path) -> None:
             form_of(tmp_path / name)
     with pytest.raises(InputError, match="cannot be read as annotations"):
         form_of(tmp_path)
+    (tmp_path / "min.json").write_text('[{"image": "/data/upload/1/a.png", "id": 1, "annotation_id": 3, "kp": []}]')
+    with pytest.raises(InputError, match="is Label Studio's JSON-MIN, which lacks"):
+        form_of(tmp_path / "min.json")
     (tmp_path / "mpii.json").write_text('[{"image": "a.png", "center": [1, 1], "scale": 1}]')
     assert form_of(tmp_path / "mpii.json") == "mpii"
     with pytest.raises(InputError, match="is a list of MPII persons, which has no COCO-style content"):

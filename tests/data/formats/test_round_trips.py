@@ -144,7 +144,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "is there already, and nothing is overwritten" in capsys.readouterr().err
     csv = str(tmp_path / "fish.csv")
     assert main(["data", "convert", source, csv, "--to", "deeplabcut"]) == 0
-    assert "deeplabcut cannot hold 1 times that a labelled keypoint is hidden." in capsys.readouterr().err
+    assert "deeplabcut cannot hold that 1 labelled keypoints are hidden." in capsys.readouterr().err
     sigmas = ["--to", "coco", "--sigmas", "[0.1,0.2,0.2,0.1]"]
     assert main(["data", "convert", csv, str(tmp_path / "own.json"), *sigmas]) == 0
     assert json.loads((tmp_path / "own.json").read_text())["categories"][0]["sigmas"] == [0.1, 0.2, 0.2, 0.1]
