@@ -23,11 +23,8 @@ ANNOTATION_KEYS = frozenset(
 )
 VIDEO_KEYS = frozenset(("track_id", "keypoint_scores", "scores"))  # more of annotations, in files of frames
 CSV_COLUMNS = ("image", "person", "score", "x1", "y1", "x2", "y2")  # before those of the keypoints
-# headers of keypoints and of angles, a row each
-TIDY_COLUMNS = (
-    ("frame", "time_s", "id", "keypoint", "x", "y", "score"),
-    ("frame", "time_s", "id", "joint", "degrees"),
-)
+TIDY_COLUMNS = ("frame", "time_s", "id", "keypoint", "x", "y", "score")  # a row is a keypoint
+ANGLES_COLUMNS = ("frame", "time_s", "id", "joint", "degrees")  # a row is a joint
 DEEPLABCUT_SCORER = "leanpose"
 JSON_LINES_START = b'{"leanpose": '
 OPENPOSE_START, OPENPOSE_ENDING = '{"version": 1.3, "leanpose": ', "_keypoints.json"
@@ -80,7 +77,7 @@ def _last(file: BinaryIO, count: int) -> bytes:
 def _is_own_csv(path: Path) -> bool:
     with path.open(encoding="utf-8", newline="") as file:
         header = next(csv.reader(file), [])
-    if tuple(header) in TIDY_COLUMNS or header[:2] == ["scorer", DEEPLABCUT_SCORER]:
+    if tuple(header) in (TIDY_COLUMNS, ANGLES_COLUMNS) or header[:2] == ["scorer", DEEPLABCUT_SCORER]:
         return True
     names = [column.removesuffix("_x") for column in header[len(CSV_COLUMNS) :: 3]]
     return bool(names) and header[1:] == csv_header(names)[1:] and header[0] in ("image", "picture")

@@ -29,6 +29,8 @@ COCO_18 = KeypointSet(
     "COCO model of OpenPose, arXiv 1812.08008",
 )
 BY_COUNT = {len(known): known for known in (BODY_25, COCO_18)}
+PARTS = ("face", "hand_left", "hand_right")
+EMPTY = (*(f"{part}_keypoints_2d" for part in PARTS), *(f"{part}_keypoints_3d" for part in ("pose", *PARTS)))
 MIDDLES = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}
 
 
@@ -47,11 +49,9 @@ class OpenPoseWriter(FrameWriter):
         placed = np.isfinite(poses.keypoints).all(axis=2)
         triples = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=2)
         triples = np.where(placed[..., None], triples, 0).astype(float).round(4)
-        others = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
-        others += tuple(name.replace("2d", "3d") for name in ("pose_keypoints_2d", *others))
         ids = [-1] * len(poses) if poses.ids is None else poses.ids.tolist()
         people = [
-            {"person_id": [one], "pose_keypoints_2d": triple.ravel().tolist()} | {name: [] for name in others}
+            {"person_id": [one], "pose_keypoints_2d": triple.ravel().tolist()} | {name: [] for name in EMPTY}
             for one, triple in zip(ids, triples, strict=True)
         ]
         height, width = frame.image_size

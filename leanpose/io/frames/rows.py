@@ -14,6 +14,7 @@ import numpy as np
 
 from leanpose.errors import InputError
 from leanpose.io.frames.interface import UNKNOWN_SIZE, make_poses
+from leanpose.io.own_files import TIDY_COLUMNS
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.structures import Frame, Poses
 
@@ -32,7 +33,7 @@ class Row(NamedTuple):
     score: float = NAN
 
 
-COLUMNS = Row._fields
+COLUMNS = TIDY_COLUMNS  # the fields of Row
 
 
 def rows_of(frame: Frame) -> Iterator[Row]:

@@ -54,7 +54,7 @@ def poses_of(values: np.ndarray, ids: Sequence[int] | None, keypoint_set: Keypoi
         values: (I, K, 3) x, y, score; NaN where there is none.
         ids: of `identities`.
     """
-    there = np.flatnonzero(np.isfinite(values).any(axis=(1, 2)))
+    there = np.flatnonzero(np.isfinite(values).any(axis=(1, 2))).tolist()
     return make_poses(
         keypoint_set, values[there, :, :2], values[there, :, 2], None if ids is None else [ids[i] for i in there]
     )
