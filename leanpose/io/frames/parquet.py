@@ -15,7 +15,7 @@ from leanpose.io.own_files import PARQUET_KEY
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.structures import Frame
 
-GROUP = 100_000  # rows in a row group
+GROUP = 20_000  # rows in a row group
 
 
 class ParquetWriter(FrameWriter):
