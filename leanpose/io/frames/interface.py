@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from leanpose.errors import InputError
+from leanpose.io.values import shown
 from leanpose.keypoint_sets import COCO, KeypointSet, keypoint_set_from_coco
 from leanpose.structures import Frame, Poses
 
+LARGEST = 2**53  # of whole numbers; floats are exact up to there
 UNKNOWN_SIZE = (0, 0)  # of images, where a file does not tell it
 
 
@@ -139,8 +141,8 @@ def whole_number(value: Any, what: str) -> int:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
-    if not number.is_integer():
-        raise InputError(f"{what} must be a whole number, not {value!r}.")
+    if not number.is_integer() or abs(number) > LARGEST:
+        raise InputError(f"{what} must be a whole number, not {shown(value)}.")
     return int(number)
