@@ -84,7 +84,7 @@ def read_openpose(path: Path, fps: float | None) -> Iterator[Frame]:
     """Read a folder in the order of the numbers in its files' names: 25 keypoints are BODY_25, 18 the COCO model's."""
     numbered = [(re.search(rf"(\d+){OPENPOSE_ENDING}$", file.name), file) for file in path.iterdir()]
     files = sorted((int(match[1]), file) for match, file in numbered if match)
-    if not files:
+    if not files and numbered:
         raise InputError(f"{path} has no files whose names end in a number and {OPENPOSE_ENDING}.")
     first = next((people[0] for _, file in files if (people := _read(file)[0])), {})
     keypoint_set = _set_of(first, path) if first else BODY_25  # nobody was found, so any set is right

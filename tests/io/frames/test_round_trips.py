@@ -97,7 +97,7 @@ def check(form: str, written: Sequence[Frame], read: Sequence[Frame]) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(clip=clips())
 def test_what_is_written_is_read_again(form: str, clip: tuple[KeypointSet, list[Frame]]) -> None:
     keypoint_set, frames = clip
