@@ -116,7 +116,7 @@ def make_poses(
     if boxes_xyxy is None:
         low = np.where(placed[..., None], keypoints, np.inf).min(axis=1)
         high = np.where(placed[..., None], keypoints, -np.inf).max(axis=1)
-        boxes_xyxy = np.where(placed.any(axis=1)[:, None], np.hstack([low, high]), 0)
+        boxes_xyxy = np.where(placed.any(axis=1, keepdims=True), np.hstack([low, high]), 0)
     known = ids is not None and len(ids) > 0 and None not in ids
     return Poses(
         np.where(placed[..., None], keypoints, np.nan).astype(np.float32),
