@@ -152,6 +152,11 @@ def _sigma(name: str) -> float:
     return OKS_SIGMAS.get(_canonical(name).removeprefix("left_").removeprefix("right_"), UNMEASURED_SIGMA)
 
 
+def has_sigma(name: str) -> bool:
+    """Whether an OKS sigma has been published for a keypoint of this name."""
+    return _canonical(name).removeprefix("left_").removeprefix("right_") in OKS_SIGMAS
+
+
 def _unique_positions(values: Iterable[Hashable]) -> dict[Hashable, int]:
     """Return where each value stands that stands there once."""
     places: dict[Hashable, list[int]] = defaultdict(list)
