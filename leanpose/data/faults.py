@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from leanpose.data.lenient import Case, Finding, LenientSet, Level
+from leanpose.data.lenient import Case, Finding, LenientSet, Level, doubtful_level
 from leanpose.geometry import iou, similarities
 from leanpose.keypoint_sets import has_sigma, side_and_part
 
@@ -96,7 +96,7 @@ def boxes_that_do_not_fit(annotated: LenientSet) -> list[Finding]:
     spread = 1.4826 * np.median(np.abs(known - usual))  # the standard deviation where they are normal
     most = np.clip(usual + 5 * spread, LEAST_SHIFTED, MOST_SHIFTED)
     return _finding(
-        "boxes that do not fit", "error", "Boxes lie beside the keypoints of their persons; draw them anew.",
+        "boxes that do not fit", doubtful_level(int((shift > most).sum()), len(known)), "Boxes lie beside the keypoints of their persons; draw them anew.",
         _where(annotated, np.nan_to_num(shift, nan=-1) > most, shift),
     )  # fmt: skip
 
@@ -180,7 +180,7 @@ def persons_annotated_twice(annotated: LenientSet) -> list[Finding]:
         for a, b in np.argwhere(np.triu(iou(boxes[persons], boxes[persons]) >= SAME_BOX, 1)):
             first, second = persons[a], persons[b]
             if _same_keypoints(keypoints[first], keypoints[second], boxes[first], annotated):
-                cases.append(annotated.person_case(int(second), f" is {annotated.persons[first].split(' in ')[0]}"))
+                cases.append(annotated.person_case(int(second), f" is {annotated.person_ids[first]}"))
     return _finding("persons annotated twice", "warning", "Persons are annotated twice; delete one of each.", cases)
 
 
@@ -220,11 +220,7 @@ def names_of_keypoints(annotated: LenientSet) -> list[Finding]:
     if found is None:
         return []
     partner = found.flip_index
-    alone = [
-        Case(name)
-        for i, name in enumerate(found.keypoints)
-        if partner[i] == i and side_and_part(name)[0]
-    ]
+    alone = [Case(name) for i, name in enumerate(found.keypoints) if partner[i] == i and side_and_part(name)[0]]
     unknown = [] if found.sigmas or annotated.gives_sigmas else [
         Case(name) for name in found.keypoints if not has_sigma(name)
     ]  # fmt: skip
@@ -245,7 +241,7 @@ def sides_against_most(annotated: LenientSet) -> list[Finding]:
 
     It needs no network, so it is for keypoints that none knows; it says nothing where objects are seen from all sides.
     """
-    if annotated.keypoint_set is None or not len(annotated.persons):
+    if annotated.keypoint_set is None or not len(annotated.person_ids):
         return []
     left = [i for i, name in enumerate(annotated.keypoint_set.keypoints) if side_and_part(name)[0] == "left"]
     right = annotated.keypoint_set.flip_index[left]

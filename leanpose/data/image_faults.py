@@ -25,12 +25,14 @@ class Look:
         missing: there is no such file.
         unreadable: why it cannot be read.
         resized: why its size is not that of its annotations.
+        size: (height, width) in pixels; None where it cannot be read.
         seen: its fingerprint; None where it cannot be read.
     """
 
     missing: bool = False
     unreadable: str = ""
     resized: str = ""
+    size: Size | None = None
     seen: Fingerprint | None = None
 
 
@@ -53,11 +55,12 @@ def _look(path: str, size: Size | None) -> Look:
         check_size(image, path, size)
     except InputError as error:
         resized = str(error)
-    return Look(resized=resized, seen=fingerprint(image))
+    return Look(resized=resized, size=image.shape[:2], seen=fingerprint(image))
 
 
 def image_faults(annotated: LenientSet, looks: Sequence[Look]) -> list[Finding]:
     """Return what is wrong with single images, and which look nearly the same."""
+
     def cases(texts: Sequence[str]) -> list[Case]:
         return [Case(text, i) for i, text in enumerate(texts) if text]
 
@@ -65,7 +68,7 @@ def image_faults(annotated: LenientSet, looks: Sequence[Look]) -> list[Finding]:
     missing = cases([name if look.missing else "" for name, look in zip(names, looks, strict=True)])
     unreadable, resized = cases([look.unreadable for look in looks]), cases([look.resized for look in looks])
     twins = [
-        Case(f"{names[j]} looks like {names[i]}", j)
+        Case(f"{names[j]} looks like {names[i]}", j, beside=annotated.paths[i])
         for i, j in _similar(looks, looks, within=True)
         if annotated.paths[i] != annotated.paths[j]
     ]
@@ -87,7 +90,7 @@ def shared_images(
         path: of the other set's file.
     """
     cases = [
-        Case(f"{annotated.names[i]} looks like {other.names[j]} of {path}", i)
+        Case(f"{annotated.names[i]} looks like {other.names[j]} of {path}", i, beside=other.paths[j])
         for i, j in _similar(looks, other_looks, within=False)
     ]
     sentence = f"Images look nearly like those of {path}, so a figure on one is not one on unseen images; split anew."

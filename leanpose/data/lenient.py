@@ -22,13 +22,28 @@ from leanpose.keypoint_sets import KeypointSet, keypoint_set_from_coco
 Level = Literal["error", "warning"]
 
 
+DOUBTFUL = 0.05  # share of persons up to which a check that errs on some gives a warning, else an error
+
+
+def doubtful_level(count: int, persons: int) -> Level:
+    """Return the level of a finding whose check errs on some persons of a faultless set."""
+    return "error" if count > DOUBTFUL * persons else "warning"
+
+
 @dataclass(frozen=True)
 class Case:
-    """One place of a fault: words for it, and the image and person, by their places in the lists, if it has them."""
+    """One place of a fault.
+
+    Attributes:
+        text: words for it.
+        image, person: their places in the lists, if it has them.
+        beside: path of an image to be looked at beside it.
+    """
 
     text: str
     image: int | None = None
     person: int | None = None
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,9 +70,10 @@ class LenientSet:
     Attributes:
         keypoint_set: None where no category names keypoints.
         names: of the images, `file_name`.
+        image_ids: as the content has them.
         paths: where they lie.
         sizes: (height, width) in pixels; None where the content does not say both.
-        persons: words that name each person: image and id of the annotation.
+        person_ids: words that name each annotation, "annotation 17" of its id.
         image_of: (N,) int, the place of each person's image; -1 where it is of no image.
         boxes_xywh: (N, 4) float64 pixels; NaN where there is none.
         triples: (N, K, 3) float64 x, y and visibility 0, 1 or 2; zeros where they cannot be used.
@@ -68,9 +84,10 @@ class LenientSet:
 
     keypoint_set: KeypointSet | None
     names: list[str]
+    image_ids: list[Any]
     paths: list[str]
     sizes: list[Size | None]
-    persons: list[str]
+    person_ids: list[str]
     image_of: np.ndarray
     boxes_xywh: np.ndarray
     triples: np.ndarray
@@ -96,8 +113,10 @@ class LenientSet:
         return np.where(with_area[:, None], given, boxes_around(self.keypoints))
 
     def person_case(self, person: int, more: str = "") -> Case:
+        """Return the case of a person, with words behind its name."""
         image = int(self.image_of[person])
-        return Case(self.persons[person] + more, image if image >= 0 else None, person)
+        where = f" in {self.names[image]}" if image >= 0 else ""
+        return Case(f"{self.person_ids[person]}{where}{more}", image if image >= 0 else None, person)
 
 
 class _Collector:
@@ -135,18 +154,20 @@ def read_leniently(content: Any, path: str, folder: Path, category: str | None =
     known, place_of = _known_images(images, names, faults)
     _repeated_names(names, faults)
     annotations = [
-        (i, one) for i, one in _dicts(content["annotations"], "annotation", faults) if _is_of(one, i, chosen, others, faults)
+        (i, one)
+        for i, one in _dicts(content["annotations"], "annotation", faults)
+        if _is_of(one, i, chosen, others, faults)
     ]
     texts, image_of, boxes, triples, crowd = [], [], [], [], []
     k = len(keypoint_set or ())
     for i, one in annotations:
         image_id = known.find(one.get("image_id"))
         place = -1 if image_id is None else place_of[image_id]
-        text = f"annotation {one.get('id', f'number {i}')}" + (f" in {names[place]}" if place >= 0 else "")
-        case = Case(text, place if place >= 0 else None, len(texts))
+        name = f"annotation {one.get('id', f'number {i}')}"
+        case = Case(f"{name} in {names[place]}", place, len(texts)) if place >= 0 else Case(name, None, len(texts))
         if place < 0:
             faults.add("ids dangling", "error", "Annotations belong to images that are not in 'images'.", case)
-        texts.append(text)
+        texts.append(name)
         image_of.append(place)
         boxes.append(_box(one, case, faults))
         triples.append(_triples(one, k, case, faults))
@@ -155,9 +176,10 @@ def read_leniently(content: Any, path: str, folder: Path, category: str | None =
     return LenientSet(
         keypoint_set=keypoint_set,
         names=names,
+        image_ids=[image.get("id") for _, image in images],
         paths=[places[name] for name in names],
         sizes=[_size(image) for _, image in images],
-        persons=texts,
+        person_ids=texts,
         image_of=np.array(image_of, dtype=int),
         boxes_xywh=np.array(boxes, dtype=float).reshape(-1, 4),
         triples=np.array(triples, dtype=float).reshape(-1, k, 3),
@@ -222,7 +244,9 @@ def _known_images(
             faults.add("entries broken", "error", sentence, Case(names[place], place))
         elif one in place_of:
             sentence = "Images have the same id; number those of joined files anew, with their annotations."
-            faults.add("ids clashing", "error", sentence, Case(f"id {one}: {names[place_of[one]]}, {names[place]}", place))
+            faults.add(
+                "ids clashing", "error", sentence, Case(f"id {one}: {names[place_of[one]]}, {names[place]}", place)
+            )
         else:
             place_of[one] = place
     return Known(place_of), place_of
