@@ -38,6 +38,7 @@ COMMANDS = {
     "benchmark": "leanpose.commands.benchmark:benchmark",
     "models": "leanpose.commands.models:models",
     "download": "leanpose.commands.download:download_files",
+    "data convert": "leanpose.commands.convert_data:convert_data",
 }
 SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
@@ -57,6 +58,7 @@ SUMMARIES = {
     "benchmark": "time models on this machine, step by step",
     "models": "list the networks: size, cost, published figures, weights that come with leanpose; or public weights",
     "download": "fetch public weights: names of `models --public`, or best",
+    "data convert": "convert annotations between COCO, YOLO-pose, labelme, makesense and DeepLabCut",
 }
 
 

@@ -19,7 +19,7 @@ from leanpose.data.annotations import open_annotations
 from leanpose.data.scenes import Views
 from leanpose.errors import InputError, suggest
 from leanpose.geometry import Convention, Size
-from leanpose.keypoint_sets import KeypointSet, get_keypoint_set
+from leanpose.keypoint_sets import KEYPOINT_SETS, KeypointSet, get_keypoint_set
 from leanpose.models.litepose_arch import LitePoseArch, SearchSpace
 from leanpose.training.augment import Augmentation
 from leanpose.training.crops import DataSource
@@ -260,9 +260,10 @@ class Recipe:
     @property
     def keypoints(self) -> KeypointSet:
         """The keypoint set, built-in or named by the categories of a file."""
-        if not Path(self.keypoint_set).suffix:
+        path = Path(self.data_root) / self.keypoint_set
+        if self.keypoint_set in KEYPOINT_SETS or not (path.suffix or path.is_dir()):
             return get_keypoint_set(self.keypoint_set)
-        return _keypoints_of_file(str(Path(self.data_root) / self.keypoint_set), self.val_data.category)
+        return _keypoints_of_file(str(path), self.val_data.category)
 
     @property
     def task(self) -> Task:
