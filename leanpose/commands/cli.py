@@ -63,7 +63,7 @@ SUMMARIES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0, 1 for faults that a check found, 2 for unusable input, 130 after Ctrl-C."""
+    """Run one command; return its exit code: 0, 1 after a check with errors, 2 for unusable input, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a file's name

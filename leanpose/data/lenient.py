@@ -22,14 +22,6 @@ from leanpose.keypoint_sets import KeypointSet, keypoint_set_from_coco
 Level = Literal["error", "warning"]
 
 
-DOUBTFUL = 0.05  # share of persons up to which a check that errs on some gives a warning, else an error
-
-
-def doubtful_level(count: int, persons: int) -> Level:
-    """Return the level of a finding whose check errs on some persons of a faultless set."""
-    return "error" if count > DOUBTFUL * persons else "warning"
-
-
 @dataclass(frozen=True)
 class Case:
     """One place of a fault.
@@ -182,7 +174,7 @@ def read_leniently(content: Any, path: str, folder: Path, category: str | None =
         person_ids=texts,
         image_of=np.array(image_of, dtype=int),
         boxes_xywh=np.array(boxes, dtype=float).reshape(-1, 4),
-        triples=np.array(triples, dtype=float).reshape(-1, k, 3),
+        triples=np.array(triples, dtype=float).reshape(len(texts), k, 3),
         crowd=np.array(crowd, dtype=bool),
         gives_sigmas=bool((chosen or {}).get("sigmas")),
         findings=faults.findings(),
