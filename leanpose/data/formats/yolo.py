@@ -227,7 +227,7 @@ def _persons(
             raise InputError(f"{what} is not in shares of the image from 0 to 1, but in pixels.")
         x, y, w, h = values[1:5] * (width, height, width, height)
         category = classes[int(values[0])]
-        seen = places[:, 2] if dimensions == 3 else 2.0 * places.any(axis=1)
+        seen: np.ndarray = places[:, 2] if dimensions == 3 else np.where(places.any(axis=1), 2, 0)
         points = {
             name: (float(px * width), float(py * height), 1 if v == 1 else 2)
             for name, (px, py), v in zip(names[category], places[:, :2], seen, strict=True)

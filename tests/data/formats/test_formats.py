@@ -15,6 +15,7 @@ import pytest
 
 from leanpose.commands.boxes import read_boxes
 from leanpose.data.annotations import open_annotations
+from leanpose.data.coco import CocoSet
 from leanpose.data.formats import Export, form_of, read_export
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO
@@ -209,6 +210,16 @@ def test_yolo_without_names_or_visibility(tmp_path: Path) -> None:
     assert open_annotations(tmp_path / "set.yaml", None).keypoint_set == COCO
 
 
+def test_a_folder_of_labels_without_its_yaml(tool: Callable[..., Path]) -> None:
+    folder = tool("yolo", "images/train/a.png")
+    (folder / "data.yaml").rename(folder / "data.yml")
+    (folder / "labels/broken.yaml").write_text("[")  # of somebody else
+    assert form_of(folder) == form_of(folder / "labels/train") == "yolo"
+    (folder / "data.yml").unlink()
+    with pytest.raises(InputError, match="nor YOLO's labels below a data YAML with kpt_shape"):
+        form_of(folder / "labels/train")
+
+
 def test_deeplabcut(tool: Callable[..., Path]) -> None:
     folder = tool("deeplabcut", "pond/a.png", "pond/b.png")
     export = read_export(folder / "CollectedData_ann.csv", folder / "pond")
@@ -273,6 +284,9 @@ def test_what_is_of_no_known_form(tmp_path: Path) -> None:
             form_of(tmp_path / name)
     with pytest.raises(InputError, match="cannot be read as annotations"):
         form_of(tmp_path)
+    (tmp_path / "min.json").write_text('[{"image": "/data/upload/1/a.png", "id": 1, "annotation_id": 3, "kp": []}]')
+    with pytest.raises(InputError, match="is Label Studio's JSON-MIN, which lacks"):
+        form_of(tmp_path / "min.json")
     (tmp_path / "mpii.json").write_text('[{"image": "a.png", "center": [1, 1], "scale": 1}]')
     assert form_of(tmp_path / "mpii.json") == "mpii"
     with pytest.raises(InputError, match="is a list of MPII persons, which has no COCO-style content"):
@@ -317,6 +331,8 @@ def test_one_of_several_categories_is_chosen(tmp_path: Path) -> None:
 def test_a_set_without_persons_is_opened_and_scored(tmp_path: Path) -> None:
     pytest.importorskip("faster_coco_eval")
     annotated = open_annotations(two_categories(tmp_path), None, "hand")
+    assert isinstance(annotated, CocoSet)
+    assert [len(annotated.part(ids).persons) for ids in ([1], [])] == [1, 0]
     assert annotated.keypoint_set.flip_index.tolist() == [1, 0]
     annotated.check(annotated.keypoint_set, "the model")
     result = {"image_id": 1, "category_id": 5, "keypoints": [6, 6, 1, 20, 20, 1], "score": 1}
