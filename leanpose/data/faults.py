@@ -51,6 +51,7 @@ def _image_sizes(annotated: LenientSet) -> np.ndarray:
 
 def boxes_without_area(annotated: LenientSet) -> list[Finding]:
     wh = annotated.boxes_xywh[:, 2:]
+    flat: np.ndarray = (wh <= 0).any(axis=1)
     missing = np.isnan(wh).any(axis=1) & annotated.labelled.any(axis=1)
     return [
         *_finding(
@@ -59,7 +60,7 @@ def boxes_without_area(annotated: LenientSet) -> list[Finding]:
         ),
         *_finding(
             "boxes without area", "error", "Boxes have no width or height; draw them anew.",
-            _where(annotated, (wh <= 0).any(axis=1)),
+            _where(annotated, flat),
         ),
     ]  # fmt: skip
 

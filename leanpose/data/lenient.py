@@ -101,7 +101,7 @@ class LenientSet:
     def boxes_xyxy(self) -> np.ndarray:
         """(N, 4) float64 pixels: the annotated box where it has area, else one around the keypoints, else NaN."""
         given = np.concatenate([self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1)
-        with_area = (self.boxes_xywh[:, 2:] > 0).all(axis=1)
+        with_area: np.ndarray = (self.boxes_xywh[:, 2:] > 0).all(axis=1)
         return np.where(with_area[:, None], given, boxes_around(self.keypoints))
 
     def person_case(self, person: int, more: str = "") -> Case:
@@ -150,7 +150,8 @@ def read_leniently(content: Any, path: str, folder: Path, category: str | None =
         for i, one in _dicts(content["annotations"], "annotation", faults)
         if _is_of(one, i, chosen, others, faults)
     ]
-    texts, image_of, boxes, triples, crowd = [], [], [], [], []
+    texts: list[str] = []
+    image_of, boxes, triples, crowd = [], [], [], []
     k = len(keypoint_set or ())
     for i, one in annotations:
         image_id = known.find(one.get("image_id"))
