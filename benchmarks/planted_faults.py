@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from leanpose.data.faults import boxes_that_do_not_fit
-from leanpose.data.image_faults import look_at_images, shared_images
+from leanpose.data.image_faults import image_faults, look_at_images, shared_images
 from leanpose.data.lenient import LenientSet, read_leniently
 from leanpose.evaluation.swaps import swapped_sides
 from leanpose.inference.predictor import Predictor
@@ -140,6 +140,13 @@ def measure(data: Path, name: str, predictor: Predictor, persons: int) -> dict[s
     return result
 
 
+def alike_pairs(data: Path) -> str:
+    """Return how many pairs of the COCO images, which are all different, are called alike."""
+    annotated = read_leniently(json.loads((data / "coco" / "train.json").read_text()), "coco", data / "coco" / "images")
+    found = {finding.kind: finding.cases for finding in image_faults(annotated, look_at_images(annotated))}
+    return f"coco/train.json, {len(annotated.names)} images: {len(found.get('images alike', ()))} pairs called alike"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -160,6 +167,7 @@ def main() -> None:
             )
         for kind, r in results[name]["copies"].items():
             print(f"{name} {kind}: found {r['found']} of {r['planted']}, false {r['false']}", flush=True)
+    print(alike_pairs(options.data))
     if options.out:
         options.out.write_text(json.dumps(results, indent=1))
 

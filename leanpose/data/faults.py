@@ -51,7 +51,7 @@ def _image_sizes(annotated: LenientSet) -> np.ndarray:
 
 def boxes_without_area(annotated: LenientSet) -> list[Finding]:
     wh = annotated.boxes_xywh[:, 2:]
-    flat: np.ndarray = (wh <= 0).any(axis=1)
+    flat = wh.min(axis=1) <= 0
     missing = np.isnan(wh).any(axis=1) & annotated.labelled.any(axis=1)
     return [
         *_finding(

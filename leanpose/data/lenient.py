@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +55,7 @@ class Finding:
     cases: tuple[Case, ...]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class LenientSet:
     """Images and persons of a COCO-style content, as far as they can be used. I images, N persons, K keypoints.
 
@@ -85,7 +85,7 @@ class LenientSet:
     triples: np.ndarray
     crowd: np.ndarray
     gives_sigmas: bool = False
-    findings: list[Finding] = field(default_factory=list)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def labelled(self) -> np.ndarray:
@@ -101,8 +101,8 @@ class LenientSet:
     def boxes_xyxy(self) -> np.ndarray:
         """(N, 4) float64 pixels: the annotated box where it has area, else one around the keypoints, else NaN."""
         given = np.concatenate([self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1)
-        with_area: np.ndarray = (self.boxes_xywh[:, 2:] > 0).all(axis=1)
-        return np.where(with_area[:, None], given, boxes_around(self.keypoints))
+        with_area = self.boxes_xywh[:, 2:].min(axis=1, keepdims=True) > 0
+        return np.where(with_area, given, boxes_around(self.keypoints))
 
     def person_case(self, person: int, more: str = "") -> Case:
         """Return the case of a person, with words behind its name."""
@@ -120,8 +120,8 @@ class _Collector:
     def add(self, kind: str, level: Level, sentence: str, case: Case) -> None:
         self.cases.setdefault((kind, level, sentence), []).append(case)
 
-    def findings(self) -> list[Finding]:
-        return [Finding(*key, tuple(cases)) for key, cases in self.cases.items()]
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(Finding(*key, tuple(cases)) for key, cases in self.cases.items())
 
 
 def read_leniently(content: Any, path: str, folder: Path, category: str | None = None) -> LenientSet:

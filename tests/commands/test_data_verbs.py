@@ -13,6 +13,7 @@ import pytest
 from leanpose.commands.cli import main
 from leanpose.data.drawing import annotated_poses, drawn
 from leanpose.data.lenient import read_leniently
+from leanpose.io.images import read_image
 
 MakePeople = Callable[..., tuple[Path, Path]]
 
@@ -105,7 +106,7 @@ def test_show_writes_sheets(data: tuple[Path, Path], tmp_path: Path, capsys: pyt
     file, images = data
     assert run("data", "show", file, "--images", images, "--out", tmp_path / "sheets", "--only", "3.png,5") == 0
     assert "1 sheet of 2 images" in capsys.readouterr().out
-    assert cv2.imread(str(tmp_path / "sheets" / "sheet_001.png")).shape[1] == 1280
+    assert read_image(tmp_path / "sheets" / "sheet_001.png").shape[1] == 1280
     assert run("data", "show", file, "--images", images, "--out", tmp_path / "sheets") == 2
     assert run("data", "show", file, "--images", images, "--out", tmp_path, "--only", "9.png") == 2
     assert "There is no image '9.png'" in capsys.readouterr().err
