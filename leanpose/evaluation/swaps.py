@@ -87,7 +87,7 @@ def swapped_sides(
         for job, result in tqdm(
             zip(jobs, stream, strict=True), "finding keypoints", len(jobs), unit="image", disable=None
         ):
-            if isinstance(result, InputError):  # a box outside its image, which is a finding of its own
+            if isinstance(result, InputError):  # the file has changed since it was looked at
                 continue
             poses = _turned_back(result[1].to(keypoint_set), job, result[0].shape[:2], annotated)
             sizes = np.sqrt(np.prod(poses.boxes_xyxy[:, 2:] - poses.boxes_xyxy[:, :2], axis=1))
@@ -122,9 +122,14 @@ def _jobs(annotated: LenientSet, pairs: np.ndarray, readable: Sequence[bool]) ->
     together: dict[tuple[int, int], list[int]] = {}
     for person in np.flatnonzero(wanted).tolist():
         image = int(annotated.image_of[person])
-        if readable[image]:
+        if readable[image] and _overlap(annotated.boxes_xyxy[person], annotated.sizes[image]):
             together.setdefault((image, int(turns[person])), []).append(person)
     return [_Job(image, turn, np.array(persons)) for (image, turn), persons in sorted(together.items())]
+
+
+def _overlap(box: np.ndarray, size: Size | None) -> bool:
+    """Whether a part of a box lies in an image of (height, width)."""
+    return size is not None and bool((box[:2] < np.array(size[::-1]) - 1).all() and (box[2:] > 0).all())
 
 
 def _turns(annotated: LenientSet) -> np.ndarray:
