@@ -92,6 +92,8 @@ def read_form(
             f"{path} is a list of MPII persons, which has no COCO-style content; train and evaluate take it as it is."
         )
     content, notes = FORMS[form].read(raw, path, images, tuple(keypoints) if keypoints else None)
+    if form != "coco":  # whose values are not checked yet, and which nearly always says sizes
+        content["images"] = with_sizes(content["images"], images)
     return coco.completed(content, path, notes), notes
 
 

@@ -39,6 +39,8 @@ def found_names(images: list[Any], folder: Path | None) -> dict[str, str]:
         if isinstance(image, dict) and isinstance(image.get("file_name"), str)
     }
     absent = [name for name in entries if not os.path.isfile(place_of(folder, name))]
+    if not absent:
+        return {}
     taken = {os.path.normpath(place_of(folder, name)) for name in entries.keys() - {*absent}}
     renamed: dict[str, str] = {}
     for name in absent:

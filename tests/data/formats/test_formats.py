@@ -161,6 +161,7 @@ def test_yolo(tool: Callable[..., Path]) -> None:
     assert export.content["categories"][0]["flip_pairs"] == [["l_fin", "r_fin"]]
     assert export.notes[0].startswith("'test' is left out: there is no ")
     assert export.notes[1].startswith("train, val are read together")
+    assert export.notes[2] == "1 images have no label file: they are taken to show nobody."
     for part, count in (("train", 1), ("val", 1)):
         samples = open_annotations(folder / "labels" / part, folder / "images" / part).samples()
         assert len(samples) == count and Path(samples[0].image_path).is_file()
@@ -204,7 +205,10 @@ def test_yolo_without_names_or_visibility(tmp_path: Path) -> None:
     assert persons(export) == [("images/a.png", [15, 10, 30, 20], [30, 20, 2, 0, 0, 0])]
     named = read_export(tmp_path / "set.yaml", None, keypoints=["a", "b"]).content["categories"][0]
     assert (named["name"], named["keypoints"]) == ("crab", ["a", "b"])
-    (tmp_path / "labels/a.txt").unlink()
+    (tmp_path / "labels/a.txt").rename(tmp_path / "a.txt")
+    with pytest.raises(InputError, match=r"none of 1 images has a label file; the first would be .*labels/a\.txt"):
+        read_export(tmp_path / "set.yaml", None)
+    (tmp_path / "labels/a.txt").touch()
     flips = COCO.flip_index.tolist()
     (tmp_path / "set.yaml").write_text(f"train: images\nnames: [person]\nkpt_shape: [17, 3]\nflip_idx: {flips}")
     assert open_annotations(tmp_path / "set.yaml", None).keypoint_set == COCO
@@ -236,6 +240,9 @@ def test_deeplabcut(tool: Callable[..., Path]) -> None:
     several = read_export(folder / "multi.csv", None)
     assert [person[2] for person in persons(several)] == [[12.5, 10, 2], [50, 30, 2], [10, 10, 2]]
     assert "The body parts of 'single' belong to no animal; they are left out." in several.notes
+    image(folder / "pond/border.png")
+    (folder / "border.csv").write_text("scorer,a,a,a,a\nbodyparts,n,n,m,m\ncoords,x,y,x,y\npond/border.png,1,1,58,39\n")
+    assert persons(read_export(folder / "border.csv", folder))[0][1] == [0, 0, 60, 40]  # not beyond the image
     samples = open_annotations(folder / "multi.csv", folder).samples()
     assert samples[0].image_path == str(folder / "pond/a.png")
 
