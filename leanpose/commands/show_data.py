@@ -169,7 +169,7 @@ def _visibility(axes: Any, found: Statistics) -> None:
         left = left + values
     axes.set_yticks(places, names, fontsize=8)
     axes.set_xlabel("persons")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
 def _places(axes: Any, found: Statistics) -> None:
