@@ -155,6 +155,11 @@ def named_sigma(name: str) -> float | None:
     return OKS_SIGMAS.get(_canonical(name).removeprefix("left_").removeprefix("right_"))
 
 
+def has_sigma(name: str) -> bool:
+    """Whether an OKS sigma has been published for a keypoint of this name."""
+    return _canonical(name).removeprefix("left_").removeprefix("right_") in OKS_SIGMAS
+
+
 def _unique_positions(values: Iterable[Hashable]) -> dict[Hashable, int]:
     """Return where each value stands that stands there once."""
     places: dict[Hashable, list[int]] = defaultdict(list)
