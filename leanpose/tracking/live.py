@@ -1,0 +1,92 @@
+"""LiveSmoother: less jitter at once, for cameras."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from leanpose.structures import Poses
+from leanpose.tracking.matching import sizes
+from leanpose.tracking.points import check_ids, points_of, weights_of, with_points
+
+SPEED_CUTOFF_HZ = 1.0  # of the filter of speeds, as in the paper
+FORGET_S = 2.0  # seconds after which an unseen identity starts anew
+
+
+@dataclass
+class _Filtered:
+    """One identity.
+
+    Attributes:
+        times: (P,) when each point was seen last.
+        places: (P, 2) pixels, filtered; NaN before a point was seen.
+        speeds: (P, 2) pixels a second, filtered.
+    """
+
+    times: np.ndarray
+    places: np.ndarray
+    speeds: np.ndarray
+
+
+class LiveSmoother:
+    """Smooth the keypoints of each identity with a One-Euro filter (Casiez, Roussel, Vogel, CHI 2012).
+
+    It averages over long when a keypoint rests and over short when it moves: the cutoff frequency is min_cutoff + beta
+    times its speed in sizes of the person a second (a size is the root of the area of the box), so that far and near
+    persons behave alike. A keypoint whose score is below twice the least score (`Poses.least_score`) moves the filter
+    by so much less. Boxes are smoothed too, scores stay. Absent keypoints (NaN) stay absent.
+
+    The state is as large as the number of identities seen in the last two seconds, and can be pickled.
+
+    Args:
+        min_cutoff: Hz, of what rests; lower is smoother.
+        beta: Hz per size a second; higher follows movement with less lag.
+    """
+
+    def __init__(self, min_cutoff: float = 1.5, beta: float = 3.0) -> None:
+        self.min_cutoff, self.beta = min_cutoff, beta
+        self._filtered: dict[int, _Filtered] = {}
+
+    def __call__(self, poses: Poses, time_s: float) -> Poses:
+        """Return the poses of one image, smoothed.
+
+        Args:
+            poses: with ids, of a Tracker.
+            time_s: when the image was taken, in seconds; the same or later than in the call before.
+
+        Raises:
+            InputError: persons have no ids, or two the same.
+        """
+        check_ids(poses)
+        self._filtered = {i: one for i, one in self._filtered.items() if time_s - one.times.max() <= FORGET_S}
+        if not len(poses):
+            return poses
+        points, weights = points_of(poses), weights_of(poses)
+        steps = zip(poses.ids.tolist(), points, weights, sizes(poses.boxes_xyxy), strict=True)  # type: ignore[union-attr]
+        smoothed = np.stack([self._step(i, place, weight, size, time_s) for i, place, weight, size in steps])
+        return with_points(poses, np.where(np.isfinite(points), smoothed, points))
+
+    def _step(self, identity: int, places: np.ndarray, weights: np.ndarray, size: float, time_s: float) -> np.ndarray:
+        """Return filtered places (P, 2) of an identity after new ones."""
+        if identity not in self._filtered:
+            self._filtered[identity] = _Filtered(np.full(len(places), time_s), places.copy(), np.zeros_like(places))
+        one = self._filtered[identity]
+        there = np.isfinite(places).all(axis=1)
+        new = there & ~np.isfinite(one.places).all(axis=1)
+        one.places[new] = places[new]
+        passed = time_s - one.times
+        moving = there & (passed > 0)
+        passed, weight = passed[moving, None], weights[moving, None]
+        moves = places[moving] - one.places[moving]
+        one.speeds[moving] += weight * _share(SPEED_CUTOFF_HZ, passed) * (moves / passed - one.speeds[moving])
+        speeds = np.linalg.norm(one.speeds[moving], axis=1, keepdims=True) / size
+        one.places[moving] += weight * _share(self.min_cutoff + self.beta * speeds, passed) * moves
+        one.times[there] = time_s
+        return one.places.copy()
+
+
+def _share(cutoff_hz: np.ndarray | float, passed_s: np.ndarray) -> np.ndarray:
+    """Return the share of a new value in a first-order low-pass filter."""
+    return 1 / (1 + 1 / (2 * math.pi * cutoff_hz * passed_s))
