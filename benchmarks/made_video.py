@@ -1,8 +1,8 @@
 """Made-up videos with known truth: real persons, cut out of COCO images and moved over a background.
 
 Persons are cut out by GrabCut, started with the annotated skeleton, and moved by affine maps, so every annotated
-keypoint is known in every frame. In front of a pattern two walk across each other, one is covered by a panel for a second
-while walking on, one sways on the spot.
+keypoint is known in every frame. In front of a pattern two walk across each other, one is covered by a panel for a
+second while walking on, one sways on the spot.
 """
 
 from __future__ import annotations
