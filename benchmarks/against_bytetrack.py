@@ -18,8 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from made_video import RATE, made_videos
-from tracking import detections, parser, true_poses
+from made_video import RATE, detections, made_videos, parser, true_poses
 
 from leanpose import Poses
 from leanpose.metrics.over_time import identity_figures

@@ -3,82 +3,22 @@
     python benchmarks/tracking.py DATA [--model rtmpose_s_26 --detector yolox_tiny] [--detections FILE]
 
 DATA is the folder of the leanpose mini set. Every frame is searched by the networks; with --detections what they find
-is written to FILE (JSON), or read where it is there, which saves the minutes. Jitter is the root mean square of the second
-differences of the errors; errors and lag are of keypoints that were found, hidden ones too.
+is written to FILE (JSON), or read where it is there, which saves the minutes. Jitter is the root mean square of the
+second differences of the errors; errors and lag are of keypoints that were found, hidden ones too.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from made_video import HIDDEN, RATE, SIZE, MadeVideo, made_videos
+from made_video import RATE, SIZE, detections, made_videos, parser, true_poses
 from scipy.optimize import linear_sum_assignment
 
-from leanpose import COCO, Poses, Predictor
-from leanpose.geometry import boxes_around
+from leanpose import COCO, Poses
 from leanpose.metrics.over_time import SAME, identity_figures, jitter, lag_s, likeness_to_truth
 from leanpose.structures import Frame
 from leanpose.tracking import LiveSmoother, Tracker, smooth_recorded
-
-FIELDS = ("keypoints", "scores", "boxes_xyxy", "person_scores", "raw_scores")
-
-
-def parser(description: str | None) -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("data", type=Path)
-    made.add_argument("--model", default="rtmpose_s_26")
-    made.add_argument("--detector", default="yolox_tiny")
-    made.add_argument("--videos", type=int, default=4)
-    made.add_argument("--detections", type=Path)
-    return made
-
-
-def detections(options: argparse.Namespace, videos: Sequence[MadeVideo]) -> list[list[Poses]]:
-    """Return what the networks find in each frame of each video, weak persons too."""
-    file: Path | None = options.detections
-    if file and file.exists():
-        return [[_poses(frame) for frame in video] for video in json.loads(file.read_text())]
-    predictor = Predictor(options.model, detector=options.detector, keypoint_set=COCO, min_person_score=0.15)
-    found = [[predictor(image) for image, _ in video.frames()] for video in videos]
-    if file:
-        file.write_text(json.dumps([[_plain(poses) for poses in video] for video in found]))
-    return found
-
-
-def _plain(poses: Poses) -> dict[str, Any]:
-    values = {name: getattr(poses, name) for name in FIELDS}
-    return {name: value if value is None else value.tolist() for name, value in values.items()}
-
-
-def _poses(frame: dict[str, Any]) -> Poses:
-    n, k = len(frame["person_scores"]), len(COCO)
-    shapes = {
-        "keypoints": (n, k, 2),
-        "scores": (n, k),
-        "boxes_xyxy": (n, 4),
-        "person_scores": (n,),
-        "raw_scores": (n, k),
-    }
-    arrays = {
-        name: None if frame[name] is None else np.array(frame[name], np.float32).reshape(shape)
-        for name, shape in shapes.items()
-    }
-    return Poses(**arrays, keypoint_set=COCO)  # type: ignore[arg-type]
-
-
-def true_poses(video: MadeVideo) -> list[Poses]:
-    """Return the persons of each frame with their numbers as ids, without the one that is covered."""
-    poses = []
-    for number, truth in enumerate(video.truth.astype(np.float32)):
-        ids = np.arange(1 if number in HIDDEN else 0, len(truth))
-        ones = np.ones((len(ids), len(COCO)), np.float32)
-        poses.append(Poses(truth[ids], ones, boxes_around(truth[ids], 0.05), ones[:, 0], COCO, ids))
-    return poses
 
 
 def places(truth: Sequence[Poses], found: Sequence[Poses]) -> np.ndarray:
