@@ -144,7 +144,7 @@ def _cut_out(image: np.ndarray, person: dict[str, Any]) -> CutOut:
         for a, b in COCO.edge_indices:
             ends = [tuple(int(v) for v in np.round(keypoints[i])) for i in (a, b)]
             cv2.line(mask, ends[0], ends[1], value, width)
-    cv2.grabCut(image, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(image, mask, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
     alpha = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
     return CutOut(image, cv2.GaussianBlur(alpha, (0, 0), 1), keypoints)
 

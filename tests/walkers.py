@@ -18,7 +18,7 @@ BODY = {
 
 
 def walker(seconds: np.ndarray, start: float, speed: float, top: float, height: float) -> np.ndarray:
-    """Return (T, 17, 2) keypoints of a person who walks to the right at this speed, pixels a second; a step a second."""
+    """Return (T, 17, 2) keypoints of a person who walks to the right, speed in pixels a second."""
     points = []
     for name in COCO.keypoints:
         side = {"left": 1, "right": -1}.get(name.partition("_")[0], 0)

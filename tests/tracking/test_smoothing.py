@@ -96,7 +96,7 @@ def test_one_frame_stays_as_it_is(smooth: Smooth) -> None:
 @BOTH
 def test_who_is_who_must_be_known(smooth: Smooth) -> None:
     frame = frames_of(found())[0]
-    with pytest.raises(InputError, match="give the poses to a .*Tracker first"):
+    with pytest.raises(InputError, match="give the poses to a leanpose"):
         smooth([replace(frame, poses=replace(frame.poses, ids=None))])
     with pytest.raises(InputError, match="the same id"):
         smooth([replace(frame, poses=replace(frame.poses, ids=np.array([5, 5])))])
