@@ -11,7 +11,7 @@ from leanpose import geometry
 from leanpose.errors import InputError
 from leanpose.structures import Poses
 from leanpose.tracking.matching import assign, keypoint_likeness, likeness, without_doubles
-from leanpose.tracking.points import joined
+from leanpose.tracking.points import check_time, joined
 
 LEAST_LIKENESS = 0.15  # of a person and an identity that may be the same
 LEAST_WEAK_LIKENESS = 0.5  # the same of a weak person
@@ -139,8 +139,7 @@ class Tracker:
         return self._troubled or all(one.seen_s < self._time_s for one in self._identities)
 
     def _check(self, poses: Poses, time_s: float) -> None:
-        if not max(self._time_s, -math.inf) <= time_s < math.inf:
-            raise InputError(f"Times must be seconds that do not fall, not {time_s} after {self._time_s}.")
+        check_time(time_s, self._time_s)
         known = next((one.pose.keypoint_set for one in self._identities), poses.keypoint_set)
         if poses.keypoint_set != known:
             raise InputError(
