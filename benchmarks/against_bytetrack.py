@@ -3,9 +3,9 @@
     python benchmarks/against_bytetrack.py DATA TRACKERS_PYTHON --detections FILE [--model ... --detector ...]
 
 TRACKERS_PYTHON is the Python of an environment with trackers, which brings another OpenCV. FILE is that of
-benchmarks/tracking.py, and is made where it is not there. ByteTrack sees boxes and person scores; it runs with the
-package's threshold (0.6) and with that of ours (0.35). Both keep who is lost for 1.5 seconds. Every n-th frame is a slower
-camera.
+benchmarks/tracking.py, and is made where it is not there. ByteTrack sees boxes and person scores; its thresholds for
+strong ones are 0.6, that of the package, and 0.35, that of ours. Both keep who is lost for 1.5 seconds. Every n-th
+frame is a slower camera.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Poses joined and checked; and what is smoothed of them: the keypoints and both corners of the box, P = K + 2 points."""
+"""Poses joined and checked; what is smoothed of them: the keypoints and both corners of the box, P = K + 2 points."""
 
 from __future__ import annotations
 
