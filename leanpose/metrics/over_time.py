@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 from scipy.optimize import linear_sum_assignment
 
 from leanpose import geometry
@@ -90,10 +91,9 @@ def lag_s(found: np.ndarray, truth: np.ndarray, rate: float, longest_s: float = 
     times = np.arange(len(truth))
     inner = slice(int(longest_s * rate) + 1, -int(longest_s * rate) - 1)
     shifts = np.arange(-longest_s, longest_s + 1e-9, 0.001)
+    moving = make_interp_spline(times, truth, k=1)
     costs = []
     for shift in shifts:
-        at = times - shift * rate
-        moved = np.apply_along_axis(lambda line, at=at: np.interp(at, times, line), 0, truth)  # type: ignore[misc]
-        error = (found - moved)[inner]
+        error = (found - moving(times - shift * rate))[inner]
         costs.append(np.nanmean((error - np.nanmean(error, axis=0)) ** 2))
     return float(shifts[int(np.argmin(costs))])
