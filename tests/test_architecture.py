@@ -20,7 +20,7 @@ NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.n
 
 # All that an application needs; these folders and modules work without the extra "train".
 WITHOUT_TORCH = (
-    *("codecs", "data", "evaluation", "inference", "io", "metrics", "weights"),
+    *("codecs", "data", "evaluation", "inference", "io", "metrics", "tracking", "weights"),
     *(
         "commands/cli.py",
         "commands/angles.py",
