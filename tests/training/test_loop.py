@@ -663,7 +663,9 @@ def test_a_network_that_finds_more_than_the_validation_set_annotates(
     best = train(make_recipe("keypoint_set=halpe26", sports, "epochs=1"))
     record = read_record(best)
     assert len(record.keypoint_set) == 26 and record.metrics[0].metric == "AP"
-    figures, _ = measure(str(best), open_annotations(tmp_path / "people" / "people.json", tmp_path / "people/images"))
+    figures = measure(
+        str(best), open_annotations(tmp_path / "people" / "people.json", tmp_path / "people/images")
+    ).metrics
     assert figures["AP"] == pytest.approx(record.metrics[0].value)
 
 
