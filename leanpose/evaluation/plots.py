@@ -103,7 +103,7 @@ def score_dots(scores: np.ndarray, errors: np.ndarray, groups: Sequence[tuple[fl
 
 def training_curves(logs: Sequence[Path], metrics: Sequence[str]) -> bytes | None:
     """Mean loss and the validation's figures by epoch, one stage behind another; None where nothing is logged."""
-    loss, figures = _read(logs, metrics)
+    loss, figures = read_logs(logs, metrics)
     if not loss:
         return None
 
@@ -120,7 +120,7 @@ def training_curves(logs: Sequence[Path], metrics: Sequence[str]) -> bytes | Non
     return _plot(draw)
 
 
-def _read(logs: Sequence[Path], metrics: Sequence[str]) -> tuple[dict[int, float], dict[str, dict[int, float]]]:
+def read_logs(logs: Sequence[Path], metrics: Sequence[str]) -> tuple[dict[int, float], dict[str, dict[int, float]]]:
     """Return mean losses by epoch, and figures in percent by name and epoch; a resumed run replaces what it repeats."""
     loss: dict[int, float] = {}
     figures: dict[str, dict[int, float]] = defaultdict(dict)

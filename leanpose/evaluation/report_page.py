@@ -46,9 +46,9 @@ def report_page(report: Report, training: Sequence[Path] = ()) -> str:
         table(header[2:], [_cells(table_row(everything)[2:])]),
         paragraph(
             f"PCK@0.1 is the share of annotated keypoints that are found within a tenth of {LENGTHS[report.length]}; "
-            "what is not found counts as wrong. Errors are of the keypoints that are found. Figures of all keypoints are "
-            "means over keypoints, each as heavy as another. In brackets: intervals of 95 %, from 1,000 draws of images "
-            "with replacement; of fewer than some 30 images they are too narrow."
+            "what is not found counts as wrong. Errors are of the keypoints that are found. Figures of all keypoints "
+            "are means over keypoints, each as heavy as another. In brackets: intervals of 95 %, from 1,000 draws of "
+            "images with replacement; of fewer than some 30 images they are too narrow."
         ),
         table([*report.metrics], [official]),
         heading("Where it errs"),
