@@ -97,8 +97,6 @@ def paint(
     """
     part = around(mask, round(0.2 * view.scale))  # with its shadow
     canvas, mask = canvas[part], mask[part]
-    if not mask.size:
-        return
     for distance, blur, darkness in ((0.05, 0.035, 0.45), (0.008, 0.01, 0.35)):
         moved = np.array([[1, 0, 0], [0, 1, 0]]) + np.outer(-view.light[:2], [0, 0, distance * view.scale])
         shadow = cv2.warpAffine(mask, moved, mask.shape[::-1])
@@ -111,9 +109,8 @@ def paint(
     normals /= np.linalg.norm(normals, axis=2, keepdims=True)
     half = view.light + np.array([0, 0, 1])
     shine = np.clip(normals @ (half / np.linalg.norm(half)), 0, 1) ** 64
-    lit = (colour if colour.ndim == 1 else colour[part]) * (0.45 + 0.65 * np.clip(normals @ view.light, 0, 1))[
-        ..., None
-    ] + gloss * shine[..., None]
+    brightness = 0.45 + 0.65 * np.clip(normals @ view.light, 0, 1)
+    lit = (colour if colour.ndim == 1 else colour[part]) * brightness[..., None] + gloss * shine[..., None]
     canvas += mask[..., None] * (np.clip(lit, 0, 1) - canvas)
 
 
@@ -254,7 +251,7 @@ def photograph(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def label(triples: np.ndarray, box: np.ndarray) -> str:
-    """Return a line of YOLO's pose form: class, center and size of the box, x, y and visibility, as parts of the image."""
+    """Return a line of YOLO's pose form: class, box (center, size), then x, y, visibility; 1 is the image's side."""
     size = np.array([WIDTH, HEIGHT])
     center, extent = (box[:2] + box[2:]) / 2 / size, (box[2:] - box[:2]) / size
     points = [f"{x / WIDTH:.6f} {y / HEIGHT:.6f} {v:.0f}" for x, y, v in triples]
