@@ -368,22 +368,49 @@ def get_keypoint_set(name: str) -> KeypointSet:
     return KEYPOINT_SETS[name]
 
 
-def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> KeypointSet:
-    """Read a keypoint set from the `categories` of a COCO file.
-
-    A category whose names equal a built-in set, alias spellings included, gives that set; any other a custom one.
+def category_with_keypoints(categories: Iterable[Any], where: str, wanted: str | None = None) -> dict[str, Any]:
+    """Return the category of a COCO file that has keypoints.
 
     Args:
         categories: the list under the file's key "categories".
         where: name of the file, for messages.
+        wanted: name or id of the one that is meant; None: there is only one with keypoints.
+
+    Raises:
+        InputError: there is no such category, or several.
     """
-    with_keypoints = [c for c in categories if isinstance(c, dict) and c.get("keypoints")]
-    if len(with_keypoints) != 1:
+    found = [category for category in categories if isinstance(category, dict) and category.get("keypoints")]
+    if wanted is not None:
+        named = [one for one in found if str(one.get("name")) == str(wanted)]
+        fitting = named or [one for one in found if str(one.get("id")) == str(wanted)]
+        if len(fitting) == 1:
+            return fitting[0]
+        count = f"{len(fitting)} categories" if fitting else "no category"
         raise InputError(
-            f"{where}: exactly one category with 'keypoints' is needed, found {len(with_keypoints)}; "
-            "keep one category in 'categories' or add its list of keypoint names."
+            f"{where} has {count} with keypoints and the name or id '{wanted}'."
+            f"{suggest(str(wanted), [str(one.get('name', one.get('id'))) for one in found])}"
         )
-    category = with_keypoints[0]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"'{one.get('name', one.get('id'))}'" for one in found)
+        remedy = f"choose one of {names} with --category (in a recipe: category)"
+    else:
+        remedy = "give one category in 'categories' its list of keypoint names"
+    raise InputError(f"{where}: exactly one category with 'keypoints' is needed, found {len(found)}; {remedy}.")
+
+
+def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> KeypointSet:
+    """Read a keypoint set from the `categories` of a COCO file.
+
+    A category whose names equal a built-in set, alias spellings included, gives that set; any other a custom one, with
+    its `skeleton` and two keys of ours, `sigmas` and `flip_pairs` (pairs of names).
+
+    Args:
+        categories: the list under the file's key "categories", of which one has keypoints.
+        where: name of the file, for messages.
+    """
+    category = category_with_keypoints(categories, where)
     names, sigmas, skeleton = category["keypoints"], category.get("sigmas") or [], category.get("skeleton") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{where}: 'keypoints' of a category must be a list of names.")
@@ -396,13 +423,22 @@ def keypoint_set_from_coco(categories: list[dict[str, Any]], where: str) -> Keyp
         raise InputError(f"{where}: 'skeleton' must hold pairs of keypoint numbers from 1 to {len(names)}.")
     if not isinstance(sigmas, list) or not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in sigmas):
         raise InputError(f"{where}: 'sigmas' must be a list of numbers above 0, one per keypoint.")
+    pairs = category.get("flip_pairs")
+    if pairs is not None and not (isinstance(pairs, list) and all(_is_pair_of_names(pair) for pair in pairs)):
+        raise InputError(f"{where}: 'flip_pairs' must be a list of pairs of keypoint names.")
     edges = tuple((names[a - 1], names[b - 1]) for a, b in skeleton)
+    flip_pairs = None if pairs is None else tuple((a, b) for a, b in pairs)
     try:
         name = str(category.get("name", "custom"))
-        return KeypointSet(name, tuple(names), edges, f"categories of {Path(where).name}", tuple(sigmas))
+        source = f"categories of {Path(where).name}"
+        return KeypointSet(name, tuple(names), edges, source, tuple(sigmas), flip_pairs)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
 def _is_edge(edge: Any, numbers: range) -> bool:
     return isinstance(edge, list) and len(edge) == 2 and all(isinstance(end, int) and end in numbers for end in edge)
+
+
+def _is_pair_of_names(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)

@@ -11,7 +11,8 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from leanpose.data.annotations import HDF5, AnnotatedSet, check_size, open_annotations, open_json
+from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, open_json
+from leanpose.data.formats.sniff import HDF5
 from leanpose.errors import InputError, note
 from leanpose.geometry import Size
 from leanpose.inference.preprocess import check_boxes

@@ -11,16 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from leanpose.data.coco import CocoSet
+from leanpose.data.formats import read_form
+from leanpose.data.formats.sniff import MPII, form_of_json, opened
 from leanpose.data.mpii import MpiiSet, hdf5_entries, json_entries
 from leanpose.data.scenes import Views
-from leanpose.errors import InputError
+from leanpose.errors import InputError, note
 from leanpose.geometry import Size
 from leanpose.io.images import read_image
-from leanpose.io.values import read_json
 from leanpose.keypoint_sets import KeypointSet, without_partner
 from leanpose.structures import ImageBoxes, Sample, Scene
-
-HDF5 = (".h5", ".hdf5")
 
 
 class AnnotatedSet(Protocol):
@@ -44,27 +43,33 @@ class AnnotatedSet(Protocol):
     def score(self, results: list[dict[str, Any]], keypoint_set: KeypointSet) -> dict[str, float]: ...
 
 
-def open_annotations(path: str | Path, images: str | Path | None) -> AnnotatedSet:
-    """Read an annotation file and check every value that something relies on.
+def open_annotations(path: str | Path, images: str | Path | None, category: str | None = None) -> AnnotatedSet:
+    """Read annotations of any form and check every value that something relies on; what was guessed is noted.
 
     Args:
-        path: COCO-style JSON file, or MPII's list of persons (HRNet's JSON file, or Newell's .h5).
-        images: folder of the images; None if nobody will look at them: their paths are then the file's names.
+        path: COCO-style JSON file, the export of an annotation tool (a form of `leanpose.data.formats`), or MPII's list
+            of persons (HRNet's JSON file, or Newell's .h5).
+        images: folder of the images; None if nobody will look at them: their paths are then the export's names.
+        category: name or id of the category that is meant, where several have keypoints.
 
     Raises:
-        InputError: the file cannot be read, or holds something that cannot be used; the sentence names it.
+        InputError: it cannot be read, or holds something that cannot be used; the sentence names it.
     """
-    folder = None if images is None else Path(images)
-    if Path(path).suffix.lower() in HDF5:
-        return MpiiSet(hdf5_entries(str(path)), str(path), folder)
-    return open_json(read_json(path), str(path), folder)
+    return _opened(*opened(path), str(path), None if images is None else Path(images), category)
 
 
 def open_json(content: Any, path: str, images: Path | None) -> AnnotatedSet:
     """Return the set of a JSON file that has been read; see `open_annotations`."""
-    if isinstance(content, list):
-        return MpiiSet(json_entries(content, path), path, images)
-    return CocoSet(content, path, images)
+    return _opened(*form_of_json(content, path), path, images)
+
+
+def _opened(form: str, raw: Any, path: str, images: Path | None, category: str | None = None) -> AnnotatedSet:
+    if form == MPII:
+        return MpiiSet(hdf5_entries(path) if raw is None else json_entries(raw, path), path, images)
+    content, notes = read_form(form, raw, path, images)
+    for line in notes:
+        note(f"{path}: {line}")
+    return CocoSet(content, path, images, category)
 
 
 def scored_set(annotated: AnnotatedSet, found: KeypointSet) -> KeypointSet:

@@ -15,7 +15,7 @@ from leanpose.data.scenes import Views, scenes_of
 from leanpose.errors import InputError, note, require
 from leanpose.io.values import FARTHEST, Id, Known, entries, number, numbers, read_json, shown
 from leanpose.keypoint_sets import KeypointSet, convert, keypoint_set_from_coco, without_partner
-from leanpose.metrics.coco_ap import is_crowdpose, keypoint_metrics
+from leanpose.metrics.coco_ap import AREA_OF_BOX, is_crowdpose, keypoint_metrics
 from leanpose.structures import ImageBoxes, Sample, Scene
 
 SMALLEST_AREA = 0.01  # of the box: with less, no result could match a person
@@ -25,34 +25,29 @@ class CocoSet:
     """A COCO-style annotation file, read and checked once.
 
     Args:
-        content: of the file.
+        content: of the file, as leanpose.data.formats gives it.
         path: its name.
         images: folder of the images; None if nobody looks at them.
+        category: name or id of the one that is meant, where several have keypoints.
 
     Attributes:
-        persons: all annotated ones, in the file's order, crowds too.
+        persons: all annotated ones, in the file's order, crowds too; they may be animals, hands or objects.
 
     Raises:
         InputError: an entry that cannot be used; the sentence names it.
     """
 
-    def __init__(self, content: Any, path: str, images: Path | None) -> None:
-        keys = ("images", "annotations")
-        if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
-            raise InputError(f"{path} is no COCO-style file: it needs the lists images, annotations and categories.")
+    def __init__(self, content: dict[str, Any], path: str, images: Path | None, category: str | None = None) -> None:
         self.path = path
-        annotations = entries(content["annotations"], (), f"{path}: annotation")
-        self._categories = content.get("categories") or []
-        if not isinstance(self._categories, list):
-            raise InputError(f"{path} is no COCO-style file: 'categories' must be a list.")
-        self._category = PersonCategory(self._categories, annotations, path)
+        annotations = content["annotations"]
+        self._category = PersonCategory(content.get("categories") or [], annotations, path, category)
         self._images = read_images(content["images"], images, path)
         self.persons = read_persons(annotations, self._images, self._category, path)
 
     @property
     def keypoint_set(self) -> KeypointSet:
         """The keypoints that the file annotates."""
-        return self._category.keypoint_set or keypoint_set_from_coco(self._categories, self.path)  # which says why not
+        return self._category.keypoint_set or keypoint_set_from_coco([], self.path)  # which says why not
 
     def part(self, image_ids: Collection[Id]) -> CocoSet:
         """Return the set of some of the images, in the same order."""
@@ -217,6 +212,9 @@ class CocoSet:
                 "(visibility above 0) who are no crowd."
             )
         if not is_crowdpose(truth, keypoint_set):
+            without = sum(person.entry.get("area") is None and person.labelled > 0 for person in self.persons)
+            if without:
+                note(f"{self.path}: {without} annotations have no 'area'; {AREA_OF_BOX} of their box is taken.")
             wrong = sum(
                 person.entry.get("num_keypoints") not in (None, person.labelled, str(person.labelled))
                 for person in self.persons
@@ -282,12 +280,10 @@ def _counted(person: Person) -> int:
 
 
 def area_of(person: Person) -> float:
-    """Return the area that the metric measures distances by; of a person who does not count, the box's will do."""
+    """Return the area that the metric measures distances by: of a person without one, a part of the box."""
     counts, box = person.labelled and not person.crowd, float(person.xywh[2:].clip(min=0).prod())
-    if "area" not in person.entry:
-        if counts:
-            raise InputError(f"{person.what} lacks the key 'area', which the metric needs.")
-        return box
+    if person.entry.get("area") is None:
+        return AREA_OF_BOX * box
     area = number(person.entry["area"], f"{person.what}: 'area'", largest=FARTHEST**2)
     if counts and area <= max(0, SMALLEST_AREA * box):
         raise InputError(

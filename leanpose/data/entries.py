@@ -16,7 +16,7 @@ import numpy as np
 from leanpose.errors import InputError
 from leanpose.geometry import Size
 from leanpose.io.values import Id, Known, entries, identity, number, numbers, repeated, shown, text
-from leanpose.keypoint_sets import KeypointSet, keypoint_set_from_coco
+from leanpose.keypoint_sets import KeypointSet, category_with_keypoints, keypoint_set_from_coco
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,15 @@ def locate(folder: Path, names: list[str]) -> dict[str, str]:
     That is folder/name. Where there is no such file, backslashes count as slashes, and leading folders are dropped
     (photos\a.jpg is folder/a.jpg), as long as no two names come to the same file so.
     """
-    places = {name: _found(folder, name) for name in dict.fromkeys(names)}
+    places = {name: place_of(folder, name) for name in dict.fromkeys(names)}
     named: dict[str, int] = {}
     for place in places.values():
         named[place] = named.get(place, 0) + 1
     return {name: place if named[place] == 1 else str(folder / name) for name, place in places.items()}
 
 
-def _found(folder: Path, name: str) -> str:
+def place_of(folder: Path, name: str) -> str:
+    """Return where the image of one name lies, see `locate`; folder/name where there is none."""
     parts = name.replace("\\", "/").split("/")
     for candidate in dict.fromkeys((name, *("/".join(parts[i:]) for i in range(len(parts))))):
         if candidate and os.path.isfile(folder / candidate):
@@ -121,19 +122,29 @@ def _found(folder: Path, name: str) -> str:
 class PersonCategory:
     """The category of persons: the one with keypoints, else the one named person; without both, all are of persons.
 
+    Persons are whatever the keypoints are of: animals, hands or objects too.
+
+    Args:
+        wanted: name or id of the one that is meant; None: there is only one with keypoints.
+
     Attributes:
         keypoint_set: None where no category has keypoints.
         id: as the file has it; 1 where it has none.
+        entry: the category itself; empty where all annotations are of persons.
     """
 
-    def __init__(self, categories: list[Any], annotations: list[dict[str, Any]], path: str) -> None:
+    def __init__(
+        self, categories: list[Any], annotations: list[dict[str, Any]], path: str, wanted: str | None = None
+    ) -> None:
         categories = [category for category in categories if isinstance(category, dict)]
         self.path = path
         self.keypoint_set: KeypointSet | None = None
         chosen = [category for category in categories if category.get("keypoints")]
-        if chosen:
-            self.keypoint_set = keypoint_set_from_coco(categories, path)
+        if chosen or wanted is not None:
+            chosen = [category_with_keypoints(categories, path, wanted)]
+            self.keypoint_set = keypoint_set_from_coco(chosen, path)
         chosen = chosen or [category for category in categories if category.get("name") == "person"]
+        self.entry: dict[str, Any] = chosen[0] if chosen else {}
         self.all = not chosen
         self.only = len(categories) == 1
         self.id: Id = 1
@@ -189,7 +200,7 @@ def read_persons(
 ) -> list[Person]:
     """Check the list 'annotations' and return those of persons, in their order.
 
-    One without keypoints is a person without labelled keypoints; one without keypoints and box is left out.
+    One without keypoints is a person without labelled keypoints; one without a box is left out.
     """
     k = len(category.keypoint_set or ())
     known = Known(images)
@@ -198,25 +209,29 @@ def read_persons(
         what = f"{path}: annotation {i}"
         if not category.holds(annotation, what):
             continue
-        if not annotation.get("keypoints") and annotation.get("bbox") is None:
+        triples = labelled_triples(annotation, k, what)
+        if annotation.get("bbox") is None:
             continue
-        for key in ("image_id", "bbox"):
-            if key not in annotation:
-                raise InputError(f"{what} lacks the key '{key}'.")
+        if "image_id" not in annotation:
+            raise InputError(f"{what} lacks the key 'image_id'.")
         image_id = known.find(annotation["image_id"])
         if image_id is None:
             raise InputError(f"{what} belongs to image {shown(annotation['image_id'])}, not in 'images'.")
         image = images[image_id]
         xywh = numbers(annotation["bbox"], (4,), f"{what}: 'bbox'")
-        triples = _triples(annotation, k, what) if k else np.zeros((0, 3))
-        crowd = _is_crowd(annotation, what)
+        crowd = is_crowd(annotation, what)
         weights = _weights(annotation, k, what)
         persons.append(Person(what, image, xywh, clipped(xywh, image.size), triples, crowd, weights, annotation))
     return persons
 
 
-def _triples(annotation: dict[str, Any], k: int, what: str) -> np.ndarray:
-    """Return (K, 3) x, y and visibility 0, 1 or 2; whatever is above 0 is labelled, and only 1 means hidden."""
+def labelled_triples(annotation: dict[str, Any], k: int, what: str) -> np.ndarray:
+    """Return (K, 3) x, y and visibility 0, 1 or 2; whatever is above 0 is labelled, and only 1 means hidden.
+
+    Without keypoints nothing is labelled, and of a category without keypoints there are none.
+    """
+    if not k:
+        return np.zeros((0, 3))
     values = annotation.get("keypoints") or [0] * (3 * k)
     if isinstance(values, list) and len(values) != 3 * k:
         raise InputError(
@@ -238,7 +253,8 @@ def _weights(annotation: dict[str, Any], k: int, what: str) -> np.ndarray | None
     return weights
 
 
-def _is_crowd(annotation: dict[str, Any], what: str) -> bool:
+def is_crowd(annotation: dict[str, Any], what: str) -> bool:
+    """Tell whether an annotation is a region of many persons."""
     value = annotation.get("iscrowd")
     return value is not None and number(value, f"{what}: 'iscrowd'") != 0
 

@@ -14,7 +14,7 @@ CROWDPOSE_KEYS = ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP easy", "AP med
 
 # Crowd index of the images of a level: from the first number on, below the second.
 CROWD_LEVELS = {"AP easy": (-math.inf, 0.2), "AP medium": (0.2, 0.8), "AP hard": (0.8, math.inf)}
-CROWDPOSE_AREA = 0.53  # of a person, as a part of the box: CrowdPose has no masks
+AREA_OF_BOX = 0.53  # a person's area as a part of the box, as CrowdPose takes it, which has no masks
 
 RESULT_KEYS = ("image_id", "category_id", "keypoints", "score")
 
@@ -76,7 +76,7 @@ def crowdpose_metrics(
         AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard; -1 where the ground truth has no such person.
     """
     persons = [
-        person | {"area": person["bbox"][3] * person["bbox"][2] * CROWDPOSE_AREA} for person in truth["annotations"]
+        person | {"area": person["bbox"][3] * person["bbox"][2] * AREA_OF_BOX} for person in truth["annotations"]
     ]
     evaluation = _Evaluation({**truth, "annotations": persons}, results, keypoint_set, where)
     figures = evaluation.figures()

@@ -163,8 +163,6 @@ def _check(recipe: Recipe) -> None:
     network = _network(recipe, _start(recipe)).eval()
     check_needs(places=(Path(recipe.out) / "best.safetensors",), megabytes=40e-6 * count_parameters(network))
     for stage in recipe.stage_recipes:
-        if stage.layer_decay != 1 and not hasattr(network, "depth_of"):
-            raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
         create_objective(stage, getattr(network, "auxiliary", {}))  # refuses weights of losses that there are not
         freeze(network.requires_grad_(), stage.freeze)
     _teacher(recipe)
@@ -302,7 +300,7 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: Anno
         devices=local,
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
-        precision=_precision(recipe),
+        precision=precision_of(recipe),
         max_epochs=recipe.epochs or -1,
         max_time=timedelta(minutes=recipe.max_minutes) if recipe.max_minutes else None,
         gradient_clip_val=recipe.gradient_clip,
@@ -321,7 +319,7 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: Anno
     )
 
 
-def _precision(recipe: Recipe) -> Any:
+def precision_of(recipe: Recipe) -> Any:
     """Return Lightning's name of a recipe's precision; "auto" is bf16 where the hardware multiplies it."""
     if recipe.precision != "auto":
         return recipe.precision

@@ -145,10 +145,8 @@ REFUSED: dict[str, tuple[Callable[[Content], Any], str]] = {
     "area 0": (every("annotations", area=0), "'area' is 0, far too little for a box of .* give the person's area"),
     "area 1": (every("annotations", area=1), "'area' is 1, far too little for a box of"),
     "area below 0": (every("annotations", area=-5), "'area' is -5, far too little"),
-    "area null": (every("annotations", area=None), "annotation 0: 'area' must be a number .* not null"),
     "area NaN": (every("annotations", area=float("nan")), "annotation 0: 'area' must be a number .* not NaN"),
     "area in words": (every("annotations", area="large"), "annotation 0: 'area' must be a number .* not \"large\""),
-    "no area": (every("annotations", area=...), "annotation 0 lacks the key 'area', which the metric needs"),
     "nobody labelled": (every("annotations", keypoints=[0] * 51), "counts nobody, so that it gives no figure"),
     "only crowds": (every("annotations", iscrowd=1), "counts nobody"),
     "visibility below 0": (

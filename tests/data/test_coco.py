@@ -98,8 +98,7 @@ def test_hidden_keypoints_stay_labelled(tmp_path: Path) -> None:
     "changes",
     [
         pytest.param({"iscrowd": 1}, id="crowd"),
-        pytest.param({"bbox": [10, 20, 0, 40]}, id="no width"),
-        pytest.param({"bbox": [10, 20, 30, 0]}, id="no height"),
+        pytest.param({"bbox": None, "keypoints": UNLABELLED}, id="no box"),
         pytest.param({"bbox": [200, 20, 30, 40]}, id="outside the image"),
         pytest.param({"keypoints": [12, 25, 0, 5, 5, 0]}, id="nothing labelled"),
     ],
@@ -155,7 +154,6 @@ BROKEN: dict[str, tuple[Any, str]] = {
         "'id' of image 0 must be a whole number or a word, not",
     ),
     "annotation without image_id": (without("image_id", "annotations"), "annotation 0 lacks the key 'image_id'"),
-    "annotation without bbox": (without("bbox", "annotations"), "annotation 0 lacks the key 'bbox'"),
     "category without keypoints": (without("keypoints", "categories"), "exactly one category with 'keypoints'"),
     "too few keypoints": (content(keypoints=[1, 2, 2]), "has 3 keypoint numbers, but the category names 2 keypoints"),
     "unknown image": (content(image_id=8), "annotation 0 belongs to image 8, not in 'images'"),
@@ -262,7 +260,9 @@ def test_scenes_come_in_the_order_of_the_images(tmp_path: Path) -> None:
 
 
 def test_persons_without_area_are_in_no_scene(tmp_path: Path) -> None:
-    (scene,) = scenes_of(tmp_path, persons({"bbox": [10, 20, 0, 40]}, {"bbox": [200, 20, 30, 40]}, {}))
+    (scene,) = scenes_of(
+        tmp_path, persons({"bbox": [10, 20, 0, 40], "keypoints": UNLABELLED}, {"bbox": [200, 20, 30, 40]}, {})
+    )
     np.testing.assert_array_equal(scene.boxes_xyxy, [[10, 20, 39, 59]])
     assert scene.ignored == ()
 
@@ -348,7 +348,7 @@ def test_scenes_of_other_keypoints_are_an_error(tmp_path: Path) -> None:
     [
         (content() | {"annotations": []}, "images"),
         (content(iscrowd=1), "images"),
-        (content(bbox=[10, 20, 0, 40]), "images"),
+        (content(bbox=[10, 20, 0, 40], keypoints=UNLABELLED), "images"),
         (content(keypoints=UNLABELLED), "persons"),
     ],
     ids=["no annotation", "only crowds", "no area", "nothing labelled"],

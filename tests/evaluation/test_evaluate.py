@@ -19,6 +19,7 @@ pytest.importorskip("faster_coco_eval")
 
 import leanpose.evaluation.evaluate as evaluation
 from leanpose.data.annotations import open_annotations
+from leanpose.data.coco import CocoSet, area_of
 from leanpose.errors import InputError, WeightsError
 from leanpose.evaluation.evaluate import Metrics, evaluate, measure, predict_image
 from leanpose.inference.predictor import Predictor
@@ -210,7 +211,7 @@ def test_crowdpose_has_its_own_figures(
     assert open_annotations(annotations, None).score(results, CROWDPOSE) == metrics
 
 
-def test_a_set_in_the_form_of_crowdpose_needs_areas(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+def test_every_image_or_none_has_a_crowd_index(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
     annotations, images = people(count=2, keypoint_set=CROWDPOSE)
     as_crowdpose(annotations, 0.5, 0.5)
     use_oracle(Oracle(annotations, images, CROWDPOSE))
@@ -218,8 +219,7 @@ def test_a_set_in_the_form_of_crowdpose_needs_areas(people: MakePeople, use_orac
     with pytest.raises(InputError, match="'crowdIndex' of image 1 must be a number"):
         evaluate("oracle", data=str(annotations), images=str(images))
     change(annotations, lambda content: content["images"][0].pop("crowdIndex"))
-    with pytest.raises(InputError, match="annotation 0 lacks the key 'area', which the metric needs"):
-        evaluate("oracle", data=str(annotations), images=str(images))
+    assert "APL" in evaluate("oracle", data=str(annotations), images=str(images))  # as of any COCO-style file
 
 
 @needs_crowdpose
@@ -355,12 +355,17 @@ def test_a_model_of_another_set_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_key_that_only_the_metric_needs(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+def test_an_area_that_is_absent_is_a_part_of_the_box(
+    people: MakePeople, use_oracle: Callable[[Oracle], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     annotations, images = people(count=2)
     change(annotations, lambda content: content["annotations"][1].pop("area"))
     use_oracle(Oracle(annotations, images))
-    with pytest.raises(InputError, match="annotation 1 lacks the key 'area', which the metric needs"):
-        evaluate("oracle", data=str(annotations), images=str(images))
+    evaluate("oracle", data=str(annotations), images=str(images))
+    assert "people.json: 1 annotations have no 'area'; 0.53 of their box is taken." in capsys.readouterr().err
+    box = json.loads(annotations.read_text())["annotations"][1]["bbox"]
+    persons = CocoSet(json.loads(annotations.read_text()), "people.json", None).persons
+    assert area_of(persons[1]) == pytest.approx(0.53 * box[2] * box[3])
 
 
 def test_an_image_of_another_size_is_refused(people: MakePeople, tmp_path: Path) -> None:

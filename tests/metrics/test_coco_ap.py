@@ -383,13 +383,6 @@ def test_nobody_and_no_results_give_no_figure(people: MakePeople, tmp_path: Path
     assert figures_of(file, [], COCO) == dict.fromkeys(COCO_KEYS, -1.0)
 
 
-def test_a_truth_without_a_box(tmp_path: Path) -> None:
-    truth = content([0.5, 0.5])
-    del truth["annotations"][1]["bbox"]
-    with pytest.raises(InputError, match="annotation 1 lacks the key 'bbox'"):
-        figures_of(written(tmp_path, truth), [], CROWDPOSE)
-
-
 @pytest.mark.parametrize("index", [None, "high", float("nan")])
 def test_every_image_needs_a_crowd_index(index: Any, tmp_path: Path) -> None:
     truth = content([0.5, 0.5])

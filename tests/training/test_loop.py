@@ -44,7 +44,7 @@ from leanpose.models import create_model  # noqa: E402
 from leanpose.models.batch_norm import fold_batch_norm, unfold_batch_norm, unmeasured_norms  # noqa: E402
 from leanpose.models.checkpoints import load_network, read_state, save_network  # noqa: E402
 from leanpose.training.crops import CropSet  # noqa: E402
-from leanpose.training.loop import _precision, moving_average, train, train_recipe  # noqa: E402
+from leanpose.training.loop import moving_average, precision_of, train, train_recipe  # noqa: E402
 from leanpose.training.module import PoseTraining  # noqa: E402
 from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.training.run_state import save_average  # noqa: E402
@@ -559,8 +559,8 @@ def test_precision_auto_is_bf16_where_the_processor_multiplies_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert _precision(make_recipe("precision=auto", f"accelerator={accelerator}")) == wanted
-    assert _precision(make_recipe("precision=16-mixed", f"accelerator={accelerator}")) == "16-mixed"
+    assert precision_of(make_recipe("precision=auto", f"accelerator={accelerator}")) == wanted
+    assert precision_of(make_recipe("precision=16-mixed", f"accelerator={accelerator}")) == "16-mixed"
 
 
 @pytest.mark.parametrize(
@@ -578,7 +578,6 @@ def test_precision_auto_is_bf16_where_the_processor_multiplies_it(
         (["val_data.annotations=absent.json"], "There is no file absent.json"),
         (["val_data.images=absent"], "There is no file absent/1.png; check the path"),
         (["train_data=[]"], "no data to train on"),
-        (["layer_decay=0.9"], "'lpn50' does not number its layers: leave layer_decay out"),
         (["view_size=[60,48]"], "height 60, but both sides must be multiples of 16"),
         (["codec=associative_embedding"], "give views, such as persons"),
         (["views=persons"], "need the codec associative_embedding, not 'dark'"),

@@ -1,0 +1,222 @@
+"""YOLO-pose: a data YAML, and a text file per image with class, box and keypoints per person, as shares of the image.
+
+docs.ultralytics.com/datasets/pose: labels lie where the last folder "images" of the image's path is "labels".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from leanpose.data.formats.drafts import Draft, content_of
+from leanpose.data.formats.images import image_size
+from leanpose.errors import InputError
+from leanpose.geometry import Size
+from leanpose.io.images import SUFFIXES
+from leanpose.io.values import numbers, shown
+from leanpose.keypoint_sets import COCO
+
+PARTS = ("train", "val", "test")
+MOST_KEYPOINTS = 10_000
+FARTHEST_SHARE = 2.0  # of the image; more is in pixels
+
+
+def read(
+    raw: tuple[Path, dict[str, Any], Path | None], path: str, images: Path | None, keypoints: Sequence[str] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return COCO-style content, and notes."""
+    yaml, settings, labels = raw
+    notes: list[str] = []
+    k, dimensions = _shape(settings, yaml)
+    classes = _classes(settings, yaml)
+    pairs = [*(_listed(settings, yaml, notes) if labels is None else _beside(labels, images, notes))]
+    if not pairs:
+        raise InputError(f"{path}: no images are found where its labels are; labels need the images beside them.")
+    root = yaml.absolute().parent
+    sizes: dict[str, Size | None] = {}
+    drafts: list[Draft] = []
+    names: dict[str, list[str]] = {
+        category: _names(settings, i, category, k, keypoints, yaml, notes) for i, category in enumerate(classes)
+    }
+    for image, label in tqdm(pairs, f"reading {Path(path).name}", unit="image", disable=None):
+        name = _name(image, root)
+        size = sizes[name] = image_size(image)
+        drafts += _persons(label, name, size, classes, names, dimensions)
+    used = {draft.category for draft in drafts} or {*classes}
+    content = content_of(sizes, drafts, {category: names[category] for category in classes if category in used})
+    pairs_of_names = _flip_pairs(settings, k, yaml)
+    for category in content["categories"]:
+        if pairs_of_names is not None:
+            category["flip_pairs"] = [[category["keypoints"][i] for i in pair] for pair in pairs_of_names]
+    return content, notes
+
+
+def _shape(settings: dict[str, Any], yaml: Path) -> tuple[int, int]:
+    shape = settings["kpt_shape"]
+    numbers_fit = isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)
+    if numbers_fit and 0 < shape[0] <= MOST_KEYPOINTS and shape[1] in (2, 3):
+        return shape[0], shape[1]
+    raise InputError(f"{yaml}: 'kpt_shape' must be [keypoints, 2 or 3], such as [17, 3], not {shown(shape)}.")
+
+
+def _classes(settings: dict[str, Any], yaml: Path) -> list[str]:
+    """Return the names of the classes, by their number."""
+    names = settings.get("names")
+    if isinstance(names, dict) and {*names} == {*range(len(names))}:
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names or len({*map(str, names)}) < len(names):
+        raise InputError(f"{yaml}: 'names' must list the classes, from 0 on and none twice, not {shown(names)}.")
+    return [str(name) for name in names]
+
+
+def _names(
+    settings: dict[str, Any],
+    number: int,
+    category: str,
+    k: int,
+    keypoints: Sequence[str] | None,
+    yaml: Path,
+    notes: list[str],
+) -> list[str]:
+    """Return the keypoints of a class: those given, else kpt_names, else COCO's where they fit, else numbers."""
+    given = settings.get("kpt_names")
+    if isinstance(given, dict):
+        given = given.get(number, given.get(str(number)))
+    elif isinstance(given, list) and given and isinstance(given[0], list):
+        given = given[number] if number < len(given) else None
+    if keypoints:
+        given = [*keypoints]
+    if given is not None:
+        if not isinstance(given, list) or len(given) != k or not all(isinstance(name, str) for name in given):
+            raise InputError(f"{yaml}: the class '{category}' needs {k} names of keypoints, not {shown(given)}.")
+        return given
+    if k == len(COCO) and settings.get("flip_idx") in (None, COCO.flip_index.tolist()):
+        notes.append(f"The {k} keypoints of '{category}' have no names: they are taken for COCO's.")
+        return [*COCO.keypoints]
+    notes.append(f"The keypoints of '{category}' have no names (kpt_names): they are called keypoint_1 and so on.")
+    return [f"keypoint_{i}" for i in range(1, k + 1)]
+
+
+def _flip_pairs(settings: dict[str, Any], k: int, yaml: Path) -> list[tuple[int, int]] | None:
+    """Return the pairs of keypoints that change places in a mirror image; None where the YAML does not say."""
+    index = settings.get("flip_idx")
+    if index is None or index == []:
+        return None
+    if not isinstance(index, list) or len(index) != k or sorted(map(str, index)) != sorted(map(str, range(k))):
+        raise InputError(f"{yaml}: 'flip_idx' must hold each number from 0 to {k - 1} once, not {shown(index)}.")
+    index = [int(i) for i in index]
+    if any(index[index[i]] != i for i in range(k)):
+        raise InputError(f"{yaml}: 'flip_idx' must swap keypoints in pairs, not {shown(index)}.")
+    return [(i, index[i]) for i in range(k) if i < index[i]]
+
+
+def _listed(settings: dict[str, Any], yaml: Path, notes: list[str]) -> Iterator[tuple[Path, Path]]:
+    """Yield image and label file of all that the YAML lists."""
+    found = []
+    root = yaml.absolute().parent
+    given = settings.get("path")
+    roots = [root, *([root / given] if isinstance(given, str) else [])][::-1]
+    for part in PARTS:
+        places = settings.get(part)
+        for place in places if isinstance(places, list) else [places] if places else []:
+            if not isinstance(place, str):
+                raise InputError(f"{yaml}: '{part}' must name a folder or a list of images, not {shown(place)}.")
+            # Roboflow writes ../train/images for what lies beside the YAML
+            tried = [top / name for top in roots for name in (place, place.removeprefix("../"))]
+            at = next((one for one in tried if one.exists()), None)
+            if at is None:
+                notes.append(f"'{part}' is left out: there is no {tried[0]}.")
+                continue
+            found.append(part)
+            for image in _images_at(at):
+                yield image, _label_of(image)
+    if len({*found}) > 1:
+        notes.append(f"{', '.join(dict.fromkeys(found))} are read together; give a folder of labels for one of them.")
+
+
+def _images_at(place: Path) -> Iterator[Path]:
+    """Yield the images of a folder, or those that a text file lists."""
+    if place.is_dir():
+        yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES)
+        return
+    for line in _lines(place):
+        yield place.parent / line
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}).") from None
+
+
+def _swapped(path: Path, one: str, other: str) -> Path:
+    """Return a path with its last folder of a name under another name."""
+    parts = [*path.parts]
+    places = [i for i, part in enumerate(parts) if part == one]
+    if places:
+        parts[places[-1]] = other
+    return Path(*parts)
+
+
+def _label_of(image: Path) -> Path:
+    return _swapped(image, "images", "labels").with_suffix(".txt")
+
+
+def _beside(labels: Path, images: Path | None, notes: list[str]) -> Iterator[tuple[Path, Path]]:
+    """Yield image and label file of a folder of labels."""
+    labels = labels.absolute()
+    folder = _swapped(labels, "labels", "images")
+    if not folder.is_dir() or (folder == labels and images is not None):
+        folder = images if images is not None else labels
+    seen = set()
+    for image in _images_at(folder):
+        label = (labels / image.relative_to(folder)).with_suffix(".txt")
+        seen.add(label)
+        yield image, label
+    alone = sum(file not in seen and file.name != "classes.txt" for file in labels.rglob("*.txt"))
+    if alone:
+        notes.append(f"{alone} label files have no image in {folder}; they are left out.")
+
+
+def _name(image: Path, root: Path) -> str:
+    """Return the name of an image below the folder of the YAML, else its whole path."""
+    absolute = image.absolute()
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
+
+
+def _persons(
+    label: Path, image: str, size: Size, classes: list[str], names: dict[str, list[str]], dimensions: int
+) -> Iterator[Draft]:
+    """Yield the persons of a label file; an image without one shows nobody."""
+    if not label.is_file():
+        return
+    height, width = size
+    for line, text in enumerate(_lines(label), 1):
+        if not text:
+            continue
+        what = f"{label}: line {line}"
+        words = text.split()
+        k = len(names[classes[0]])
+        count = 5 + dimensions * k
+        if len(words) != count:
+            raise InputError(f"{what} has {len(words)} numbers, but kpt_shape [{k}, {dimensions}] makes {count}.")
+        values = numbers(words, (count,), what)
+        if values[0] not in range(len(classes)):
+            raise InputError(f"{what}: there is no class {words[0]}; the YAML names {len(classes)}, from 0 on.")
+        places = values[5:].reshape(k, dimensions)
+        if np.abs(np.concatenate([values[1:5], places[:, :2].ravel()])).max() > FARTHEST_SHARE:
+            raise InputError(f"{what} is not in shares of the image from 0 to 1, but in pixels.")
+        x, y, w, h = values[1:5] * (width, height, width, height)
+        category = classes[int(values[0])]
+        seen = places[:, 2] if dimensions == 3 else 2.0 * places.any(axis=1)
+        points = {
+            name: (float(px * width), float(py * height), 1 if v == 1 else 2)
+            for name, (px, py), v in zip(names[category], places[:, :2], seen, strict=True)
+            if v > 0
+        }
+        yield Draft(image, category, points, (float(x - w / 2), float(y - h / 2), float(w), float(h)), what)

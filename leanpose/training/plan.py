@@ -1,0 +1,235 @@
+"""The recipe that fits a small set, a network and the time there is: every choice with its reason."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from leanpose.errors import InputError
+from leanpose.keypoint_sets import COCO, KEYPOINT_SETS, KeypointSet, without_partner
+from leanpose.models import create_model
+from leanpose.training.augment import NOISE
+from leanpose.training.depths import head_parts
+from leanpose.training.loop import precision_of
+from leanpose.training.module import PoseTraining
+from leanpose.training.recipe import Recipe
+from leanpose.weights.catalogue import find_weights, on_this_machine, read_record
+from leanpose.weights.public import PUBLIC
+from leanpose.weights.record import Weights
+
+AUTO = ("rtmpose_s_26", "lpn50")  # the first of these that is here; the last comes with leanpose
+FEW_PERSONS = 100  # with fewer, no part of them is large enough to measure on
+FOLDS = 5
+HEAD_EPOCHS, EPOCHS = 2, 10  # of the head alone, then of everything; each ends with an evaluation
+SHARE_OF_TIME = 0.8  # for steps and evaluations; the rest is for starting, decoding and writing
+EVALUATION = 1.3  # cost of finding a person, in training steps of one
+ENOUGH, AT_MOST = 280, 1000  # views of persons in a run, times the square root of the number of persons
+SMALLER = (1.0, 0.75, 0.5)  # sizes of the input of networks with heatmaps, times that of the start
+PEOPLE = {"left_shoulder", "right_shoulder", "left_hip", "right_hip"}  # keypoints by which a set shows people
+
+Plan = dict[str, tuple[Any, str]]  # keys of a recipe, with value and reason; no reason where nothing was chosen
+
+
+@dataclass(frozen=True)
+class SmallSet:
+    """What a plan asks of a set.
+
+    Attributes:
+        keypoint_set: its keypoints.
+        persons: to train on; with few of them also those to measure on, by folds.
+        held_out: persons of the validation set, 0 with folds.
+        scenes: groups of images of which none may be parted.
+    """
+
+    keypoint_set: KeypointSet
+    persons: int
+    held_out: int
+    scenes: int
+
+    @property
+    def folds(self) -> int | None:
+        """How many parts are left out one after another; None: there is a validation set."""
+        return None if self.held_out else min(FOLDS, self.scenes)
+
+
+def choose_start(model: str) -> tuple[str, Weights]:
+    """Return the weights to start from, a name or a file, and their record.
+
+    Args:
+        model: weights as `leanpose.weights.catalogue.find_weights` takes them; the name of one of RTMPose's networks
+            stands for its weights with 26 keypoints. "auto": the first of AUTO that is on this machine.
+
+    Raises:
+        InputError: they do not find the keypoints of one person at a time.
+        WeightsError: there are none.
+    """
+    start = on_this_machine(AUTO)[0] if model == "auto" else f"{model}_26" if f"{model}_26" in PUBLIC else model
+    record = read_record(find_weights(start, ".safetensors"))
+    if record.task != "top_down":
+        raise InputError(f"{model} finds all persons at once: choose weights for one person, such as lpn50.")
+    return start, record
+
+
+def plan(data: SmallSet, start: str, record: Weights, minutes: float, seconds: Callable[[Plan], float]) -> Plan:
+    """Choose the keys of a recipe, all but those that name files.
+
+    Args:
+        start, record: as `choose_start` gives them.
+        minutes: that all runs may take together.
+        seconds: what a training step takes for one person, by the plan so far; see `seconds_per_person`.
+    """
+    known = len(data.keypoint_set) - len(new := without_partner(record.keypoint_set, data.keypoint_set))
+    joined = f"{known} of {len(data.keypoint_set)} keypoints are joined by name" + (
+        f"; new: {', '.join(new)}" if new else ""
+    )
+    chosen: Plan = {
+        "model": (record.model, ""),
+        "start": (start, f"the best weights for this that are here; {joined}"),
+        "input_size": ([*record.input_size], "as the start was trained"),
+        "convention": (record.convention, ""),
+        "padding": (record.padding, ""),
+        "codec": (record.codec, ""),
+        "codec_options": (dict(record.codec_options), ""),
+        "model_options": (dict(record.model_options), ""),
+        "augmentation": _augmentation(data.keypoint_set),
+        "flip_test": (_mirrors(data.keypoint_set), "whether an evaluation averages with the mirrored image"),
+    }
+    runs = (data.folds or 0) + 1
+    available = 60 * minutes * SHARE_OF_TIME / runs
+    evaluated = (HEAD_EPOCHS + EPOCHS) * EVALUATION * (data.held_out or data.persons / runs)
+    step = seconds(chosen)
+    views = 0.0
+    for factor in SMALLER if record.codec != "simcc" else SMALLER[:1]:
+        views = available / (step * factor**2) - evaluated
+        chosen |= _at_size(record, factor)
+        if views >= ENOUGH * math.sqrt(data.persons):
+            break
+    return chosen | _schedule(data, record, min(views, AT_MOST * math.sqrt(data.persons)), minutes)
+
+
+def _at_size(record: Weights, factor: float) -> Plan:
+    """Return the keys that go with an input of a size in parts of the start's."""
+    if factor == 1:
+        return {}
+    size = [16 * round(factor * side / 16) for side in record.input_size]
+    options = dict(record.codec_options)
+    if "sigma" in options:
+        options["sigma"] = max(1.5, factor * options["sigma"])
+    if "blur" in options:
+        options["blur"] = 5
+    return {
+        "input_size": (size, "smaller than the start's: with that, there would be too few steps in this time"),
+        "codec_options": (options, "narrower peaks on the smaller heatmaps"),
+    }
+
+
+def _schedule(data: SmallSet, record: Weights, views: float, minutes: float) -> Plan:
+    """Return the keys that say how long, in which order and how fast it learns."""
+    batch = 16 if data.persons < 400 else 32
+    steps = max(2, round(views / (HEAD_EPOCHS + EPOCHS) / batch))
+    with torch.device("meta"):
+        network = create_model(record.model, len(data.keypoint_set), **record.model_options)
+    head = head_parts(network)
+    body = [name for name, part in network.named_children() if name not in head and any(True for _ in part.parameters())]
+    rate = 5e-4 if record.codec == "simcc" else 1e-3
+    times = steps * batch * (HEAD_EPOCHS + EPOCHS) / data.persons
+    stages = [
+        {"freeze": body, "epochs": HEAD_EPOCHS, "learning_rate": 2 * rate},
+        {"epochs": EPOCHS, "learning_rate": rate, "layer_decay": 0.85, "patience": None if data.folds else 4},
+    ]
+    length = f"{data.persons} persons, each seen {times:.0f} times in a run"
+    made = f"{data.folds + 1} runs" if data.folds else "one run"
+    return {
+        "folds": (
+            data.folds,
+            f"{data.persons} persons are too few to part them once: each is measured by a run that did not see it"
+            if data.folds
+            else "",
+        ),
+        "stage_keys": (
+            stages,
+            "first the head alone, which is new in part, so that it spoils nothing; then everything, the slower the "
+            "nearer to the images (layer_decay), since the first layers serve any image; the second stage ends early "
+            "after 4 evaluations without a better figure (patience)" + (", but for folds" if data.folds else ""),
+        ),
+        "samples_per_epoch": (steps * batch, f"{length}: what fits {made} in {minutes:g} minutes on this machine"),
+        "batch_size": (batch, "small, so that few persons make many steps" if batch < 32 else ""),
+        "optimizer": ("adamw", ""),
+        "weight_decay": (0.05, ""),
+        "warmup_steps": (10, ""),
+        "gradient_clip": (5.0, ""),
+        "ema_decay": (0.99, "an average over about 100 steps, since there are few"),
+        "foreground_weight": (0.0 if record.codec == "simcc" else 8.0, ""),
+        "seed": (0, ""),
+    }
+
+
+def _mirrors(keypoint_set: KeypointSet) -> bool:
+    """Whether it is known what a mirror does to the keypoints."""
+    return keypoint_set.flip_pairs is not None or bool((keypoint_set.flip_index != np.arange(len(keypoint_set))).any())
+
+
+def _augmentation(keypoint_set: KeypointSet) -> tuple[dict[str, float], str]:
+    people = PEOPLE.isdisjoint(without_partner(keypoint_set, COCO))
+    mirrors = _mirrors(keypoint_set)
+    values = {
+        "flip": 0.5 if mirrors else 0.0,
+        "scale": 0.25,
+        "rotation": 30.0,
+        "half_body": 0.1 if people else 0.0,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "saturation": 0.2,
+    }
+    flip = "left and right are known, so views are mirrored" if mirrors else "no pairs of left and right: no mirroring"
+    return values, f"{flip}; {'half bodies, since these are people' if people else 'no half bodies: no people'}"
+
+
+def seconds_per_person(recipe: Recipe, batch: int = 16, steps: int = 2) -> float:
+    """Return what a training step of a recipe takes here for one person, from a few with images of noise."""
+    device = torch.device("cuda" if recipe.accelerator in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
+    network = create_model(recipe.model, len(recipe.keypoints), **recipe.model_options)
+    module = PoseTraining(recipe, network, steps).to(device)
+    optimizer = module.configure_optimizers()["optimizer"]
+    side = max(recipe.input_size)
+    views = {
+        "crops": torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8, device=device),
+        "keypoints": torch.full((batch, len(recipe.keypoints), 2), side / 2, device=device),
+        "weights": torch.ones(batch, len(recipe.keypoints), device=device),
+        "noise": torch.rand(batch, NOISE, device=device),
+    }
+    bf16 = precision_of(recipe) == "bf16-mixed"
+    began = 0.0
+    for step in range(steps + 1):
+        if step == 1:  # the first one sets things up
+            began = time.monotonic()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = torch.stack([*module.losses(views).values()]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()  # waits for a GPU
+    return (time.monotonic() - began) / steps / batch
+
+
+def as_yaml(head: str, values: Mapping[str, tuple[Any, str]]) -> str:
+    """Return a recipe as YAML with the reasons as comments; keys without a value are left out.
+
+    Args:
+        head: what stands at its top.
+    """
+    lines = textwrap.indent(head, "# ", lambda _: True).splitlines()
+    for key, (value, reason) in values.items():
+        if value is None or value == {}:
+            continue
+        lines += textwrap.wrap(reason, 116, initial_indent="# ", subsequent_indent="# ")
+        lines += yaml.safe_dump({key: value}, default_flow_style=None, sort_keys=False, width=1000).splitlines()
+    return "\n".join(lines) + "\n"
