@@ -138,7 +138,9 @@ def _schedule(data: SmallSet, record: Weights, views: float, minutes: float) -> 
     with torch.device("meta"):
         network = create_model(record.model, len(data.keypoint_set), **record.model_options)
     head = head_parts(network)
-    body = [name for name, part in network.named_children() if name not in head and any(True for _ in part.parameters())]
+    body = [
+        name for name, part in network.named_children() if name not in head and any(True for _ in part.parameters())
+    ]
     rate = 5e-4 if record.codec == "simcc" else 1e-3
     times = steps * batch * (HEAD_EPOCHS + EPOCHS) / data.persons
     stages = [

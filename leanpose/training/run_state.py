@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from leanpose.data.annotations import AnnotatedSet
 from leanpose.errors import InputError
+from leanpose.evaluation.pairs import near_share
 from leanpose.io.files import copy, write_atomically
 from leanpose.models import create_model
 from leanpose.models.checkpoints import load_state, save_network
@@ -65,10 +66,12 @@ class KeepBest(Callback):
         assert isinstance(module, PoseTraining)
         recipe = module.recipe
         metrics = self.annotated.score(module.results, module.scored)
-        module.log_dict(metrics)
+        near = near_share(self.annotated, module.results, module.scored)
+        module.log_dict(metrics | near)
         loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60
-        figures = [f"{name} {100 * value:.1f}" if value >= 0 else f"{name} -" for name, value in metrics.items()]
+        shown = [*[*metrics.items()][:2], *near.items()]
+        figures = [f"{name} {100 * value:.1f}" if value >= 0 else f"{name} -" for name, value in shown]
         figure = next(iter(metrics.values()))
         better = self.best is None or figure > self.best
         self.since_best = 0 if better else self.since_best + 1
@@ -77,7 +80,7 @@ class KeepBest(Callback):
         _say(
             module,
             f"epoch {trainer.current_epoch + 1}{epochs}  {minutes:.1f} min  loss {loss:.6f}  "
-            f"{'  '.join(figures[:2])}{'  best' if better else ''}{'  patience ends' if trainer.should_stop else ''}",
+            f"{'  '.join(figures)}{'  best' if better else ''}{'  patience ends' if trainer.should_stop else ''}",
         )
         if better:
             self.best = figure

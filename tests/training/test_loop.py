@@ -137,7 +137,7 @@ def test_it_learns_eight_images(
     output = capfd.readouterr()
     assert re.fullmatch(
         r"stage0: lpn50 at 64x48, 8 persons, 5 epochs of 8 steps, 32-true, on cpu\n"
-        r"epoch 5/5  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
+        r"epoch 5/5  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  PCK@0\.1 \d+\.\d  best\n",
         output.out,
     )
     assert output.err == ""
@@ -194,7 +194,7 @@ def test_bottom_up_it_learns_two_images(
     output = capfd.readouterr()
     assert re.fullmatch(
         r"stage0: litepose_xs at 64x64, 2 images, 1 epochs of 150 steps, 32-true, on cpu\n"
-        r"epoch 1/1  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
+        r"epoch 1/1  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  PCK@0\.1 \d+\.\d  best\n",
         output.out,
     )
     assert output.err == ""
