@@ -132,6 +132,7 @@ def evaluate(
     *,
     data: str,
     images: str,
+    category: str | None = None,
     boxes: str | None = None,
     detector: str = DETECTORS[-1],
     flip_test: bool = False,
@@ -149,9 +150,10 @@ def evaluate(
 
     Args:
         model: name or file (.onnx, .safetensors).
-        data: COCO-style annotation file; or MPII's list of persons (valid.json of HRNet, or valid.h5) with its ground
-            truth gt_valid.mat beside it.
+        data: COCO-style annotation file; the export of an annotation tool (see docs/annotations.md); or MPII's list of
+            persons (valid.json of HRNet, or valid.h5) with its ground truth gt_valid.mat beside it.
         images: folder of its images.
+        category: name or id of the category that is meant, where several have keypoints.
         boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, "image" where each image is
             one person, or a person-detection file (COCO results form). Without it "gt"; networks that find persons
             themselves take none.
@@ -181,8 +183,8 @@ def evaluate(
     detector = renamed(detector, finder)
     files = ((out, "results.json"), (report, "report.html"))
     places = [Path(folder) / name for folder, name in files if folder is not None]
-    check_needs(packages=() if report is None else ("matplotlib",), files=(data,), folders=(images,), places=places)
-    annotated = open_annotations(data, images)
+    check_needs(packages=() if report is None else ("matplotlib",), exports=(data,), folders=(images,), places=places)
+    annotated = open_annotations(data, images, category)
     if report is not None:
         paired(annotated, [], annotated.keypoint_set)  # refuses what has no such report
     metrics, results, predictor = measure(
