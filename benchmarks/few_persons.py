@@ -1,13 +1,14 @@
 """How much few annotated persons are worth: fine-tuning on 50, 200 and 1,000 persons of LSP, from several starts.
 
-    python benchmarks/few_persons.py DATA OUT [--starts rtmpose_s_26 sfm scratch] [--persons 50 200 1000] [--seeds 0 1 2]
+    python benchmarks/few_persons.py DATA OUT [--starts rtmpose_s_26 sfm scratch] [--persons 50 200 1000] [--seeds 0 1]
 
 DATA has lsp/train.json and lsp/images. 500 of the images are held out for the figures; the persons of a seed are drawn
 from the rest, those of 50 among those of 200. Recipes are those that `leanpose train --new` makes, for as many views as
-VIEWS says; "scratch" is the network of `sfm` with random weights. No run chooses an epoch: the last one is measured. PCK@0.2
-is the mean over keypoints, of the length from left shoulder to right hip; AP as leanpose measures it; with flip test, in annotated
-boxes. OUT gets few_persons.csv, to which every run adds a line, few_persons.md and few_persons.png; runs that stand in the CSV are not
-repeated, so that the same command goes on, and several processes may share the starts.
+VIEWS says; "scratch" is the network of `sfm` with random weights. No run chooses an epoch: the last one is measured.
+PCK@0.2 is the mean over keypoints, of the length from left shoulder to right hip; AP as leanpose measures it; with flip
+test, in annotated boxes. OUT gets few_persons.csv, to which every run adds a line, few_persons.md and few_persons.png.
+Runs that stand in the CSV are not repeated, so that the same command goes on, and several processes may share the
+starts.
 """
 
 from __future__ import annotations
@@ -60,10 +61,7 @@ def main() -> None:
             continue
         began = time.monotonic()
         held_out = write_sets(options.data / "lsp" / "train.json", options.out, persons, seed)
-        if persons:
-            weights = fine_tune(start, persons, seed, options)
-        else:
-            weights = find_weights(choose_start(start)[0])
+        weights = fine_tune(start, persons, seed, options) if persons else find_weights(choose_start(start)[0])
         figures = measure(weights, held_out, options.data / "lsp" / "images", options.threads)
         minutes = (time.monotonic() - began) / 60
         saw = start != SCRATCH and "LSP" in choose_start(start)[1].data
@@ -103,10 +101,8 @@ def fine_tune(start: str, persons: int, seed: int, options: argparse.Namespace) 
     """Train by the rules of `leanpose train --new`, without a choice of an epoch, and return the weights."""
     out = options.out / name_of(start, persons, seed)
     name, record = choose_start("sfm" if start == SCRATCH else start)
-    values = {
-        key: value
-        for key, (value, _) in plan(SmallSet(LSP, persons, persons, persons), name, record, 60.0, lambda _: 1e-6).items()
-    }
+    few = SmallSet(LSP, persons, persons, persons)
+    values = {key: value for key, (value, _) in plan(few, name, record, 60.0, lambda _: 1e-6).items()}
     source = {
         "annotations": str(options.out / f"train_{persons}_{seed}.json"),
         "images": str(options.data / "lsp" / "images"),
@@ -191,7 +187,8 @@ def _cell(figures: list[tuple[float, float]]) -> str:
         return "-"
     shares, aps = np.array(figures).T
     spread = f" ({shares.min():.1f} to {shares.max():.1f}, {len(shares)} runs)" if len(shares) > 1 else ""
-    return f"{shares.mean():.1f}{spread}, AP {aps.mean():.1f}" if np.isfinite(aps).all() else f"{shares.mean():.1f}{spread}"
+    ap = f", AP {aps.mean():.1f}" if np.isfinite(aps).all() else ""
+    return f"{shares.mean():.1f}{spread}{ap}"
 
 
 def plot(figures: dict[str, dict[int, list[tuple[float, float]]]], file: Path) -> None:
@@ -205,14 +202,14 @@ def plot(figures: dict[str, dict[int, list[tuple[float, float]]]], file: Path) -
         counts = sorted(count for count in of_start if count)
         shares = [np.array(of_start[count])[:, 0] for count in counts]
         middle = [values.mean() for values in shares]
-        reach = [[m - v.min() for m, v in zip(middle, shares, strict=True)], [v.max() - m for m, v in zip(middle, shares, strict=True)]]
-        axes.errorbar(counts, middle, yerr=reach, marker="o", capsize=3, color=f"C{number}", label=label)
+        axes.plot(counts, middle, marker="o", color=f"C{number}", label=label)
+        axes.fill_between(counts, [v.min() for v in shares], [v.max() for v in shares], color=f"C{number}", alpha=0.2)
         if 0 in of_start:
             axes.axhline(of_start[0][0][0], linestyle="--", linewidth=1, color=f"C{number}")
     axes.set(xscale="log", xlabel="persons trained on", ylabel="PCK@0.2 of 500 held out", ylim=(0, 100))
     axes.set_xticks([*VIEWS], [str(count) for count in VIEWS])
     axes.minorticks_off()
-    axes.set_title("Dashed: the start as it is")
+    axes.set_title("Means and ranges of the seeds; dashed: the start as it is")
     axes.legend()
     figure.savefig(file, dpi=150)
     pyplot.close(figure)

@@ -24,7 +24,7 @@ from leanpose.errors import InputError, LeanposeError, missing, suggest
 COMMANDS = {
     "predict": "leanpose.commands.predict:predict_files",
     "evaluate": "leanpose.evaluation.evaluate:evaluate",
-    "train": "leanpose.training.loop:train_recipe",
+    "train": "leanpose.commands.train:train_recipe",
     "export": "leanpose.deploy.export:export",
     "latency": "leanpose.search.search:latency",
     "search": "leanpose.search.search:search",
@@ -44,7 +44,7 @@ SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
     "predict": "find keypoints in images and write JSON, CSV, COCO or drawn images",
     "evaluate": "measure a model on an annotated set with the official metric",
-    "train": "train a network from a recipe",
+    "train": "train a network from a recipe, or make one for a set of your own (--new)",
     "export": "write trained weights to ONNX and prove that both agree",
     "latency": "time the parts of a supernet's networks on this machine",
     "search": "find the best network of a supernet under a limit of multiply-adds or milliseconds",

@@ -14,13 +14,13 @@ import torch
 import yaml
 
 from leanpose.errors import InputError
-from leanpose.keypoint_sets import COCO, KEYPOINT_SETS, KeypointSet, without_partner
+from leanpose.keypoint_sets import COCO, KeypointSet, without_partner
 from leanpose.models import create_model
 from leanpose.training.augment import NOISE
 from leanpose.training.depths import head_parts
 from leanpose.training.loop import precision_of
 from leanpose.training.module import PoseTraining
-from leanpose.training.recipe import Recipe
+from leanpose.training.recipe import recipe_of
 from leanpose.weights.catalogue import find_weights, on_this_machine, read_record
 from leanpose.weights.public import PUBLIC
 from leanpose.weights.record import Weights
@@ -30,6 +30,8 @@ FEW_PERSONS = 100  # with fewer, no part of them is large enough to measure on
 FOLDS = 5
 HEAD_EPOCHS, EPOCHS = 2, 10  # of the head alone, then of everything; each ends with an evaluation
 SHARE_OF_TIME = 0.8  # for steps and evaluations; the rest is for starting, decoding and writing
+PATIENCE = 4
+SIMCC_RATE, HEATMAP_RATE, LAYER_DECAY = 5e-4, 1e-3, 0.85
 EVALUATION = 1.3  # cost of finding a person, in training steps of one
 ENOUGH, AT_MOST = 280, 1000  # views of persons in a run, times the square root of the number of persons
 SMALLER = (1.0, 0.75, 0.5)  # sizes of the input of networks with heatmaps, times that of the start
@@ -92,7 +94,7 @@ def plan(data: SmallSet, start: str, record: Weights, minutes: float, seconds: C
     )
     chosen: Plan = {
         "model": (record.model, ""),
-        "start": (start, f"the best weights for this that are here; {joined}"),
+        "start": (start, joined),
         "input_size": ([*record.input_size], "as the start was trained"),
         "convention": (record.convention, ""),
         "padding": (record.padding, ""),
@@ -112,7 +114,18 @@ def plan(data: SmallSet, start: str, record: Weights, minutes: float, seconds: C
         chosen |= _at_size(record, factor)
         if views >= ENOUGH * math.sqrt(data.persons):
             break
-    return chosen | _schedule(data, record, min(views, AT_MOST * math.sqrt(data.persons)), minutes)
+    most = AT_MOST * math.sqrt(data.persons)
+    reason = f"as often as {f'{runs} runs' if runs > 1 else 'one run'} in {minutes:g} minutes on this machine can"
+    if views > most:
+        views, reason = most, "more often is of no use"
+    elif views < ENOUGH * math.sqrt(data.persons):
+        reason += "; more would help (--minutes)"
+    batch = 16 if data.persons < 400 else 32
+    per_epoch = batch * max(2, round(views / batch / (HEAD_EPOCHS + EPOCHS)))
+    times = per_epoch * (HEAD_EPOCHS + EPOCHS) / data.persons
+    chosen["samples_per_epoch"] = (per_epoch, f"each person is seen {times:.0f} times in a run, {reason}")
+    chosen["batch_size"] = (batch, "small, so that few persons make many steps" if batch < 32 else "")
+    return chosen | _stages(data, record)
 
 
 def _at_size(record: Weights, factor: float) -> Plan:
@@ -131,52 +144,42 @@ def _at_size(record: Weights, factor: float) -> Plan:
     }
 
 
-def _schedule(data: SmallSet, record: Weights, views: float, minutes: float) -> Plan:
-    """Return the keys that say how long, in which order and how fast it learns."""
-    batch = 16 if data.persons < 400 else 32
-    steps = max(2, round(views / (HEAD_EPOCHS + EPOCHS) / batch))
+def _stages(data: SmallSet, record: Weights) -> Plan:
+    """Return the keys that say in which order and how fast it learns."""
     with torch.device("meta"):
         network = create_model(record.model, len(data.keypoint_set), **record.model_options)
     head = head_parts(network)
-    body = [
-        name for name, part in network.named_children() if name not in head and any(True for _ in part.parameters())
-    ]
-    rate = 5e-4 if record.codec == "simcc" else 1e-3
-    times = steps * batch * (HEAD_EPOCHS + EPOCHS) / data.persons
-    stages = [
-        {"freeze": body, "epochs": HEAD_EPOCHS, "learning_rate": 2 * rate},
-        {"epochs": EPOCHS, "learning_rate": rate, "layer_decay": 0.85, "patience": None if data.folds else 4},
-    ]
-    length = f"{data.persons} persons, each seen {times:.0f} times in a run"
-    made = f"{data.folds + 1} runs" if data.folds else "one run"
+    body = [name for name, part in network.named_children() if name not in head and [*part.parameters()]]
+    simcc = record.codec == "simcc"
+    rate = SIMCC_RATE if simcc else HEATMAP_RATE
+    everything = {"epochs": EPOCHS, "learning_rate": rate, "layer_decay": LAYER_DECAY}
+    ends = ""
+    if not data.folds:
+        everything["patience"] = PATIENCE
+        ends = f"; it ends after {PATIENCE} evaluations without a better figure (patience)"
     return {
         "folds": (
             data.folds,
-            f"{data.persons} persons are too few to part them once: each is measured by a run that did not see it"
-            if data.folds
-            else "",
+            f"{data.persons} persons are too few to part them once: each is measured by a run that did not see it",
         ),
         "stage_keys": (
-            stages,
+            [{"freeze": body, "epochs": HEAD_EPOCHS, "learning_rate": 2 * rate}, everything],
             "first the head alone, which is new in part, so that it spoils nothing; then everything, the slower the "
-            "nearer to the images (layer_decay), since the first layers serve any image; the second stage ends early "
-            "after 4 evaluations without a better figure (patience)" + (", but for folds" if data.folds else ""),
+            f"nearer to the images (layer_decay), since the first layers serve any image{ends}",
         ),
-        "samples_per_epoch": (steps * batch, f"{length}: what fits {made} in {minutes:g} minutes on this machine"),
-        "batch_size": (batch, "small, so that few persons make many steps" if batch < 32 else ""),
         "optimizer": ("adamw", ""),
         "weight_decay": (0.05, ""),
         "warmup_steps": (10, ""),
         "gradient_clip": (5.0, ""),
         "ema_decay": (0.99, "an average over about 100 steps, since there are few"),
-        "foreground_weight": (0.0 if record.codec == "simcc" else 8.0, ""),
+        "foreground_weight": (0.0 if simcc else 8.0, ""),
         "seed": (0, ""),
     }
 
 
 def _mirrors(keypoint_set: KeypointSet) -> bool:
     """Whether it is known what a mirror does to the keypoints."""
-    return keypoint_set.flip_pairs is not None or bool((keypoint_set.flip_index != np.arange(len(keypoint_set))).any())
+    return bool((keypoint_set.flip_index != np.arange(len(keypoint_set))).any())
 
 
 def _augmentation(keypoint_set: KeypointSet) -> tuple[dict[str, float], str]:
@@ -195,8 +198,10 @@ def _augmentation(keypoint_set: KeypointSet) -> tuple[dict[str, float], str]:
     return values, f"{flip}; {'half bodies, since these are people' if people else 'no half bodies: no people'}"
 
 
-def seconds_per_person(recipe: Recipe, batch: int = 16, steps: int = 2) -> float:
-    """Return what a training step of a recipe takes here for one person, from a few with images of noise."""
+def seconds_per_person(so_far: Plan, batch: int = 16, steps: int = 2) -> float:
+    """Return what a training step takes here for one person with COCO's keypoints, from a few with images of noise."""
+    nothing = {"out": "", "train_data": [], "val_data": {"annotations": "", "images": ""}}
+    recipe = recipe_of({key: value for key, (value, _) in so_far.items()} | nothing, "the plan")
     device = torch.device("cuda" if recipe.accelerator in ("auto", "cuda") and torch.cuda.is_available() else "cpu")
     network = create_model(recipe.model, len(recipe.keypoints), **recipe.model_options)
     module = PoseTraining(recipe, network, steps).to(device)
@@ -228,10 +233,16 @@ def as_yaml(head: str, values: Mapping[str, tuple[Any, str]]) -> str:
     Args:
         head: what stands at its top.
     """
-    lines = textwrap.indent(head, "# ", lambda _: True).splitlines()
+    lines = [f"# {line}".rstrip() for line in head.splitlines()]
     for key, (value, reason) in values.items():
         if value is None or value == {}:
             continue
         lines += textwrap.wrap(reason, 116, initial_indent="# ", subsequent_indent="# ")
-        lines += yaml.safe_dump({key: value}, default_flow_style=None, sort_keys=False, width=1000).splitlines()
+        several = isinstance(value, list) and isinstance(value[0], dict)
+        lines += [f"{key}:", *(f"  - {_flow(one)}" for one in value)] if several else [f"{key}: {_flow(value)}"]
     return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).removesuffix("...\n").strip()

@@ -265,7 +265,7 @@ class Recipe:
         if not self.stage_keys:
             return [self] * self.stages
         common = dataclasses.asdict(self) | {"stage_keys": [], "stages": len(self.stage_keys)}
-        return [_parse(common | keys, "stage_keys") for keys in self.stage_keys]
+        return [recipe_of(common | keys, "stage_keys") for keys in self.stage_keys]
 
     @property
     def keypoints(self) -> KeypointSet:
@@ -387,10 +387,10 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for source in [*(train_data if isinstance(train_data, list) else []), values.get("val_data")]:
         if isinstance(source, dict):
             _check_keys(source, DataSource, "A data set")
-    return _parse(values, str(path))
+    return recipe_of(values, str(path))
 
 
-def _parse(values: dict[str, Any], where: str) -> Recipe:
+def recipe_of(values: dict[str, Any], where: str) -> Recipe:
     """Return the recipe of some values; one of a wrong type raises InputError."""
     parser = _parser()
     try:

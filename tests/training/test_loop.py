@@ -30,6 +30,7 @@ from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 
 from leanpose import geometry  # noqa: E402
 from leanpose.commands.cli import main  # noqa: E402
+from leanpose.commands.train import train_recipe  # noqa: E402
 from leanpose.data.annotations import open_annotations  # noqa: E402
 from leanpose.data.coco import CocoSet  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
@@ -44,7 +45,7 @@ from leanpose.models import create_model  # noqa: E402
 from leanpose.models.batch_norm import fold_batch_norm, unfold_batch_norm, unmeasured_norms  # noqa: E402
 from leanpose.models.checkpoints import load_network, read_state, save_network  # noqa: E402
 from leanpose.training.crops import CropSet  # noqa: E402
-from leanpose.training.loop import moving_average, precision_of, train, train_recipe  # noqa: E402
+from leanpose.training.loop import moving_average, precision_of, train  # noqa: E402
 from leanpose.training.module import PoseTraining  # noqa: E402
 from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.training.run_state import save_average  # noqa: E402
