@@ -22,7 +22,6 @@ FINE = 2  # everything is drawn this many times as large, and then shrunk
 KEYPOINTS = ("left_tip", "right_tip", "pivot", "left_handle", "right_handle")
 YAML = """path: .
 train: images/train
-val: images/train
 kpt_shape: [5, 3]
 flip_idx: [1, 0, 2, 4, 3]
 names: {0: scissors}

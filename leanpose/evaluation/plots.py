@@ -142,8 +142,11 @@ def read_logs(logs: Sequence[Path], metrics: Sequence[str]) -> tuple[dict[int, f
 
 
 def training_logs(model: Path) -> list[Path]:
-    """Return the logs of the run of `train` in whose folder a model lies, in the order of training."""
-    for run in (model.parent, model.parent.parent):
+    """Return the logs of the run of `train` in whose folder a model lies, in the order of training.
+
+    Of a run in folds they are those of the first fold.
+    """
+    for run in (model.parent, model.parent / "fold0", model.parent.parent):
         logs = sorted(run.glob("stage*/csv/version_*/metrics.csv"), key=_stage_and_version)
         if logs:
             return logs

@@ -95,7 +95,8 @@ def _plots(report: Report, training: Sequence[Path]) -> list[str]:
         drawn.append((dots, "Error by score: each dot is a keypoint, the line the median of a tenth of them"))
     curves = training_curves(training, [*list(report.metrics)[:1], "PCK@0.1"])
     if curves is not None:
-        drawn.append((curves, "Training: mean loss of an epoch, and figures of the validation set"))
+        run = training[0].parents[3].name
+        drawn.append((curves, f"Training in {run}: mean loss of an epoch, and figures of its validation set"))
     return [figure(image, caption, SVG) for image, caption in drawn]
 
 
