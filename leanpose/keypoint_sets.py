@@ -95,7 +95,8 @@ class KeypointSet:
     @cached_property
     def oks_sigmas(self) -> np.ndarray:
         """(K,) float64 OKS sigmas."""
-        return np.array(self.sigmas or [_sigma(name) for name in self.keypoints], dtype=np.float64)
+        sigmas = self.sigmas or [named_sigma(name) or UNMEASURED_SIGMA for name in self.keypoints]
+        return np.array(sigmas, dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and strings, for file metadata; `from_dict` is the inverse."""
@@ -148,8 +149,14 @@ def _canonical(name: str) -> str:
     return f"{side}_{part}" if side else ALIASES.get(part, part)
 
 
-def _sigma(name: str) -> float:
-    return OKS_SIGMAS.get(_canonical(name).removeprefix("left_").removeprefix("right_"), UNMEASURED_SIGMA)
+def named_sigma(name: str) -> float | None:
+    """Return the OKS sigma that has been published for a keypoint of this name, of either side; None: there is none."""
+    return OKS_SIGMAS.get(_canonical(name).removeprefix("left_").removeprefix("right_"))
+
+
+def has_sigma(name: str) -> bool:
+    """Whether an OKS sigma has been published for a keypoint of this name."""
+    return _canonical(name).removeprefix("left_").removeprefix("right_") in OKS_SIGMAS
 
 
 def _unique_positions(values: Iterable[Hashable]) -> dict[Hashable, int]:

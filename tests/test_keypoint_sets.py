@@ -200,6 +200,18 @@ def test_sides_in_any_spelling(left: str, right: str) -> None:
     ("name", "expected"),
     [
         ("L1", ("left", "1")),
+        ("r_ear", ("right", "ear")),
+        ("l_ear", ("left", "ear")),
+        ("Left Ear", ("left", "ear")),
+        ("RightEar", ("right", "ear")),
+        ("earL", ("left", "ear")),
+        ("ear (L)", ("left", "ear")),
+        ("ear-left", ("left", "ear")),
+        ("LEFT_EAR", ("left", "ear")),
+        ("lateral", ("", "lateral")),
+        ("rear", ("", "rear")),
+        ("bright spot", ("", "bright_spot")),
+        ("Rim", ("", "rim")),
         ("front_left_paw", ("left", "front_paw")),
         ("hand.R.001", ("right", "hand_001")),
         ("左目", ("", "左目")),
@@ -396,6 +408,17 @@ def test_flip_pairs_may_be_given() -> None:
     for wrong in ((("a", "c"),), (("a", "b"), ("pivot", "a"))):
         with pytest.raises(InputError, match="flip pairs must name each keypoint at most once"):
             KeypointSet("scissors", names, (), "test", flip_pairs=wrong)
+
+
+def test_flip_pairs_may_stand_in_a_file() -> None:
+    category = {"name": "scissors", "keypoints": ["left_tip", "right_tip", "a", "b"], "flip_pairs": [["a", "b"]]}
+    assert keypoint_set_from_coco([category], "set.json").flip_index.tolist() == [0, 1, 3, 2]
+    assert keypoint_set_from_coco([category | {"flip_pairs": []}], "set.json").flip_index.tolist() == [0, 1, 2, 3]
+    for wrong in ("a", [["a"]], [["a", 1]], {"a": "b"}):
+        with pytest.raises(InputError, match=r"set\.json: 'flip_pairs' must be a list of pairs of keypoint names"):
+            keypoint_set_from_coco([category | {"flip_pairs": wrong}], "set.json")
+    with pytest.raises(InputError, match=r"set\.json: .* flip pairs must name each keypoint at most once"):
+        keypoint_set_from_coco([category | {"flip_pairs": [["a", "tip"]]}], "set.json")
 
 
 @pytest.mark.parametrize("keypoint_set", ALL, ids=lambda s: s.name)

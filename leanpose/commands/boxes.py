@@ -12,13 +12,14 @@ from urllib.parse import urlparse
 import numpy as np
 
 from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, open_json
-from leanpose.data.formats.sniff import HDF5
+from leanpose.data.formats.sniff import HDF5, YAML
 from leanpose.errors import InputError, note
 from leanpose.geometry import Size
 from leanpose.inference.preprocess import check_boxes
 from leanpose.io.values import FARTHEST, read_json, shown
 from leanpose.structures import Poses
 
+FILES = (".json", ".csv", *YAML, *HDF5)
 MOST_NAMED = 5  # names in one sentence
 
 Parts = tuple[str, ...]  # of a path; ".." that lead it are left out
@@ -41,8 +42,8 @@ def read_boxes(text: str | None, images: Sequence[str]) -> list[GivenBoxes]:
     """Return the boxes for each image.
 
     Args:
-        text: "x1,y1,x2,y2" in pixels, several with spaces between; a JSON file: image name -> list of boxes, or
-            annotations; "image" or None: there are no boxes.
+        text: "x1,y1,x2,y2" in pixels, several with spaces between; a JSON file: image name -> list of boxes; an
+            annotation file or folder of any form; "image" or None: there are no boxes.
         images: paths and URLs. Names of a file match where all their parts are the last ones of the image's path;
             of several names the longest counts.
 
@@ -51,7 +52,7 @@ def read_boxes(text: str | None, images: Sequence[str]) -> list[GivenBoxes]:
     """
     if text is None or text == "image":
         return [GivenBoxes()] * len(images)
-    if not text.lower().endswith((".json", *HDF5)):
+    if not (os.path.isdir(text) or text.lower().endswith(FILES)):
         return [GivenBoxes(_spelled_out(text))] * len(images)
     names, known = _read_file(text)
     matches = _matched(names, images, text)
@@ -76,12 +77,13 @@ def _spelled_out(text: str) -> list[list[float]]:
 
 def _read_file(path: str) -> tuple[list[str], list[GivenBoxes]]:
     """Return the names of a boxes file, and what it says of each."""
-    if path.lower().endswith(HDF5):
+    if not path.lower().endswith(".json") or os.path.isdir(path):
         return _annotated(open_annotations(path, None))
     content = read_json(path, unique_keys=True)
-    if isinstance(content, dict) and not {"images", "annotations"} <= content.keys():
+    if isinstance(content, dict) and not {"images", "annotations"} <= content.keys() and "shapes" not in content:
         return [*content], [GivenBoxes(_checked(boxes, f"{path}: {name}")) for name, boxes in content.items()]
-    if isinstance(content, list) and not (content and isinstance(content[0], dict) and "image" in content[0]):
+    first = content[0] if isinstance(content, list) and content and isinstance(content[0], dict) else {}
+    if isinstance(content, list) and not ("image" in first or "data" in first):
         raise InputError(f"{path} must map image names to lists of boxes, or be a COCO-style annotation file.")
     return _annotated(open_json(content, path, None))
 

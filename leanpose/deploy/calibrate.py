@@ -97,7 +97,7 @@ def calibrate(
         raise InputError(f"The output must end in {path.suffix} as {path.name} does, not {Path(out).name}.")
     check_needs(
         packages=("onnx", "safetensors"),
-        files=(data, *(() if check is None else (check,))),
+        exports=(data, *(() if check is None else (check,))),
         folders=(images,),
         places=(out,),
         megabytes=path.stat().st_size / 1e6,

@@ -94,7 +94,7 @@ def export(
         raise InputError(f"{path.name} is exported already; give a .safetensors file.")
     check_needs(
         packages=("onnxscript",),
-        files=() if data is None else (data,),
+        exports=() if data is None else (data,),
         folders=() if images is None else (images,),
         places=(out,),
         megabytes=2 * path.stat().st_size / 1e6,  # kernels may be stored as float16

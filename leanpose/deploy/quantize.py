@@ -112,7 +112,7 @@ def quantize(
     megabytes = path.stat().st_size / 1e6
     check_needs(
         packages=("onnxscript", "faster_coco_eval"),
-        files=(data, calibration or data),
+        exports=(data, calibration or data),
         folders=(images,),
         places=(out,),
         megabytes=megabytes,

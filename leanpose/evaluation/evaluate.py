@@ -113,6 +113,7 @@ def evaluate(
     *,
     data: str,
     images: str,
+    category: str | None = None,
     boxes: str | None = None,
     detector: str = DETECTORS[-1],
     flip_test: bool = False,
@@ -129,9 +130,10 @@ def evaluate(
 
     Args:
         model: name or file (.onnx, .safetensors).
-        data: COCO-style annotation file; or MPII's list of persons (valid.json of HRNet, or valid.h5) with its ground
-            truth gt_valid.mat beside it.
+        data: COCO-style annotation file; the export of an annotation tool (see docs/annotations.md); or MPII's list of
+            persons (valid.json of HRNet, or valid.h5) with its ground truth gt_valid.mat beside it.
         images: folder of its images.
+        category: name or id of the category that is meant, where several have keypoints.
         boxes: "gt" for the annotated boxes, "found" for those that the detector proposes, "image" where each image is
             one person, or a person-detection file (COCO results form). Without it "gt"; networks that find persons
             themselves take none.
@@ -156,10 +158,10 @@ def evaluate(
         and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
     """
     places = () if out is None else (Path(out) / "results.json",)
-    check_needs(files=(data,), folders=(images,), places=places)
+    check_needs(exports=(data,), folders=(images,), places=places)
     metrics, results = measure(
         model,
-        open_annotations(data, images),
+        open_annotations(data, images, category),
         boxes=boxes,
         detector=renamed(detector, finder),
         flip_test=flip_test,

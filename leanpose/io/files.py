@@ -52,3 +52,27 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def copy(source: str | Path, path: str | Path) -> None:
     """Copy a file atomically."""
     write_atomically(path, lambda temporary: shutil.copyfile(source, temporary))
+
+
+def write_folder_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Make a folder that is complete or absent.
+
+    Args:
+        path: final name, of no folder or an empty one; missing folders above are made.
+        write: called with a temporary folder beside it; must write the files there.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        if path.is_dir():
+            path.rmdir()
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # moved to its place, unless something went wrong

@@ -15,6 +15,7 @@ def check_needs(
     *,
     packages: Iterable[str] = (),
     files: Iterable[str | Path] = (),
+    exports: Iterable[str | Path] = (),
     folders: Iterable[str | Path] = (),
     places: Iterable[str | Path] = (),
     megabytes: float = 1,
@@ -24,6 +25,7 @@ def check_needs(
     Args:
         packages: import names of what the extra "train" brings.
         files: to read.
+        exports: annotation files, or folders of them, to read.
         folders: to read from.
         places: files or folders to write; missing folders above them will be made.
         megabytes: that will be written to each place.
@@ -34,7 +36,7 @@ def check_needs(
     """
     for package in packages:
         require(package, "train")
-    for file in files:
+    for file in (*files, *(export for export in exports if not os.path.isdir(export))):
         if not os.path.isfile(file):
             raise InputError(f"There is no file {file}; check the path.")
         if not os.access(file, os.R_OK):

@@ -93,7 +93,8 @@ def search(
     folder = Path(out)
     check_needs(
         packages=("matplotlib", "faster_coco_eval", "onnxscript"),
-        files=(data, *(() if latency_table is None else (latency_table,))),
+        exports=(data,),
+        files=() if latency_table is None else (latency_table,),
         folders=(images,),
         places=(folder / "candidates.jsonl", *(() if export is None else (Path(export) / "weights.safetensors",))),
         megabytes=50,

@@ -30,14 +30,16 @@ class DataSource:
     """One annotated set.
 
     Attributes:
-        annotations: COCO-style JSON file, or MPII's list of persons (JSON or .h5).
+        annotations: COCO-style JSON file, the export of an annotation tool, or MPII's list of persons (JSON or .h5).
         images: folder of its images.
         share: weight of this set among all: how often its persons are drawn.
+        category: name or id of the category to learn, where several have keypoints.
     """
 
     annotations: str
     images: str
     share: float = 1.0
+    category: str | None = None
 
 
 Draw = tuple[int, int]  # position of a person in the set, number of the draw
@@ -235,7 +237,7 @@ def read_sources(
         raise InputError("There is no data to train on; give at least one annotation file and its folder.")
     sets: list[list[Sample | Scene]] = []
     for source in sources:
-        annotated = open_annotations(source.annotations, source.images)
+        annotated = open_annotations(source.annotations, source.images, source.category)
         if views is not None:
             sets.append([*annotated.scenes(keypoint_set, views)])
             continue

@@ -108,7 +108,7 @@ def train(recipe: Recipe, resume: bool = False, callbacks: Sequence[Callback] = 
     parts = _parts(recipe, out)
     sets = read_sources(recipe.sources(), recipe.keypoints, recipe.views)
     validation = recipe.validation()
-    annotated = open_annotations(validation.annotations, validation.images)
+    annotated = open_annotations(validation.annotations, validation.images, validation.category)
     annotated.check(scored_set(annotated, recipe.keypoints), "the recipe")
     annotated.samples()  # refuses a set without persons, which would choose no epoch
     images = annotated.images(None if recipe.views else "gt")

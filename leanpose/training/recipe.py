@@ -19,7 +19,7 @@ from leanpose.data.annotations import open_annotations
 from leanpose.data.scenes import Views
 from leanpose.errors import InputError, suggest
 from leanpose.geometry import Convention, Size
-from leanpose.keypoint_sets import KeypointSet, get_keypoint_set
+from leanpose.keypoint_sets import KEYPOINT_SETS, KeypointSet, get_keypoint_set
 from leanpose.models.litepose_arch import LitePoseArch, SearchSpace
 from leanpose.training.augment import Augmentation
 from leanpose.training.crops import DataSource
@@ -62,8 +62,8 @@ class Recipe:
         train_data: annotated sets to train on, with the share of each.
         val_data: set whose main figure, AP or MPII's PCKh@0.5, chooses the best epoch; it must have the wanted
             keypoint set.
-        keypoint_set: "coco", "crowdpose", "mpii", "lsp" or "halpe26", or a COCO-style file whose category names the
-            keypoints; keypoints of other sets are carried over by name.
+        keypoint_set: "coco", "crowdpose", "mpii", "lsp" or "halpe26", or an annotation file whose category (that of
+            val_data, where several have keypoints) names the keypoints; those of other sets are carried over by name.
         input_size: height and width of the network input in pixels.
         views: null trains on one person per crop. For networks that find everybody: "images" shows the center square
             of each image, "persons" the surroundings of each person; all persons in view are learned.
@@ -270,9 +270,10 @@ class Recipe:
     @property
     def keypoints(self) -> KeypointSet:
         """The keypoint set, built-in or named by the categories of a file."""
-        if Path(self.keypoint_set).suffix.lower() != ".json":
+        path = Path(self.data_root) / self.keypoint_set
+        if self.keypoint_set in KEYPOINT_SETS or not (path.suffix or path.is_dir()):
             return get_keypoint_set(self.keypoint_set)
-        return _keypoints_of_file(str(Path(self.data_root) / self.keypoint_set))
+        return _keypoints_of_file(str(path), self.val_data.category)
 
     @property
     def task(self) -> Task:
@@ -306,7 +307,7 @@ class Recipe:
 
     def _located(self, source: DataSource) -> DataSource:
         root = Path(self.data_root)
-        return DataSource(str(root / source.annotations), str(root / source.images), source.share)
+        return dataclasses.replace(source, annotations=str(root / source.annotations), images=str(root / source.images))
 
     def weights(self, metrics: Sequence[Measurement] = ()) -> Weights:
         """Return the record of what this recipe trains."""
@@ -399,9 +400,9 @@ def recipe_of(values: dict[str, Any], where: str) -> Recipe:
 
 
 @functools.cache
-def _keypoints_of_file(path: str) -> KeypointSet:
-    """Return the keypoint set that a COCO-style file names."""
-    return open_annotations(path, str(Path(path).parent)).keypoint_set
+def _keypoints_of_file(path: str, category: str | None) -> KeypointSet:
+    """Return the keypoint set that an annotation file names, of one of its categories."""
+    return open_annotations(path, None, category).keypoint_set
 
 
 @functools.cache

@@ -355,6 +355,15 @@ def test_a_model_of_another_set_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_one_of_several_categories(people: MakePeople, use_oracle: Callable[[Oracle], None]) -> None:
+    annotations, images = people(count=2)
+    use_oracle(Oracle(annotations, images))
+    change(annotations, lambda content: content["categories"].append({"id": 2, "name": "cup", "keypoints": ["handle"]}))
+    with pytest.raises(InputError, match="choose one of 'person', 'cup' with --category"):
+        evaluate("oracle", data=str(annotations), images=str(images))
+    assert evaluate("oracle", data=str(annotations), images=str(images), category="person")["AP"] > 0.99
+
+
 def test_an_area_that_is_absent_is_a_part_of_the_box(
     people: MakePeople, use_oracle: Callable[[Oracle], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -341,6 +342,17 @@ def test_sources_become_one_keypoint_set(people: MakePeople, capsys: pytest.Capt
     np.testing.assert_array_equal(sets[1][0].keypoints[ankle], own.keypoints[0])
     with pytest.raises(InputError, match="no data"):
         read_sources([], COCO)
+
+
+def test_a_source_may_have_several_categories(people: MakePeople) -> None:
+    file, images = people(count=2)
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 2, "name": "cup", "keypoints": ["handle"]})
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="choose one of 'person', 'cup'"):
+        read_sources([DataSource(str(file), str(images))], COCO)
+    ((first, _),) = read_sources([DataSource(str(file), str(images), category="person")], COCO)
+    assert first.visibility.all()
 
 
 @pytest.mark.parametrize("views", ["images", "persons"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -381,6 +382,12 @@ def test_keypoints_may_be_those_of_a_file(recipe_file: Path, people: MakePeople)
     with pytest.raises(InputError, match=r"There is no file .*cats\.json"):
         read_recipe(recipe_file, ["keypoint_set=cats.json"]).weights()
     assert read_recipe(recipe_file, ["keypoint_set=halpe26"]).weights().keypoint_set is HALPE26
+    content = json.loads(file.read_text())
+    content["categories"].append({"id": 2, "name": "cup", "keypoints": ["handle"]})
+    (file.parent / "two.json").write_text(json.dumps(content))
+    changes = [f"data_root={file.parent}", "keypoint_set=two.json", "val_data.category=cup"]
+    recipe = read_recipe(recipe_file, changes)
+    assert recipe.keypoints.keypoints == ("handle",) and recipe.validation().category == "cup"
 
 
 def test_the_record(recipe_file: Path) -> None:

@@ -13,8 +13,18 @@ from typing import Any
 
 from leanpose.data.formats.drafts import Draft, Point, content_of
 from leanpose.data.formats.sniff import Rows
+from leanpose.data.formats.writing import (
+    counted,
+    lost_crowds,
+    lost_keys,
+    lost_visibility,
+    persons_by_image,
+    points_of,
+    table,
+)
 from leanpose.errors import InputError
 from leanpose.geometry import Size
+from leanpose.io.files import write_text
 from leanpose.io.values import number, repeated
 
 CATEGORY = "animal"
@@ -100,3 +110,42 @@ def _points(cells: list[str], columns: list[Column], individual: str, what: str)
     if half is not None:
         raise InputError(f"{what}: {half} has only one of x and y.")
     return {part: (place["x"], place["y"], 2) for part, place in values.items() if math.isfinite(place["x"])}
+
+
+def lost(content: dict[str, Any]) -> list[str]:
+    """Return what the form cannot hold."""
+    unlabelled = sum(not person["num_keypoints"] and not person["iscrowd"] for person in content["annotations"])
+    return [
+        *lost_crowds(content),
+        *lost_visibility(content),
+        "the boxes and areas of persons",
+        *counted(unlabelled, "persons without labelled keypoints"),
+        "the name of the category",
+        *lost_keys(content, "skeleton", "sigmas", "flip_pairs"),
+        "the sizes of images",
+    ]
+
+
+def write(content: dict[str, Any], out: Path, images: Path | None) -> None:
+    """Write one CSV file, with individuals where an image has several persons."""
+    rows = [
+        (image["file_name"], [{name: (x, y) for name, x, y, _ in points_of(content, one)} for one in persons])
+        for image, persons in persons_by_image(content)
+    ]
+    rows = [(name, [person for person in persons if person]) for name, persons in rows]
+    most = max((len(persons) for _, persons in rows), default=1) or 1
+    names = content["categories"][0]["keypoints"]
+    columns = [(f"individual{i + 1}", name, coordinate) for i in range(most) for name in names for coordinate in "xy"]
+    individuals, parts, coords = zip(*columns, strict=True)
+    header = [("scorer", *["leanpose"] * len(columns)), ("bodyparts", *parts), ("coords", *coords)]
+    if most > 1:
+        header.insert(1, ("individuals", *individuals))
+    cells = [
+        (name, *(value for i in range(most) for part in names for value in _cells(persons[i : i + 1], part)))
+        for name, persons in rows
+    ]
+    write_text(out, table([*header, *cells]))
+
+
+def _cells(person: list[dict[str, tuple[float, float]]], part: str) -> tuple[float | str, float | str]:
+    return person[0].get(part, ("", "")) if person else ("", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from leanpose.data.formats.drafts import Box, Draft, Point
@@ -30,7 +30,7 @@ class Mark:
 
 
 def persons_of(image: str, points: Sequence[Mark], rectangles: Sequence[Mark]) -> list[Draft]:
-    """Return the persons of one image.
+    """Return the persons of one image; those without a rectangle have no category yet, see `with_categories`.
 
     Marks of one group are a person. A point without a group is of the rectangle around it; without any rectangle, all
     points without a group are one person.
@@ -54,16 +54,29 @@ def persons_of(image: str, points: Sequence[Mark], rectangles: Sequence[Mark]) -
                 "belongs to whom; mark persons by a rectangle around each, or by groups where the tool has them."
             )
         person[point.label] = point
-    named = {rectangle.label for rectangle in rectangles}
-    unnamed = named.pop() if len(named) == 1 else UNNAMED
     drafts = []
     for key, marks in members.items():
         box: Box | None = boxes[key].place if key in boxes else None
-        category = boxes[key].label if key in boxes else unnamed
+        category = boxes[key].label if key in boxes else ""
         seen: dict[str, Point] = {label: mark.place for label, mark in marks.items()}
         what = (boxes[key] if key in boxes else next(iter(marks.values()))).what
         drafts.append(Draft(image, category, seen, box, what))
     return drafts
+
+
+def with_categories(drafts: Sequence[Draft]) -> list[Draft]:
+    """Return drafts with a category where they have none: that of all others, or UNNAMED if there are no others.
+
+    Raises:
+        InputError: others are of several categories.
+    """
+    named = [*dict.fromkeys(draft.category for draft in drafts if draft.category)]
+    unnamed = next((draft for draft in drafts if not draft.category), None)
+    if unnamed is not None and len(named) > 1:
+        raise InputError(
+            f"{unnamed.what}: a person without a rectangle may be any of {', '.join(named)}; draw its rectangle."
+        )
+    return [draft if draft.category else replace(draft, category=(named or [UNNAMED])[0]) for draft in drafts]
 
 
 def _around(point: Mark, boxes: dict[Any, Mark]) -> Any:

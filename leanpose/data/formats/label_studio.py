@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from leanpose.data.formats.drafts import Box, Draft, content_of, ordered_names
-from leanpose.data.formats.grouping import Mark, persons_of
+from leanpose.data.formats.grouping import Mark, persons_of, with_categories
 from leanpose.data.formats.images import found_names
 from leanpose.errors import InputError
 from leanpose.geometry import Size
@@ -47,6 +47,7 @@ def read(
     notes = [f"{count} regions of the kind {kind} are left out." for kind, count in others.items()]
     if several:
         notes.append(f"{several} images were annotated more than once; all annotations are kept.")
+    drafts = with_categories(drafts)
     names = ordered_names(drafts, keypoints, notes)
     content = content_of(sizes, drafts, names)
     found = found_names(content["images"], images)

@@ -5,17 +5,30 @@ github.com/wkentaro/labelme; a keypoint that is hidden has the shape flag "hidde
 
 from __future__ import annotations
 
+import json
+import os
 import posixpath
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from leanpose.data.entries import place_of
 from leanpose.data.formats.drafts import Draft, content_of, ordered_names
-from leanpose.data.formats.grouping import Mark, persons_of
+from leanpose.data.formats.grouping import Mark, persons_of, with_categories
+from leanpose.data.formats.writing import (
+    lost_areas,
+    lost_crowds,
+    lost_keypoints,
+    lost_keys,
+    persons_by_image,
+    places_below,
+    points_of,
+)
 from leanpose.errors import InputError
 from leanpose.geometry import Size
+from leanpose.io.files import write_folder_atomically, write_text
 from leanpose.io.values import FARTHEST, entries, number, shown, text
 
 HIDDEN = "hidden"  # shape flag of ours
@@ -37,6 +50,7 @@ def read(
         points, rectangles = _marks(content, file, others)
         drafts += persons_of(name, points, rectangles)
     notes = [f"{count} shapes of the kind {kind} are left out." for kind, count in others.items()]
+    drafts = with_categories(drafts)
     names = ordered_names(drafts, keypoints, notes)
     return content_of(sizes, drafts, names), notes
 
@@ -90,3 +104,55 @@ def _places(shape: dict[str, Any], least: int, what: str) -> np.ndarray:
     if places.ndim != 2 or places.shape[1] != 2 or len(places) < least or not (np.abs(places) <= FARTHEST).all():
         raise InputError(f"{what}: 'points' must be {least} or more pairs x, y, not {shown(shape['points'])}.")
     return places
+
+
+def lost(content: dict[str, Any]) -> list[str]:
+    """Return what the form cannot hold."""
+    return [
+        *lost_crowds(content),
+        *lost_areas(content),
+        *lost_keypoints(content),
+        *lost_keys(content, "skeleton", "sigmas", "flip_pairs"),
+        "the order of the keypoints",
+    ]
+
+
+def write(content: dict[str, Any], out: Path, images: Path | None) -> None:
+    """Write a folder with a JSON file per image; the images stay where they are."""
+
+    def fill(folder: Path) -> None:
+        for (image, persons), place in zip(persons_by_image(content), places, strict=True):
+            at = out / place
+            name = at.with_name(PurePosixPath(image["file_name"].replace("\\", "/")).name)
+            found = name if images is None else Path(place_of(images, image["file_name"]))
+            shapes = [shape for group, person in enumerate(persons, 1) for shape in _shapes(content, person, group)]
+            entry = {
+                "version": "5.5.0",
+                "flags": {},
+                "shapes": shapes,
+                "imagePath": os.path.relpath(found.absolute(), at.absolute().parent).replace(os.sep, "/"),
+                "imageData": None,
+                "imageHeight": image.get("height"),
+                "imageWidth": image.get("width"),
+            }
+            write_text(folder / place, json.dumps(entry, indent=1))
+
+    places = places_below(content, ".json")
+    write_folder_atomically(out, fill)
+
+
+def _shapes(content: dict[str, Any], person: dict[str, Any], group: int) -> list[dict[str, Any]]:
+    """Return a rectangle and the labelled keypoints of a person."""
+    left, top, width, height = person["bbox"]
+    shape = {"group_id": group, "description": "", "flags": {}, "mask": None}
+    corners = [[left, top], [left + width, top + height]]
+    box = {"label": content["categories"][0]["name"], "points": corners, "shape_type": "rectangle"} | shape
+    return [
+        box,
+        *(
+            {"label": name, "points": [[x, y]], "shape_type": "point"}
+            | shape
+            | {"flags": {HIDDEN: True} if v == 1 else {}}
+            for name, x, y, v in points_of(content, person)
+        ),
+    ]

@@ -11,10 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from leanpose.data.formats.drafts import Draft, content_of, ordered_names
-from leanpose.data.formats.grouping import Mark, persons_of
+from leanpose.data.formats.grouping import Mark, persons_of, with_categories
 from leanpose.data.formats.sniff import Rows
+from leanpose.data.formats.writing import (
+    counted,
+    lost_areas,
+    lost_crowds,
+    lost_images,
+    lost_keypoints,
+    lost_keys,
+    lost_visibility,
+    persons_by_image,
+    points_of,
+    size_of,
+    table,
+)
 from leanpose.errors import InputError
 from leanpose.geometry import Size
+from leanpose.io.files import write_folder_atomically, write_text
 from leanpose.io.values import number
 
 POINT, RECTANGLE = 6, 8  # columns
@@ -49,9 +63,42 @@ def read(
     for name, (points, rectangles) in marks.items():
         drafts += persons_of(name, points, rectangles)
     notes: list[str] = []
+    drafts = with_categories(drafts)
     names = ordered_names(drafts, keypoints, notes)
     return content_of(sizes, drafts, names), notes
 
 
 def _is_header(row: list[str]) -> bool:
     return row[0] == "label_name"
+
+
+def lost(content: dict[str, Any]) -> list[str]:
+    """Return what the form cannot hold."""
+    several = sum(len(persons) > 1 for _, persons in persons_by_image(content))
+    return [
+        *lost_crowds(content),
+        *lost_visibility(content),
+        *counted(several, "times which keypoints belong to whom, in images with several persons; their boxes may tell"),
+        *lost_areas(content),
+        *lost_images(content),
+        *lost_keypoints(content),
+        *lost_keys(content, "skeleton", "sigmas", "flip_pairs"),
+        "the order of the keypoints",
+    ]
+
+
+def write(content: dict[str, Any], out: Path, images: Path | None) -> None:
+    """Write a folder with points.csv and rectangles.csv."""
+    points, rectangles = [], []
+    for image, persons in persons_by_image(content):
+        end = (image["file_name"], *(f"{side:g}" for side in size_of(image, "makesense")))
+        for person in persons:
+            points += [(name, x, y, *end) for name, x, y, _ in points_of(content, person)]
+            rectangles.append((content["categories"][0]["name"], *person["bbox"], *end))
+
+    def fill(folder: Path) -> None:
+        for name, rows in (("points.csv", points), ("rectangles.csv", rectangles)):
+            if rows:
+                write_text(folder / name, table(rows))
+
+    write_folder_atomically(out, fill)

@@ -5,6 +5,7 @@ docs.ultralytics.com/datasets/pose: labels lie where the last folder "images" of
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,26 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from leanpose.data.entries import place_of
 from leanpose.data.formats.drafts import Draft, content_of
 from leanpose.data.formats.images import image_size
-from leanpose.errors import InputError
+from leanpose.data.formats.writing import (
+    counted,
+    lost_areas,
+    lost_crowds,
+    lost_keys,
+    persons_by_image,
+    places_below,
+    points_of,
+    size_of,
+)
+from leanpose.errors import InputError, require
 from leanpose.geometry import Size
+from leanpose.io.files import copy, write_folder_atomically, write_text
 from leanpose.io.images import SUFFIXES
+from leanpose.io.preflight import check_needs
 from leanpose.io.values import numbers, shown
-from leanpose.keypoint_sets import COCO
+from leanpose.keypoint_sets import COCO, keypoint_set_from_coco
 
 PARTS = ("train", "val", "test")
 MOST_KEYPOINTS = 10_000
@@ -33,7 +47,7 @@ def read(
     notes: list[str] = []
     k, dimensions = _shape(settings, yaml)
     classes = _classes(settings, yaml)
-    pairs = [*(_listed(settings, yaml, notes) if labels is None else _beside(labels, images, notes))]
+    pairs = dict(_listed(settings, yaml, notes) if labels is None else _beside(labels, images, notes))
     if not pairs:
         raise InputError(f"{path}: no images are found where its labels are; labels need the images beside them.")
     root = yaml.absolute().parent
@@ -42,7 +56,7 @@ def read(
     names: dict[str, list[str]] = {
         category: _names(settings, i, category, k, keypoints, yaml, notes) for i, category in enumerate(classes)
     }
-    for image, label in tqdm(pairs, f"reading {Path(path).name}", unit="image", disable=None):
+    for image, label in tqdm(pairs.items(), f"reading {Path(path).name}", unit="image", disable=None):
         name = _name(image, root)
         size = sizes[name] = image_size(image)
         drafts += _persons(label, name, size, classes, names, dimensions)
@@ -127,7 +141,7 @@ def _listed(settings: dict[str, Any], yaml: Path, notes: list[str]) -> Iterator[
                 raise InputError(f"{yaml}: '{part}' must name a folder or a list of images, not {shown(place)}.")
             # Roboflow writes ../train/images for what lies beside the YAML
             tried = [top / name for top in roots for name in (place, place.removeprefix("../"))]
-            at = next((one for one in tried if one.exists()), None)
+            at = next((one for one in tried if os.path.exists(one)), None)
             if at is None:
                 notes.append(f"'{part}' is left out: there is no {tried[0]}.")
                 continue
@@ -143,7 +157,7 @@ def _images_at(place: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES)
         return
-    for line in _lines(place):
+    for line in filter(None, _lines(place)):
         yield place.parent / line
 
 
@@ -220,3 +234,69 @@ def _persons(
             if v > 0
         }
         yield Draft(image, category, points, (float(x - w / 2), float(y - h / 2), float(w), float(h)), what)
+
+
+def lost(content: dict[str, Any]) -> list[str]:
+    """Return what the form cannot hold."""
+    outside = cut = 0
+    for image, persons in persons_by_image(content):
+        width, height = size_of(image, "YOLO")
+        for person in persons:
+            outside += sum(not _inside(x, y, width, height) for _, x, y, _ in points_of(content, person))
+            left, top, w, h = person["bbox"]
+            cut += left < 0 or top < 0 or left + w > width or top + h > height
+    return [
+        *lost_crowds(content),
+        *lost_areas(content),
+        *counted(outside, "labelled keypoints outside their image"),
+        *counted(cut, "parts of boxes outside their image"),
+        *lost_keys(content, "skeleton", "sigmas"),
+    ]
+
+
+def _inside(x: float, y: float, width: float, height: float) -> bool:
+    return 0 <= x <= width and 0 <= y <= height
+
+
+def write(content: dict[str, Any], out: Path, images: Path | None) -> None:
+    """Write a folder with data.yaml, labels, and copies of the images."""
+    yaml = require("yaml", "train")
+    if images is None:
+        raise InputError("YOLO's labels need their images beside them, which are copied; give --images.")
+    (category,) = content["categories"]
+    labels, places = places_below(content, ".txt"), places_below(content)
+    sources = [place_of(images, image["file_name"]) for image in content["images"]]
+    check_needs(files=sources)
+    keypoint_set = keypoint_set_from_coco([category], "The annotations")
+    settings = {
+        "train": "images",  # beside this file, as without the key path
+        "val": "images",
+        "kpt_shape": [len(keypoint_set), 3],
+        "flip_idx": keypoint_set.flip_index.tolist(),
+        "names": {0: category["name"]},
+        "kpt_names": {0: category["keypoints"]},
+    }
+
+    def fill(folder: Path) -> None:
+        write_text(folder / "data.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        entries = zip(persons_by_image(content), labels, places, sources, strict=True)
+        for (image, persons), label, place, source in entries:
+            size = size_of(image, "YOLO")
+            write_text(folder / "labels" / label, "".join(f"{_row(content, person, *size)}\n" for person in persons))
+            copy(source, folder / "images" / place)
+
+    write_folder_atomically(out, fill)
+
+
+def _row(content: dict[str, Any], person: dict[str, Any], width: float, height: float) -> str:
+    """Return class, box and keypoints of a person in shares of the image; what lies outside is cut or unlabelled."""
+    left, top, w, h = person["bbox"]
+    x1, x2 = np.clip([left, left + w], 0, width) / width
+    y1, y2 = np.clip([top, top + h], 0, height) / height
+    seen = {
+        name: (x / width, y / height, v) for name, x, y, v in points_of(content, person) if _inside(x, y, width, height)
+    }
+    points = [seen.get(name, (0, 0, 0)) for name in content["categories"][0]["keypoints"]]
+    numbers = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+    rows = [*(f"{value:.9g}" for value in numbers), *(f"{x:.9g} {y:.9g} {v}" for x, y, v in points)]
+    return " ".join(["0", *rows])
