@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 
 from leanpose.errors import InputError
 from leanpose.training.folds import train_folds
@@ -39,7 +40,7 @@ def train_recipe(
     if words:
         raise InputError(f"--new makes a recipe and takes none: leave {' '.join(words)} out.")
     recipe = new_recipe(new, images, out, category=category, model=model, minutes=minutes)
-    return f"Next: leanpose train {recipe}"
+    return f"Next: leanpose train {shlex.quote(str(recipe))}"
 
 
 def _train(words: tuple[str, ...]) -> str:

@@ -31,10 +31,13 @@ FOLDS = 5
 HEAD_EPOCHS, EPOCHS = 2, 10  # of the head alone, then of everything; each ends with an evaluation
 SHARE_OF_TIME = 0.8  # for steps and evaluations; the rest is for starting, decoding and writing
 PATIENCE = 4
-SIMCC_RATE, HEATMAP_RATE, LAYER_DECAY = 5e-4, 1e-3, 0.85
+RATES = {"simcc": (5e-4, 1e-4)}  # of the head alone and of everything, by codec
+HEATMAP_RATES = (2e-3, 1e-3)
+LAYER_DECAY = 0.85
 EVALUATION = 1.3  # cost of finding a person, in training steps of one
 ENOUGH, AT_MOST = 280, 1000  # views of persons in a run, times the square root of the number of persons
 SMALLER = (1.0, 0.75, 0.5)  # sizes of the input of networks with heatmaps, times that of the start
+SMALLEST = 96  # pixels, of the short side of such an input
 PEOPLE = {"left_shoulder", "right_shoulder", "left_hip", "right_hip"}  # keypoints by which a set shows people
 
 Plan = dict[str, tuple[Any, str]]  # keys of a recipe, with value and reason; no reason where nothing was chosen
@@ -109,7 +112,8 @@ def plan(data: SmallSet, start: str, record: Weights, minutes: float, seconds: C
     evaluated = (HEAD_EPOCHS + EPOCHS) * EVALUATION * (data.held_out or data.persons / runs)
     step = seconds(chosen)
     views = 0.0
-    for factor in SMALLER if record.codec != "simcc" else SMALLER[:1]:
+    fixed = record.codec == "simcc"  # whose layers know their places
+    for factor in (one for one in SMALLER if one == 1 or (not fixed and one * min(record.input_size) >= SMALLEST)):
         views = available / (step * factor**2) - evaluated
         chosen |= _at_size(record, factor)
         if views >= ENOUGH * math.sqrt(data.persons):
@@ -150,8 +154,7 @@ def _stages(data: SmallSet, record: Weights) -> Plan:
         network = create_model(record.model, len(data.keypoint_set), **record.model_options)
     head = head_parts(network)
     body = [name for name, part in network.named_children() if name not in head and [*part.parameters()]]
-    simcc = record.codec == "simcc"
-    rate = SIMCC_RATE if simcc else HEATMAP_RATE
+    head_rate, rate = RATES.get(record.codec, HEATMAP_RATES)
     everything = {"epochs": EPOCHS, "learning_rate": rate, "layer_decay": LAYER_DECAY}
     ends = ""
     if not data.folds:
@@ -163,7 +166,7 @@ def _stages(data: SmallSet, record: Weights) -> Plan:
             f"{data.persons} persons are too few to part them once: each is measured by a run that did not see it",
         ),
         "stage_keys": (
-            [{"freeze": body, "epochs": HEAD_EPOCHS, "learning_rate": 2 * rate}, everything],
+            [{"freeze": body, "epochs": HEAD_EPOCHS, "learning_rate": head_rate}, everything],
             "first the head alone, which is new in part, so that it spoils nothing; then everything, the slower the "
             f"nearer to the images (layer_decay), since the first layers serve any image{ends}",
         ),
@@ -172,7 +175,7 @@ def _stages(data: SmallSet, record: Weights) -> Plan:
         "warmup_steps": (10, ""),
         "gradient_clip": (5.0, ""),
         "ema_decay": (0.99, "an average over about 100 steps, since there are few"),
-        "foreground_weight": (0.0 if simcc else 8.0, ""),
+        "foreground_weight": (0.0 if record.codec == "simcc" else 8.0, ""),
         "seed": (0, ""),
     }
 

@@ -6,10 +6,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from leanpose.models import create_model  # noqa: E402
-from leanpose.networks import NETWORKS  # noqa: E402
-from leanpose.training.depths import DEPTHS, depths, head_parts  # noqa: E402
-from support import one_layer, shapes_only  # noqa: E402
+from support import one_layer, shapes_only
+
+from leanpose.models import create_model
+from leanpose.networks import NETWORKS
+from leanpose.training.depths import DEPTHS, depths, head_parts
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -276,7 +276,9 @@ def test_a_resumed_run_knows_its_best_figure(make_recipe: MakeRecipe, monkeypatc
     assert next(figures, None) is None
 
 
-def test_a_stage_ends_when_patience_does(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_stage_ends_when_patience_does(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A run that is broken off in the middle of it ends where an unbroken one does."""
     figures = [0.5, 0.1, 0.6, 0.6, 0.4, 0.9]
     seen: list[float] = []
@@ -300,7 +302,9 @@ def test_a_stage_ends_when_patience_does(make_recipe: MakeRecipe, monkeypatch: p
     assert seen == figures[:5]
     whole, other = (read_recipe(tmp_path / name / "recipe.yaml") for name in ("whole", "broken"))
     assert dataclasses.replace(other, out=whole.out) == whole
-    best = [Weights.from_metadata(read_state(tmp_path / name / "best.safetensors")[1], "") for name in ("whole", "broken")]
+    best = [
+        Weights.from_metadata(read_state(tmp_path / name / "best.safetensors")[1], "") for name in ("whole", "broken")
+    ]
     assert [record.metrics[0].value for record in best] == [0.6, 0.6]
     assert checkpoint(tmp_path / "broken" / "stage0")["global_step"] == 5
 
