@@ -22,7 +22,7 @@ def test_the_first_layer_is_at_depth_0_and_the_head_at_the_last(name: str) -> No
     assert found.keys() == parameters.keys()
     first = [key for key, values in parameters.items() if values.ndim == 4 and values.shape[1] == 3]  # of RGB
     assert [found[key] for key in first] == [0]
-    last = network.num_depths - 1 if hasattr(network, "num_depths") else DEPTHS
+    last = getattr(network, "num_depths", DEPTHS + 1) - 1
     head = [key for part in head_parts(network) for key in parameters if key.partition(".")[0] == part]
     assert {found[key] for key in head} == {last}
     assert {*found.values()} == {*range(last + 1)}  # and nothing lies deeper
