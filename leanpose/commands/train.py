@@ -36,6 +36,10 @@ def train_recipe(
         minutes: how long training may take here.
     """
     if new is None:
+        options = {"images": images, "out": out, "category": category, "model": model, "minutes": minutes}
+        for name, value in options.items():
+            if value != (train_recipe.__kwdefaults__ or {})[name]:
+                raise InputError(f"--{name} goes with --new; keys of a recipe are given as key=value.")
         return _train(words)
     if words:
         raise InputError(f"--new makes a recipe and takes none: leave {' '.join(words)} out.")

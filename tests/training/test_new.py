@@ -169,6 +169,7 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
         ([*new_words, "--minutes", "0"], "minutes must be above 0"),
         ([*new_words, "--category", "dog"], "no category"),
         ([*new_words, "epochs=3"], "--new makes a recipe and takes none: leave epochs=3 out"),
+        (["train", "lpn50_coco", "--out", "runs"], "--out goes with --new; keys of a recipe are given as key=value"),
         (["train"], "Give a recipe, leanpose train RECIPE; or make one"),
         (["train", "--new", str(tmp_path / "absent.json")], "absent.json"),
     ):
