@@ -32,7 +32,7 @@ HEAD_EPOCHS, EPOCHS = 2, 10  # of the head alone, then of everything; each ends 
 SHARE_OF_TIME = 0.8  # for steps and evaluations; the rest is for starting, decoding and writing
 PATIENCE = 4
 RATES = {"simcc": (5e-4, 1e-4)}  # of the head alone and of everything, by codec
-HEATMAP_RATES = (2e-3, 1e-3)
+HEATMAP_RATES = (2e-3, 1e-3)  # of all others
 LAYER_DECAY = 0.85
 EVALUATION = 1.3  # cost of finding a person, in training steps of one
 ENOUGH, AT_MOST = 280, 1000  # views of persons in a run, times the square root of the number of persons
@@ -91,45 +91,58 @@ def plan(data: SmallSet, start: str, record: Weights, minutes: float, seconds: C
         minutes: that all runs may take together.
         seconds: what a training step takes for one person, by the plan so far; see `seconds_per_person`.
     """
-    known = len(data.keypoint_set) - len(new := without_partner(record.keypoint_set, data.keypoint_set))
-    joined = f"{known} of {len(data.keypoint_set)} keypoints are joined by name" + (
-        f"; new: {', '.join(new)}" if new else ""
-    )
-    chosen: Plan = {
-        "model": (record.model, ""),
-        "start": (start, joined),
-        "input_size": ([*record.input_size], "as the start was trained"),
-        "convention": (record.convention, ""),
-        "padding": (record.padding, ""),
-        "codec": (record.codec, ""),
-        "codec_options": (dict(record.codec_options), ""),
-        "model_options": (dict(record.model_options), ""),
-        "augmentation": _augmentation(data.keypoint_set),
-        "flip_test": (_mirrors(data.keypoint_set), "whether an evaluation averages with the mirrored image"),
-    }
+    chosen = _network(data.keypoint_set, start, record)
     runs = (data.folds or 0) + 1
     available = 60 * minutes * SHARE_OF_TIME / runs
     evaluated = (HEAD_EPOCHS + EPOCHS) * EVALUATION * (data.held_out or data.persons / runs)
-    step = seconds(chosen)
-    views = 0.0
+    step, views = seconds(chosen), 0.0
     fixed = record.codec == "simcc"  # whose layers know their places
     for factor in (one for one in SMALLER if one == 1 or (not fixed and one * min(record.input_size) >= SMALLEST)):
         views = available / (step * factor**2) - evaluated
         chosen |= _at_size(record, factor)
         if views >= ENOUGH * math.sqrt(data.persons):
             break
-    most = AT_MOST * math.sqrt(data.persons)
-    reason = f"as often as {f'{runs} runs' if runs > 1 else 'one run'} in {minutes:g} minutes on this machine can"
+    made = f"as often as {f'{runs} runs' if runs > 1 else 'one run'} in {minutes:g} minutes on this machine can"
+    return chosen | _length(data.persons, views, made) | _stages(data, record)
+
+
+def _network(keypoint_set: KeypointSet, start: str, record: Weights) -> Plan:
+    """Return the keys that come with the start, and how views of the keypoints may differ."""
+    new = without_partner(record.keypoint_set, keypoint_set)
+    joined = f"{len(keypoint_set) - len(new)} of {len(keypoint_set)} keypoints are joined by name"
+    return {
+        "model": (record.model, ""),
+        "start": (start, f"{joined}; new: {', '.join(new)}" if new else joined),
+        "input_size": ([*record.input_size], "as the start was trained"),
+        "convention": (record.convention, ""),
+        "padding": (record.padding, ""),
+        "codec": (record.codec, ""),
+        "codec_options": (dict(record.codec_options), ""),
+        "model_options": (dict(record.model_options), ""),
+        "augmentation": _augmentation(keypoint_set),
+        "flip_test": (_mirrors(keypoint_set), "whether an evaluation averages with the mirrored image"),
+    }
+
+
+def _length(persons: int, views: float, made: str) -> Plan:
+    """Return the keys that say how many views a run has.
+
+    Args:
+        views: that fit into the time.
+        made: in words, how many that are.
+    """
+    enough, most = ENOUGH * math.sqrt(persons), AT_MOST * math.sqrt(persons)
     if views > most:
-        views, reason = most, "more often is of no use"
-    elif views < ENOUGH * math.sqrt(data.persons):
-        reason += "; more would help (--minutes)"
-    batch = 16 if data.persons < 400 else 32
-    per_epoch = batch * max(2, round(views / batch / (HEAD_EPOCHS + EPOCHS)))
-    times = per_epoch * (HEAD_EPOCHS + EPOCHS) / data.persons
-    chosen["samples_per_epoch"] = (per_epoch, f"each person is seen {times:.0f} times in a run, {reason}")
-    chosen["batch_size"] = (batch, "small, so that few persons make many steps" if batch < 32 else "")
-    return chosen | _stages(data, record)
+        made = "the most that is chosen for so few"
+    elif views < enough:
+        made += "; more would help (--minutes)"
+    batch = 16 if persons < 400 else 32
+    per_epoch = batch * max(2, round(min(views, most) / batch / (HEAD_EPOCHS + EPOCHS)))
+    times = per_epoch * (HEAD_EPOCHS + EPOCHS) / persons
+    return {
+        "samples_per_epoch": (per_epoch, f"each person is seen {times:.0f} times in a run, {made}"),
+        "batch_size": (batch, "small, so that few persons make many steps" if batch < 32 else ""),
+    }
 
 
 def _at_size(record: Weights, factor: float) -> Plan:
