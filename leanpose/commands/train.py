@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 
 from leanpose.errors import InputError
 from leanpose.training.folds import train_folds
@@ -35,11 +36,15 @@ def train_recipe(
         minutes: how long training may take here.
     """
     if new is None:
+        options = {"images": images, "out": out, "category": category, "model": model, "minutes": minutes}
+        for name, value in options.items():
+            if value != (train_recipe.__kwdefaults__ or {})[name]:
+                raise InputError(f"--{name} goes with --new; keys of a recipe are given as key=value.")
         return _train(words)
     if words:
         raise InputError(f"--new makes a recipe and takes none: leave {' '.join(words)} out.")
     recipe = new_recipe(new, images, out, category=category, model=model, minutes=minutes)
-    return f"Next: leanpose train {recipe}"
+    return f"Next: leanpose train {shlex.quote(str(recipe))}"
 
 
 def _train(words: tuple[str, ...]) -> str:

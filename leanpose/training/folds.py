@@ -65,9 +65,9 @@ def train_folds(recipe: Recipe, resume: bool = False) -> Path:
         raise InputError(f"{out} holds a run already; add resume=true to go on with it, or choose another out.")
     check_recipe(recipe)
     (source,) = recipe.sources()
-    whole = open_annotations(source.annotations, source.images)
+    whole = open_annotations(source.annotations, source.images, source.category)
     whole.check(scored_set(whole, recipe.keypoints), "the recipe")
-    content = read_export(source.annotations, source.images).content
+    content = read_export(source.annotations, source.images, source.category).content
     pairs = folds(content, recipe.folds, "scene", recipe.seed, images=source.images)
     write_recipe(recipe, out)
     for number, parts in enumerate(pairs):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from leanpose.data.coco import CocoSet
+from leanpose.data.completed import completed
 from leanpose.data.formats import read_export
 from leanpose.data.split import group_names, split
 from leanpose.errors import InputError, note
@@ -62,44 +64,46 @@ def new_recipe(
     train, *validation = (CocoSet(part, export, image_folder) for part in sets.values())
     data = SmallSet(
         train.keypoint_set,
-        len(train.samples()),
-        len(validation[0].samples()) if validation else 0,
-        scenes=len({*group_names(content, "scene", images=image_folder)}) if not validation else 0,
+        persons=len(train.samples()),
+        held_out=len(validation[0].samples()) if validation else 0,
+        scenes=0 if validation else len({*group_names(content, "scene", images=image_folder)}),
     )
     if data.folds == 1:
         raise InputError(f"{export} shows one scene, which cannot be parted to measure on: annotate further images.")
-    named = KEYPOINT_SETS.get(data.keypoint_set.name) is data.keypoint_set
     chosen = plan(data, start, record, minutes, seconds_per_person)
-    files: Plan = {
-        "out": (str(folder.absolute() / "run"), ""),
-        "data_root": (str(folder.absolute()), ""),
-        "train_data": ([{"annotations": "train.json", "images": str(image_folder.absolute())}], ""),
-        "val_data": (
-            {"annotations": [*sets][-1], "images": str(image_folder.absolute())},
-            "" if validation else "measures nothing that counts, since there are folds",
-        ),
-        "keypoint_set": (data.keypoint_set.name if named else "train.json", "" if named else "as the file names them"),
-    }
     words = {
         "data": (f"{record.data}; then {Path(export).name}" if record.data else Path(export).name, ""),
         "note": (f"started from {start} ({record.licence})", ""),
     }
-    head = (
-        f"{Path(export).name}: {data.persons} persons. Made by leanpose train --new; change what you like.\n\n"
-        f"  leanpose train {folder / 'recipe.yaml'}\n\n"
-    )
+    recipe = folder / "recipe.yaml"
+    head = f"{Path(export).name}: {data.persons} persons. Made by leanpose train --new; change what you like.\n\n"
     for name, part in sets.items():
         write_text(folder / name, json.dumps(part))
-    write_text(folder / "recipe.yaml", as_yaml(head, chosen | files | words))
-    return folder / "recipe.yaml"
+    files = _files(folder, image_folder, data)
+    write_text(recipe, as_yaml(f"{head}  leanpose train {shlex.quote(str(recipe))}\n\n", chosen | files | words))
+    return recipe
+
+
+def _files(folder: Path, images: Path, data: SmallSet) -> Plan:
+    """Return the keys of a recipe that name files."""
+    known = KEYPOINT_SETS.get(data.keypoint_set.name) is data.keypoint_set
+    train, val = ({"annotations": name, "images": str(images.absolute())} for name in ("train.json", "val.json"))
+    return {
+        "out": (str(folder.absolute() / "run"), ""),
+        "data_root": (str(folder.absolute()), ""),
+        "train_data": ([train], ""),
+        "val_data": (train, "measures nothing that counts, since there are folds") if data.folds else (val, ""),
+        "keypoint_set": (data.keypoint_set.name, "") if known else ("train.json", "as the file names them"),
+    }
 
 
 def _completed(export: str, images: Path, category: str | None) -> dict[str, Any]:
     """Return the COCO-style content of an export, and say what was guessed."""
     read = read_export(export, images, category)
-    for line in read.notes:
+    content, notes = completed(read.content)
+    for line in (*read.notes, *notes):
         note(f"{export}: {line}")
-    return read.content
+    return content
 
 
 def _parts(content: dict[str, Any], export: str, images: Path, seed: int) -> dict[str, dict[str, Any]]:

@@ -31,10 +31,13 @@ FOLDS = 5
 HEAD_EPOCHS, EPOCHS = 2, 10  # of the head alone, then of everything; each ends with an evaluation
 SHARE_OF_TIME = 0.8  # for steps and evaluations; the rest is for starting, decoding and writing
 PATIENCE = 4
-SIMCC_RATE, HEATMAP_RATE, LAYER_DECAY = 5e-4, 1e-3, 0.85
+RATES = {"simcc": (5e-4, 1e-4)}  # of the head alone and of everything, by codec
+HEATMAP_RATES = (2e-3, 1e-3)  # of all others
+LAYER_DECAY = 0.85
 EVALUATION = 1.3  # cost of finding a person, in training steps of one
 ENOUGH, AT_MOST = 280, 1000  # views of persons in a run, times the square root of the number of persons
 SMALLER = (1.0, 0.75, 0.5)  # sizes of the input of networks with heatmaps, times that of the start
+SMALLEST = 96  # pixels, of the short side of such an input
 PEOPLE = {"left_shoulder", "right_shoulder", "left_hip", "right_hip"}  # keypoints by which a set shows people
 
 Plan = dict[str, tuple[Any, str]]  # keys of a recipe, with value and reason; no reason where nothing was chosen
@@ -88,44 +91,58 @@ def plan(data: SmallSet, start: str, record: Weights, minutes: float, seconds: C
         minutes: that all runs may take together.
         seconds: what a training step takes for one person, by the plan so far; see `seconds_per_person`.
     """
-    known = len(data.keypoint_set) - len(new := without_partner(record.keypoint_set, data.keypoint_set))
-    joined = f"{known} of {len(data.keypoint_set)} keypoints are joined by name" + (
-        f"; new: {', '.join(new)}" if new else ""
-    )
-    chosen: Plan = {
+    chosen = _network(data.keypoint_set, start, record)
+    runs = (data.folds or 0) + 1
+    available = 60 * minutes * SHARE_OF_TIME / runs
+    evaluated = (HEAD_EPOCHS + EPOCHS) * EVALUATION * (data.held_out or data.persons / runs)
+    step, views = seconds(chosen), 0.0
+    fixed = record.codec == "simcc"  # whose layers know their places
+    for factor in (one for one in SMALLER if one == 1 or (not fixed and one * min(record.input_size) >= SMALLEST)):
+        views = available / (step * factor**2) - evaluated
+        chosen |= _at_size(record, factor)
+        if views >= ENOUGH * math.sqrt(data.persons):
+            break
+    made = f"as often as {f'{runs} runs' if runs > 1 else 'one run'} in {minutes:g} minutes on this machine can"
+    return chosen | _length(data.persons, views, made) | _stages(data, record)
+
+
+def _network(keypoint_set: KeypointSet, start: str, record: Weights) -> Plan:
+    """Return the keys that come with the start, and how views of the keypoints may differ."""
+    new = without_partner(record.keypoint_set, keypoint_set)
+    joined = f"{len(keypoint_set) - len(new)} of {len(keypoint_set)} keypoints are joined by name"
+    return {
         "model": (record.model, ""),
-        "start": (start, joined),
+        "start": (start, f"{joined}; new: {', '.join(new)}" if new else joined),
         "input_size": ([*record.input_size], "as the start was trained"),
         "convention": (record.convention, ""),
         "padding": (record.padding, ""),
         "codec": (record.codec, ""),
         "codec_options": (dict(record.codec_options), ""),
         "model_options": (dict(record.model_options), ""),
-        "augmentation": _augmentation(data.keypoint_set),
-        "flip_test": (_mirrors(data.keypoint_set), "whether an evaluation averages with the mirrored image"),
+        "augmentation": _augmentation(keypoint_set),
+        "flip_test": (_mirrors(keypoint_set), "whether an evaluation averages with the mirrored image"),
     }
-    runs = (data.folds or 0) + 1
-    available = 60 * minutes * SHARE_OF_TIME / runs
-    evaluated = (HEAD_EPOCHS + EPOCHS) * EVALUATION * (data.held_out or data.persons / runs)
-    step = seconds(chosen)
-    views = 0.0
-    for factor in SMALLER if record.codec != "simcc" else SMALLER[:1]:
-        views = available / (step * factor**2) - evaluated
-        chosen |= _at_size(record, factor)
-        if views >= ENOUGH * math.sqrt(data.persons):
-            break
-    most = AT_MOST * math.sqrt(data.persons)
-    reason = f"as often as {f'{runs} runs' if runs > 1 else 'one run'} in {minutes:g} minutes on this machine can"
+
+
+def _length(persons: int, views: float, made: str) -> Plan:
+    """Return the keys that say how many views a run has.
+
+    Args:
+        views: that fit into the time.
+        made: in words, how many that are.
+    """
+    enough, most = ENOUGH * math.sqrt(persons), AT_MOST * math.sqrt(persons)
     if views > most:
-        views, reason = most, "more often is of no use"
-    elif views < ENOUGH * math.sqrt(data.persons):
-        reason += "; more would help (--minutes)"
-    batch = 16 if data.persons < 400 else 32
-    per_epoch = batch * max(2, round(views / batch / (HEAD_EPOCHS + EPOCHS)))
-    times = per_epoch * (HEAD_EPOCHS + EPOCHS) / data.persons
-    chosen["samples_per_epoch"] = (per_epoch, f"each person is seen {times:.0f} times in a run, {reason}")
-    chosen["batch_size"] = (batch, "small, so that few persons make many steps" if batch < 32 else "")
-    return chosen | _stages(data, record)
+        made = "the most that is chosen for so few"
+    elif views < enough:
+        made += "; more would help (--minutes)"
+    batch = 16 if persons < 400 else 32
+    per_epoch = batch * max(2, round(min(views, most) / batch / (HEAD_EPOCHS + EPOCHS)))
+    times = per_epoch * (HEAD_EPOCHS + EPOCHS) / persons
+    return {
+        "samples_per_epoch": (per_epoch, f"each person is seen {times:.0f} times in a run, {made}"),
+        "batch_size": (batch, "small, so that few persons make many steps" if batch < 32 else ""),
+    }
 
 
 def _at_size(record: Weights, factor: float) -> Plan:
@@ -150,8 +167,7 @@ def _stages(data: SmallSet, record: Weights) -> Plan:
         network = create_model(record.model, len(data.keypoint_set), **record.model_options)
     head = head_parts(network)
     body = [name for name, part in network.named_children() if name not in head and [*part.parameters()]]
-    simcc = record.codec == "simcc"
-    rate = SIMCC_RATE if simcc else HEATMAP_RATE
+    head_rate, rate = RATES.get(record.codec, HEATMAP_RATES)
     everything = {"epochs": EPOCHS, "learning_rate": rate, "layer_decay": LAYER_DECAY}
     ends = ""
     if not data.folds:
@@ -163,7 +179,7 @@ def _stages(data: SmallSet, record: Weights) -> Plan:
             f"{data.persons} persons are too few to part them once: each is measured by a run that did not see it",
         ),
         "stage_keys": (
-            [{"freeze": body, "epochs": HEAD_EPOCHS, "learning_rate": 2 * rate}, everything],
+            [{"freeze": body, "epochs": HEAD_EPOCHS, "learning_rate": head_rate}, everything],
             "first the head alone, which is new in part, so that it spoils nothing; then everything, the slower the "
             f"nearer to the images (layer_decay), since the first layers serve any image{ends}",
         ),
@@ -172,7 +188,7 @@ def _stages(data: SmallSet, record: Weights) -> Plan:
         "warmup_steps": (10, ""),
         "gradient_clip": (5.0, ""),
         "ema_decay": (0.99, "an average over about 100 steps, since there are few"),
-        "foreground_weight": (0.0 if simcc else 8.0, ""),
+        "foreground_weight": (0.0 if record.codec == "simcc" else 8.0, ""),
         "seed": (0, ""),
     }
 

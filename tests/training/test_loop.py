@@ -276,6 +276,39 @@ def test_a_resumed_run_knows_its_best_figure(make_recipe: MakeRecipe, monkeypatc
     assert next(figures, None) is None
 
 
+def test_a_stage_ends_when_patience_does(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run that is broken off in the middle of it ends where an unbroken one does."""
+    figures = [0.5, 0.1, 0.6, 0.6, 0.4, 0.9]
+    seen: list[float] = []
+
+    def score(*_: Any) -> dict[str, float]:
+        seen.append(figures[len(seen)])
+        return {"AP": seen[-1], "AP50": 0.0}
+
+    monkeypatch.setattr(CocoSet, "score", score)
+    changes = ("epochs=6", "patience=2", "samples_per_epoch=4", "learning_rate=0.003")
+    train(make_recipe(*changes, f"out={tmp_path / 'whole'}"))
+    assert seen == figures[:5]
+    seen.clear()
+    broken = make_recipe(*changes, f"out={tmp_path / 'broken'}")
+    train(dataclasses.replace(broken, epochs=4))  # patience 1 is left
+    train(dataclasses.replace(broken, epochs=4), resume=True)
+    assert seen == figures[:4]
+    train(broken, resume=True)
+    assert seen == figures[:5]
+    train(broken, resume=True)  # it has ended
+    assert seen == figures[:5]
+    whole, other = (read_recipe(tmp_path / name / "recipe.yaml") for name in ("whole", "broken"))
+    assert dataclasses.replace(other, out=whole.out) == whole
+    best = [
+        Weights.from_metadata(read_state(tmp_path / name / "best.safetensors")[1], "") for name in ("whole", "broken")
+    ]
+    assert [record.metrics[0].value for record in best] == [0.6, 0.6]
+    assert checkpoint(tmp_path / "broken" / "stage0")["global_step"] == 5
+
+
 def test_logs_of_a_resumed_run_are_kept(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     train(make_recipe("epochs=1"))
     train(make_recipe("epochs=2"), resume=True)
@@ -798,6 +831,16 @@ def test_layer_decay_slows_what_is_near_the_input(make_recipe: MakeRecipe) -> No
             assert group["initial_lr"] == pytest.approx(0.8 * 0.5 ** (13 - depth))
             assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0)
     assert group_of[id(backbone.pos_embed)]["initial_lr"] == pytest.approx(0.8 * 0.5**13)
+
+
+def test_layer_decay_is_for_every_network(make_recipe: MakeRecipe) -> None:
+    network = create_model("lpn50")
+    module = PoseTraining(make_recipe("layer_decay=0.9", "learning_rate=0.1"), network, 10)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    rate_of = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    assert rate_of[id(network.final_layer.bias)] == 0.1
+    assert rate_of[id(network.conv1.weight)] == pytest.approx(0.1 * 0.9**12) == min(rate_of.values())
+    assert set(map(id, network.parameters())) == rate_of.keys()
 
 
 def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
