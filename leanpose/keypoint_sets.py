@@ -401,7 +401,7 @@ def category_with_keypoints(categories: Iterable[Any], where: str, wanted: str |
         return found[0]
     if found:
         names = ", ".join(f"'{one.get('name', one.get('id'))}'" for one in found)
-        remedy = f"choose one of {names} with --category (in a recipe: category)"
+        remedy = f"choose one of {names} with --category (in a recipe: category), or write it alone with data convert"
     else:
         remedy = "give one category in 'categories' its list of keypoint names"
     raise InputError(f"{where}: exactly one category with 'keypoints' is needed, found {len(found)}; {remedy}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,8 @@ def check_data(
         raise InputError(f"{model} looks at whole images; give --model a top-down network, or none.")
     annotated, notes = read_tolerantly(file, images, category)
     looks = look_at_images(annotated)
-    annotated.sizes = [look.size if size is None else size for size, look in zip(annotated.sizes, looks, strict=True)]
+    sizes = [look.size if size is None else size for size, look in zip(annotated.sizes, looks, strict=True)]
+    annotated = replace(annotated, sizes=sizes)
     findings = [*faults(annotated), *image_faults(annotated, looks)]
     for path, folder in others:
         other, _ = read_tolerantly(path, folder, category)

@@ -32,13 +32,13 @@ COMMANDS = {
     "calibrate": "leanpose.deploy.calibrate:calibrate",
     "convert": "leanpose.models.checkpoints:convert",
     "data check": "leanpose.commands.check_data:check_data",
+    "data convert": "leanpose.commands.convert_data:convert_data",
     "data split": "leanpose.commands.split_data:split_data",
     "data show": "leanpose.commands.show_data:show_data",
     "data stats": "leanpose.commands.show_data:data_stats",
     "benchmark": "leanpose.commands.benchmark:benchmark",
     "models": "leanpose.commands.models:models",
     "download": "leanpose.commands.download:download_files",
-    "data convert": "leanpose.commands.convert_data:convert_data",
 }
 SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
@@ -52,18 +52,18 @@ SUMMARIES = {
     "calibrate": "make scores of keypoints the chances that these are right",
     "convert": "turn a published checkpoint into leanpose weights",
     "data check": "list all faults of an annotated set",
+    "data convert": "convert annotations between COCO, YOLO-pose, labelme, makesense and DeepLabCut",
     "data split": "split an annotated set into parts, such as train and val",
     "data show": "draw annotations on contact sheets",
     "data stats": "count persons, sizes, visibility and places of keypoints, with plots",
     "benchmark": "time models on this machine, step by step",
     "models": "list the networks: size, cost, published figures, weights that come with leanpose; or public weights",
     "download": "fetch public weights: names of `models --public`, or best",
-    "data convert": "convert annotations between COCO, YOLO-pose, labelme, makesense and DeepLabCut",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0, 1 for faults that a check found, 2 for unusable input, 130 after Ctrl-C."""
+    """Run one command; return its exit code: 0, 1 after a check with errors, 2 for unusable input, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a file's name

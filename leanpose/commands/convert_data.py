@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from leanpose.data.coco import CocoSet
 from leanpose.data.completed import completed
 from leanpose.data.formats import FORMS, read_export
 from leanpose.errors import InputError, note
@@ -34,7 +35,7 @@ def convert_data(
         images: folder of the images; needed where sizes of images are and the export does not say them. yolo copies
             them.
         category: name or id of the category that is meant, where several have keypoints.
-        keypoints: their names in order, such as [nose,tail], where the export has none, or not their order.
+        keypoints: names of the keypoints in order, such as [nose,tail], where the export lacks names or their order.
         sigmas: OKS sigmas of the keypoints, such as [0.03,0.08], in place of guessed ones; for coco.
     """
     place = Path(out)
@@ -47,6 +48,7 @@ def convert_data(
         raise InputError(f"{to} holds no sigmas; leave --sigmas out, or convert to coco.")
     check_needs(folders=() if images is None else (images,), places=(place,))
     export = read_export(source, images, category, keypoints)
+    CocoSet(export.content, source, None)  # refuses ids that clash, and what else nobody could use
     content, notes = completed(export.content, sigmas) if to == "coco" else (export.content, ())
     if not content["categories"][0]["keypoints"] and to != "coco":
         raise InputError(f"{source} has boxes but no keypoints; these are written to coco only.")

@@ -64,7 +64,7 @@ def predict_files(
         model: name or file (.onnx, .safetensors) of the network; public weights (`leanpose models --public`) are
             fetched when they are first named. "auto": the strongest that is on this machine.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: image name ->
-            list of boxes, or COCO-style annotations; or "image": the whole image is one person. "found", as
+            list of boxes, or annotations of any form; or "image": the whole image is one person. "found", as
             without it: the detector finds the persons.
         out: folder for the results.
         format: any of json, csv, coco, image, with commas between.

@@ -83,8 +83,8 @@ class StatisticsTable:
         s = self.statistics
         low, middle, high = s.sides_px
         lines = [
-            f"{s.images} images, {s.empty_images} of them without persons; {s.persons} persons, {s.labelled_persons} of "
-            "them with keypoints",
+            f"{s.images} images, {s.empty_images} of them without persons; {s.persons} persons, "
+            f"{s.labelled_persons} of them with keypoints",
             f"size of persons (square root of the box's area): median {middle:.0f} pixels, 5th to 95th percentile "
             f"{low:.0f} to {high:.0f}",
         ]
@@ -134,7 +134,7 @@ def data_stats(file: str, *, images: str, out: str, category: str | None = None)
 def _plot(draw: Any, found: Statistics) -> bytes:
     """Return a plot as the bytes of a PNG file."""
     figure_class = require("matplotlib.figure", "train").Figure
-    figure = figure_class(figsize=(7, 5), dpi=100, layout="constrained")
+    figure = figure_class(figsize=(5.4, 4.2), dpi=100, layout="constrained")
     draw(figure.add_subplot(), found)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -169,14 +169,14 @@ def _visibility(axes: Any, found: Statistics) -> None:
         left = left + values
     axes.set_yticks(places, names, fontsize=8)
     axes.set_xlabel("persons")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
 def _places(axes: Any, found: Statistics) -> None:
     colours = require("matplotlib", "train").colormaps["turbo"](np.linspace(0.05, 0.95, max(len(found.keypoints), 1)))
     for k, name in enumerate(found.keypoints):
         x, y = found.places[:2000, k].T
-        axes.scatter(x, y, s=3, alpha=0.4, color=colours[k], label=name, linewidths=0)
+        axes.scatter(x, y, s=6, alpha=0.6, color=colours[k], label=name, linewidths=0)
     axes.add_patch(require("matplotlib.patches", "train").Rectangle((0, 0), 1, 1, fill=False))
     axes.set(xlim=(-0.3, 1.3), ylim=(1.3, -0.3), xlabel="of the box's width", ylabel="of the box's height")
     if 0 < len(found.keypoints) <= MOST_LABELS:

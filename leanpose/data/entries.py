@@ -84,13 +84,13 @@ def read_images(images: list[Any], folder: Path | None, path: str) -> dict[Id, I
         )
     places = {name: name for name in names} if folder is None else locate(folder, names)
     return {
-        one: Image(f"{path}: image {i}", one, name, places[name], _size(image, f"{path}: image {i}"), image)
+        one: Image(f"{path}: image {i}", one, name, places[name], stated_size(image, f"{path}: image {i}"), image)
         for i, (one, name, image) in enumerate(zip(ids, names, listed, strict=True))
     }
 
 
-def _size(image: dict[str, Any], what: str) -> Size | None:
-    """Return (height, width); None where one of them is absent, null or not above 0."""
+def stated_size(image: dict[str, Any], what: str) -> Size | None:
+    """Return (height, width) of an entry of 'images'; None where one of them is absent, null or not above 0."""
     if image.get("height") is None or image.get("width") is None:
         return None
     height, width = (round(number(image[side], f"{what}: '{side}'")) for side in ("height", "width"))

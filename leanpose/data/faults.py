@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from leanpose.data.lenient import Case, Finding, LenientSet, Level, doubtful_level
+from leanpose.data.lenient import Case, Finding, LenientSet, Level
 from leanpose.geometry import iou, similarities
 from leanpose.keypoint_sets import has_sigma, side_and_part
 
 OUTSIDE = 2.0  # pixels beyond an image from which on a box or keypoint counts as outside, since tools round
-LEAST_SHIFTED, MOST_SHIFTED = 0.05, 0.18  # of a box's sides: never and always called shifted
+MOST_SHIFTED = 0.05  # of a box's sides, of one that fits
 LEAST_LABELLED = 0.02  # share of persons from which on a keypoint is not called hardly ever labelled
 SMALL_SIDE = 32.0  # pixels, of a small person: square root of the box's area, as in COCO
 MOST_SMALL = 0.5  # share of small persons
@@ -51,6 +51,7 @@ def _image_sizes(annotated: LenientSet) -> np.ndarray:
 
 def boxes_without_area(annotated: LenientSet) -> list[Finding]:
     wh = annotated.boxes_xywh[:, 2:]
+    flat = wh.min(axis=1) <= 0
     missing = np.isnan(wh).any(axis=1) & annotated.labelled.any(axis=1)
     return [
         *_finding(
@@ -59,7 +60,7 @@ def boxes_without_area(annotated: LenientSet) -> list[Finding]:
         ),
         *_finding(
             "boxes without area", "error", "Boxes have no width or height; draw them anew.",
-            _where(annotated, (wh <= 0).any(axis=1)),
+            _where(annotated, flat),
         ),
     ]  # fmt: skip
 
@@ -86,28 +87,27 @@ def boxes_that_do_not_fit(annotated: LenientSet) -> list[Finding]:
     """Find boxes whose person's keypoints lie elsewhere: shifted ones, those of another person or unit.
 
     Keypoints stick out of a shifted box on one side, and the other side is empty: as far as both are, in sides of the
-    box, is how far it is shifted. It counts where it is unusual in the file, and in any file from MOST_SHIFTED on.
+    box, is how far it is shifted at least.
     """
     shift = _shifts(annotated)
-    known = shift[np.isfinite(shift)]
-    if not len(known):
-        return []
-    usual = np.median(known)
-    spread = 1.4826 * np.median(np.abs(known - usual))  # the standard deviation where they are normal
-    most = np.clip(usual + 5 * spread, LEAST_SHIFTED, MOST_SHIFTED)
-    return _finding(
-        "boxes that do not fit", doubtful_level(int((shift > most).sum()), len(known)), "Boxes lie beside the keypoints of their persons; draw them anew.",
-        _where(annotated, np.nan_to_num(shift, nan=-1) > most, shift),
-    )  # fmt: skip
+    cases = _where(annotated, np.nan_to_num(shift, nan=-1) > MOST_SHIFTED, shift)
+    sentence = "Boxes lie beside the keypoints of their persons; draw them anew."
+    return _finding("boxes that do not fit", "error", sentence, cases)
 
 
 def _shifts(annotated: LenientSet) -> np.ndarray:
-    """Return (N,) how far each box is shifted from its keypoints, in its sides; NaN for fewer than two keypoints."""
+    """Return (N,) how far each box is shifted from its keypoints, in its sides; NaN for fewer than two keypoints.
+
+    Of persons with two visible keypoints hidden ones do not count, since boxes hold what is visible.
+    """
     start, sides = annotated.boxes_xywh[:, :2], annotated.boxes_xywh[:, 2:]
-    usable = (annotated.labelled.sum(axis=1) > 1) & ~annotated.crowd & (sides > 0).all(axis=1)
+    visible = annotated.triples[..., 2] == 2
+    counts = np.where((visible.sum(axis=1) > 1)[:, None], visible, annotated.labelled)
+    usable = (counts.sum(axis=1) > 1) & ~annotated.crowd & (sides > 0).all(axis=1)
     shifts = np.full(len(usable), np.nan)
     if usable.any():
-        places = (annotated.keypoints[usable] - start[usable, None]) / sides[usable, None]  # 0 to 1 in the box
+        points = np.where(counts[usable, :, None], annotated.triples[usable, :, :2], np.nan)
+        places = (points - start[usable, None]) / sides[usable, None]  # 0 to 1 in the box
         before, behind = np.nanmin(places, axis=1), 1 - np.nanmax(places, axis=1)  # (n, 2) empty parts of the box
         shifts[usable] = np.maximum(np.minimum(-before, behind), np.minimum(-behind, before)).max(axis=1)
     return shifts

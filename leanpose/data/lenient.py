@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +20,6 @@ from leanpose.io.values import Known, number, numbers
 from leanpose.keypoint_sets import KeypointSet, keypoint_set_from_coco
 
 Level = Literal["error", "warning"]
-
-
-DOUBTFUL = 0.05  # share of persons up to which a check that errs on some gives a warning, else an error
-
-
-def doubtful_level(count: int, persons: int) -> Level:
-    """Return the level of a finding whose check errs on some persons of a faultless set."""
-    return "error" if count > DOUBTFUL * persons else "warning"
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class Finding:
     cases: tuple[Case, ...]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class LenientSet:
     """Images and persons of a COCO-style content, as far as they can be used. I images, N persons, K keypoints.
 
@@ -93,7 +85,7 @@ class LenientSet:
     triples: np.ndarray
     crowd: np.ndarray
     gives_sigmas: bool = False
-    findings: list[Finding] = field(default_factory=list)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def labelled(self) -> np.ndarray:
@@ -109,8 +101,8 @@ class LenientSet:
     def boxes_xyxy(self) -> np.ndarray:
         """(N, 4) float64 pixels: the annotated box where it has area, else one around the keypoints, else NaN."""
         given = np.concatenate([self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1)
-        with_area = (self.boxes_xywh[:, 2:] > 0).all(axis=1)
-        return np.where(with_area[:, None], given, boxes_around(self.keypoints))
+        with_area = self.boxes_xywh[:, 2:].min(axis=1, keepdims=True) > 0
+        return np.where(with_area, given, boxes_around(self.keypoints))
 
     def person_case(self, person: int, more: str = "") -> Case:
         """Return the case of a person, with words behind its name."""
@@ -128,8 +120,8 @@ class _Collector:
     def add(self, kind: str, level: Level, sentence: str, case: Case) -> None:
         self.cases.setdefault((kind, level, sentence), []).append(case)
 
-    def findings(self) -> list[Finding]:
-        return [Finding(*key, tuple(cases)) for key, cases in self.cases.items()]
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(Finding(*key, tuple(cases)) for key, cases in self.cases.items())
 
 
 def read_leniently(content: Any, path: str, folder: Path, category: str | None = None) -> LenientSet:
@@ -158,7 +150,8 @@ def read_leniently(content: Any, path: str, folder: Path, category: str | None =
         for i, one in _dicts(content["annotations"], "annotation", faults)
         if _is_of(one, i, chosen, others, faults)
     ]
-    texts, image_of, boxes, triples, crowd = [], [], [], [], []
+    texts: list[str] = []
+    image_of, boxes, triples, crowd = [], [], [], []
     k = len(keypoint_set or ())
     for i, one in annotations:
         image_id = known.find(one.get("image_id"))
@@ -182,7 +175,7 @@ def read_leniently(content: Any, path: str, folder: Path, category: str | None =
         person_ids=texts,
         image_of=np.array(image_of, dtype=int),
         boxes_xywh=np.array(boxes, dtype=float).reshape(-1, 4),
-        triples=np.array(triples, dtype=float).reshape(-1, k, 3),
+        triples=np.array(triples, dtype=float).reshape(len(texts), k, 3),
         crowd=np.array(crowd, dtype=bool),
         gives_sigmas=bool((chosen or {}).get("sigmas")),
         findings=faults.findings(),

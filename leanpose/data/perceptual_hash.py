@@ -49,7 +49,7 @@ def fingerprint(image: np.ndarray) -> Fingerprint:
     coarse -= coarse.mean()
     return Fingerprint(
         signs=np.where(lowest > np.median(lowest), np.float32(1), np.float32(-1)),
-        coarse=coarse / max(np.linalg.norm(coarse), 1e-6),
+        coarse=coarse / max(float(np.linalg.norm(coarse)), 1e-6),
         copy=copy,
     )
 
@@ -91,8 +91,8 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
     if as_they_are >= LEAST_LIKENESS:
         return as_they_are
     try:
-        start = np.eye(2, 3, dtype=np.float32)
-        laid, matrix = cv2.findTransformECC(a, b, start, cv2.MOTION_AFFINE, _STEPS, None, 5)
+        start, whole = np.eye(2, 3, dtype=np.float32), np.ones_like(b)
+        laid, matrix = cv2.findTransformECC(a, b, start, cv2.MOTION_AFFINE, _STEPS, whole, 5)
     except cv2.error:  # they cannot be laid over one another
         return as_they_are
     largest, smallest = np.linalg.svd(matrix[:, :2])[1]

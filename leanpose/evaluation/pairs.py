@@ -83,8 +83,8 @@ def paired(annotated: AnnotatedSet, results: list[dict[str, Any]], keypoint_set:
         for result, person in zip(its_results, match(boxes, truth, np.zeros(len(truth), bool))[1], strict=True):
             if person >= 0:
                 triples[its_places[person]] = np.reshape(result["keypoints"], (-1, 3))
-    there = triples.any(axis=2)  # a keypoint without a place is written as three zeros
-    return Pairs(keypoint_set, persons, np.where(there[..., None], triples[..., :2], np.nan), triples[..., 2])
+    absent = (triples == 0).all(axis=2, keepdims=True)  # as a keypoint without a place is written
+    return Pairs(keypoint_set, persons, np.where(absent, np.nan, triples[..., :2]), triples[..., 2])
 
 
 def near_share(annotated: AnnotatedSet, results: list[dict[str, Any]], keypoint_set: KeypointSet) -> dict[str, float]:

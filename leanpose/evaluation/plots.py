@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 3.8, 2.9  # inches at 96 pixels: three side by side on a desktop
 INK, BLUE, ORANGE = "#7b7b7b", "#2b7bd6", "#e8772e"
 MOST_KEYPOINTS = 40  # in one plot
 MOST_DOTS = 3000
-STYLE = {
+STYLE: Any = {
     "font.size": 8.5, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": INK,
     "grid.alpha": 0.25, "grid.linewidth": 0.6, "legend.frameon": False, "svg.hashsalt": "leanpose",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tqdm import tqdm
 
-from leanpose.data.lenient import Finding, LenientSet, doubtful_level
+from leanpose.data.lenient import Finding, LenientSet, Level
 from leanpose.errors import InputError
 from leanpose.geometry import Size
 from leanpose.inference.predictor import Predictor
@@ -20,7 +20,8 @@ from leanpose.structures import Poses
 
 LEAST_PAIRS = 2  # of keypoints with two sides that file and network share, for a check
 NEAR = 0.1  # of the square root of the box's area: how near an annotated keypoint is to the same one found
-LEAST_EVIDENCE = 0.05  # of -1 (all as found) to 1 (all swapped)
+LEAST_EVIDENCE = 0.02  # of -1 (all as found) to 1 (all swapped)
+MOST_ERRORS = 0.05  # share of persons on whom a network may err: up to it, swapped ones are a warning
 UPPER = ("top_head", "head", "head_top", "neck", "upper_neck", "thorax", "nose", "eye", "ear", "shoulder")
 LOWER = ("hip", "pelvis", "mid_hip")
 LYING = 1.2  # more sideways than up or down, from the hips to the head, of a person who lies
@@ -86,7 +87,7 @@ def swapped_sides(
         for job, result in tqdm(
             zip(jobs, stream, strict=True), "finding keypoints", len(jobs), unit="image", disable=None
         ):
-            if isinstance(result, InputError):  # a box outside its image, which is a finding of its own
+            if isinstance(result, InputError):  # the file has changed since it was looked at
                 continue
             poses = _turned_back(result[1].to(keypoint_set), job, result[0].shape[:2], annotated)
             sizes = np.sqrt(np.prod(poses.boxes_xyxy[:, 2:] - poses.boxes_xyxy[:, :2], axis=1))
@@ -100,7 +101,7 @@ def swapped_sides(
         "1, is in brackets."
     )
     found_poses = {person: clear[person][1] for person in order}
-    level = doubtful_level(len(cases), sum(len(job.persons) for job in jobs))
+    level: Level = "error" if len(cases) > MOST_ERRORS * sum(len(job.persons) for job in jobs) else "warning"
     return ([Finding("left and right swapped", level, sentence, cases)] if cases else []), found_poses
 
 
@@ -121,9 +122,14 @@ def _jobs(annotated: LenientSet, pairs: np.ndarray, readable: Sequence[bool]) ->
     together: dict[tuple[int, int], list[int]] = {}
     for person in np.flatnonzero(wanted).tolist():
         image = int(annotated.image_of[person])
-        if readable[image]:
+        if readable[image] and _overlap(annotated.boxes_xyxy[person], annotated.sizes[image]):
             together.setdefault((image, int(turns[person])), []).append(person)
     return [_Job(image, turn, np.array(persons)) for (image, turn), persons in sorted(together.items())]
+
+
+def _overlap(box: np.ndarray, size: Size | None) -> bool:
+    """Whether a part of a box lies in an image of (height, width)."""
+    return size is not None and bool((box[:2] < np.array(size[::-1]) - 1).all() and (box[2:] > 0).all())
 
 
 def _turns(annotated: LenientSet) -> np.ndarray:

@@ -61,10 +61,10 @@ def _mark(canvas: np.ndarray, found: np.ndarray, true: np.ndarray, radius: float
     """Draw a ring at the annotated place and a line to it from the found one, if there is one."""
     way = found - true
     distance = np.hypot(*way)
-    ends = [_fixed(true + way * radius / distance), _fixed(found)] if distance > radius else []  # NaN compares false
+    apart = distance > radius  # NaN compares false
     for colour, width in ((CASING, 3), (TRUTH, 1)):
-        if ends:
-            cv2.line(canvas, *ends, colour, width, cv2.LINE_AA, _SHIFT)
+        if apart:
+            cv2.line(canvas, _fixed(true + way * radius / distance), _fixed(found), colour, width, cv2.LINE_AA, _SHIFT)
         cv2.circle(canvas, _fixed(true), _fixed(np.array([radius]))[0], colour, width, cv2.LINE_AA, _SHIFT)
 
 

@@ -9,7 +9,7 @@ are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ def keypoint_errors(
     found: np.ndarray,
     truth: np.ndarray,
     lengths: np.ndarray,
-    images: Sequence[object],
+    images: Iterable[object],
     names: Sequence[str],
     fractions: Sequence[float] = FRACTIONS,
 ) -> list[KeypointErrors]:
@@ -76,18 +76,17 @@ def keypoint_errors(
     means, medians, of_length = (
         _figures(values) for values in (_means(errors, weights), _medians(errors, weights), _means(relative, weights))
     )
-    counts = annotated.sum(axis=0).tolist(), np.isfinite(errors).sum(axis=0).tolist()
+    counts, founds = annotated.sum(axis=0).tolist(), np.isfinite(errors).sum(axis=0).tolist()
+    totals = zip(("all", *names), (sum(counts), *counts), (sum(founds), *founds), strict=True)
     return [
         KeypointErrors(
-            name, *both, {f: figures[i] for f, figures in shares.items()}, means[i], medians[i], of_length[i]
+            name, count, there, {f: figures[i] for f, figures in shares.items()}, means[i], medians[i], of_length[i]
         )
-        for i, (name, *both) in enumerate(
-            zip(("all", *names), *((sum(count), *count) for count in counts), strict=True)
-        )
+        for i, (name, count, there) in enumerate(totals)
     ]
 
 
-def _draws(images: Sequence[object]) -> np.ndarray:
+def _draws(images: Iterable[object]) -> np.ndarray:
     """Return how often each person counts, (1 + DRAWS, N): once, then as often as its image is drawn."""
     numbers: dict[object, int] = {}
     places = np.array([numbers.setdefault(image, len(numbers)) for image in images], dtype=int)

@@ -242,7 +242,7 @@ WRONG_WORDS = {
     "unknown command": (["predikt"], "There is no command 'predikt'. Did you mean 'predict'?"),
     "far from every command": (
         ["zzz"],
-        "There is no command 'zzz'. Known: benchmark, calibrate, convert, download, evaluate,",
+        "There is no command 'zzz'. Known: benchmark, calibrate, convert, data check, data convert,",
     ),
     "option before the command": (["--model", "lpn50"], "There is no command '--model'."),
     "no sources": (["predict"], "sources"),
@@ -569,7 +569,6 @@ BAD_ANNOTATIONS = {
     "no categories": ('{"images": [], "annotations": []}', "exactly one category"),
     "no keypoint names": ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "exactly one category"),
     "nobody": (annotation_file().replace("annotations", "notes", 1), "is no COCO-style file"),
-    "no bbox": (annotation_file(bbox=...), "annotation 0 lacks the key 'bbox'"),
     "no image_id": (annotation_file(image_id=...), "annotation 0 lacks the key 'image_id'"),
     "no keypoints": (annotation_file(keypoints=...), "counts nobody"),
     "of no image": (annotation_file(image_id=2), "annotation 0 belongs to image 2, not in 'images'"),

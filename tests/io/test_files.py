@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leanpose.errors import InputError
-from leanpose.io.files import copy, write_atomically, write_bytes, write_text
+from leanpose.io.files import copy, write_atomically, write_bytes, write_folder_atomically, write_text
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -53,3 +53,23 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
 def test_names_as_long_as_disks_allow(tmp_path: Path, name: str) -> None:
     write_text(tmp_path / name, "new")
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        write_text(folder / "sub/a.txt", "a")
+
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"out cannot be written \(No space left on device\)"):
+        write_folder_atomically(tmp_path / "new/out", fail)
+    assert not [*(tmp_path / "new").iterdir()]
+    (tmp_path / "empty").mkdir()
+    for name in ("new/out", "empty"):
+        write_folder_atomically(tmp_path / name, fill)
+        assert (tmp_path / name / "sub/a.txt").read_text() == "a"
+    with pytest.raises(InputError, match="cannot be written"):
+        write_folder_atomically(tmp_path / "empty", fill)  # which is not empty now
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]

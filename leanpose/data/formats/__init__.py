@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leanpose.data.entries import PersonCategory, is_crowd, labelled_triples
+from leanpose.data.entries import PersonCategory, is_crowd, labelled_triples, stated_size
 from leanpose.data.formats import coco, deeplabcut, label_studio, labelme, makesense, yolo
 from leanpose.data.formats.images import with_sizes
 from leanpose.data.formats.sniff import MPII, opened
 from leanpose.errors import InputError
-from leanpose.io.values import Known, identity, number, numbers
-from leanpose.keypoint_sets import keypoint_set_from_coco
+from leanpose.io.values import Known, entries, identity, number, numbers, text
 from leanpose.metrics.coco_ap import AREA_OF_BOX
 
 FORMS = {
@@ -93,6 +92,8 @@ def read_form(
             f"{path} is a list of MPII persons, which has no COCO-style content; train and evaluate take it as it is."
         )
     content, notes = FORMS[form].read(raw, path, images, tuple(keypoints) if keypoints else None)
+    if form != "coco":  # whose values are not checked yet, and which nearly always says sizes
+        content["images"] = with_sizes(content["images"], images)
     return coco.completed(content, path, notes), notes
 
 
@@ -100,37 +101,47 @@ def _checked(
     content: dict[str, Any], path: str, images: Path | None, wanted: str | None, notes: list[str]
 ) -> dict[str, Any]:
     """Return the content with one category, its annotations alone, and all their values checked."""
-    categories, annotations = content.get("categories") or [], content["annotations"]
-    chosen = PersonCategory(categories, annotations, path, wanted)
-    kept = [one for i, one in enumerate(annotations) if chosen.holds(one, f"{path}: annotation {i}")]
-    if len(kept) < len(annotations):
-        notes.append(f"{len(annotations) - len(kept)} annotations of other categories are left out.")
-    entry = {"id": chosen.id, "name": "person", "keypoints": [], "skeleton": []} | chosen.entry
-    if entry["keypoints"]:
-        keypoint_set_from_coco([entry], path)  # refuses what is wrong with it
-    listed = [dict(image) for image in content["images"]]
-    for i, image in enumerate(listed):
-        image["id"] = identity(image["id"], f"{path}: 'id' of image {i}")
-    known = Known(image["id"] for image in listed)
-    persons = []
-    without_area = 0
-    for i, one in enumerate(annotations):
-        if not chosen.holds(one, ""):
-            continue
-        person = _person(one, f"{path}: annotation {i}", len(entry["keypoints"]), known)
-        if person is None:
-            continue
-        if "area" not in person:
-            person["area"] = AREA_OF_BOX * person["bbox"][2] * person["bbox"][3]
-            without_area += 1
-        persons.append(person | {"id": person.get("id", i + 1), "category_id": chosen.id})
-    if without_area:
-        notes.append(f"{without_area} annotations have no area: it is {AREA_OF_BOX} of their box, as in CrowdPose.")
-    return content | {
-        "images": with_sizes(listed, path, images),
-        "annotations": persons,
-        "categories": [entry],
+    annotations = [(f"{path}: annotation {i}", one) for i, one in enumerate(content["annotations"])]
+    chosen = PersonCategory(content.get("categories") or [], content["annotations"], path, wanted)
+    category = chosen.entry | {
+        "id": chosen.id,
+        "name": str(chosen.entry.get("name") or "person"),
+        "keypoints": chosen.entry.get("keypoints") or [],
+        "skeleton": chosen.entry.get("skeleton") or [],
     }
+    images_of_file = entries(content["images"], ("id", "file_name"), f"{path}: image")
+    listed = [_image(image, f"{path}: image {i}") for i, image in enumerate(images_of_file)]
+    known = Known(image["id"] for image in listed)
+    of_category = [(what, one) for what, one in annotations if chosen.holds(one, what)]
+    persons = [_person(one, what, len(category["keypoints"]), known) for what, one in of_category]
+    kept = [person | {"category_id": chosen.id} for person in persons if person is not None]
+    for place, person in enumerate(kept, 1):
+        person.setdefault("id", place)
+    without_area = [person for person in kept if "area" not in person]
+    for person in without_area:
+        person["area"] = AREA_OF_BOX * person["bbox"][2] * person["bbox"][3]
+    others, nowhere = len(annotations) - len(of_category), len(persons) - len(kept)
+    if others:
+        notes.append(f"{others} annotations of other categories are left out.")
+    if nowhere:
+        notes.append(f"{nowhere} annotations have neither a box nor a labelled keypoint; they are left out.")
+    if without_area:
+        notes.append(
+            f"{len(without_area)} annotations have no area: it is {AREA_OF_BOX} of their box, as in CrowdPose."
+        )
+    sized = with_sizes(listed, images)
+    return content | {"images": sized, "annotations": kept, "categories": [category]}
+
+
+def _image(image: dict[str, Any], what: str) -> dict[str, Any]:
+    """Return an entry of 'images' with checked values; width and height are both there or both not."""
+    size = stated_size(image, what)
+    checked = {
+        "id": identity(image["id"], f"{what}: 'id'"),
+        "file_name": text(image["file_name"], f"{what}: 'file_name'"),
+    }
+    sides = {} if size is None else {"width": size[1], "height": size[0]}
+    return {key: value for key, value in image.items() if key not in ("width", "height")} | checked | sides
 
 
 def _person(one: dict[str, Any], what: str, k: int, known: Known) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from leanpose.data.formats.writing import (
 from leanpose.errors import InputError
 from leanpose.geometry import Size
 from leanpose.io.files import write_text
-from leanpose.io.values import number, repeated
+from leanpose.io.values import number
 
 CATEGORY = "animal"
 ALONE = "single"  # the individual whose body parts belong to no animal, such as corners of a box
@@ -92,10 +92,8 @@ def _columns(header: Rows, index: int, path: str) -> list[Column]:
     parts = [cell.strip() for cell in header[-2][index:]]
     individuals = [cell.strip() for cell in header[1][index:]] if len(header) == 4 else [""] * len(parts)
     columns = [*zip(individuals, parts, coords, strict=True)]
-    twice = repeated(columns)
-    if not columns or twice or {*coords} != {"x", "y"} or any((*one[:2], "y") not in columns for one in columns):
-        raise InputError(f"{path}: its header must have the columns x and y for each body part, once.")
-    if any((*one[:2], "x") not in columns for one in columns):
+    wanted = {(individual, part, coordinate) for individual, part, _ in columns for coordinate in "xy"}
+    if not columns or {*columns} != wanted or len(columns) != len(wanted):
         raise InputError(f"{path}: its header must have the columns x and y for each body part, once.")
     return columns
 

@@ -39,6 +39,8 @@ def found_names(images: list[Any], folder: Path | None) -> dict[str, str]:
         if isinstance(image, dict) and isinstance(image.get("file_name"), str)
     }
     absent = [name for name in entries if not os.path.isfile(place_of(folder, name))]
+    if not absent:
+        return {}
     taken = {os.path.normpath(place_of(folder, name)) for name in entries.keys() - {*absent}}
     renamed: dict[str, str] = {}
     for name in absent:
@@ -64,15 +66,11 @@ def _other_names(name: str, image: dict[str, Any]) -> Iterator[str]:
         yield f"{folder}{slash}{made[1]}.{made[2]}"
 
 
-def with_sizes(images: list[dict[str, Any]], path: str, folder: Path | None) -> list[dict[str, Any]]:
+def with_sizes(images: list[dict[str, Any]], folder: Path | None) -> list[dict[str, Any]]:
     """Return images with width and height, those that lack them from their files, where these are there."""
-
-    def place(image: dict[str, Any]) -> str:
-        return place_of(folder, image["file_name"]) if folder is not None else ""
-
-    lacking = [
-        image for image in images if not (image.get("width") and image.get("height")) and os.path.isfile(place(image))
-    ]
-    for image in tqdm(lacking, f"sizes of images of {Path(path).name}", unit="image", disable=None):
-        image["height"], image["width"] = image_size(place(image))
+    lacking = [image for image in images if not (image.get("width") and image.get("height"))]
+    places = [place_of(folder, image["file_name"]) for image in lacking] if folder else []
+    found = [(image, place) for image, place in zip(lacking, places, strict=False) if os.path.isfile(place)]
+    for image, place in tqdm(found, "reading sizes", unit="image", disable=None if found else True):
+        image["height"], image["width"] = image_size(place)
     return images

@@ -75,7 +75,7 @@ def _image_name(task: dict[str, Any], what: str) -> str:
 def _annotations(task: dict[str, Any], what: str) -> list[dict[str, Any]]:
     given = task.get("annotations", task.get("completions"))  # the second in files of old releases
     if not isinstance(given, list):
-        raise InputError(f"{what} has no list 'annotations'; export as JSON, not as JSON-MIN.")
+        raise InputError(f"{what} has no list 'annotations'; export as JSON.")
     return entries(given, ("result",), f"{what}: annotation")
 
 

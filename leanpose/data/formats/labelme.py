@@ -126,7 +126,7 @@ def write(content: dict[str, Any], out: Path, images: Path | None) -> None:
             name = at.with_name(PurePosixPath(image["file_name"].replace("\\", "/")).name)
             found = name if images is None else Path(place_of(images, image["file_name"]))
             shapes = [shape for group, person in enumerate(persons, 1) for shape in _shapes(content, person, group)]
-            entry = {
+            entry: dict[str, Any] = {
                 "version": "5.5.0",
                 "flags": {},
                 "shapes": shapes,

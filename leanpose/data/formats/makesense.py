@@ -14,7 +14,6 @@ from leanpose.data.formats.drafts import Draft, content_of, ordered_names
 from leanpose.data.formats.grouping import Mark, persons_of, with_categories
 from leanpose.data.formats.sniff import Rows
 from leanpose.data.formats.writing import (
-    counted,
     lost_areas,
     lost_crowds,
     lost_images,
@@ -78,7 +77,11 @@ def lost(content: dict[str, Any]) -> list[str]:
     return [
         *lost_crowds(content),
         *lost_visibility(content),
-        *counted(several, "times which keypoints belong to whom, in images with several persons; their boxes may tell"),
+        *(
+            [f"which keypoints belong to whom in {several} images with several persons, but by boxes"]
+            if several
+            else []
+        ),
         *lost_areas(content),
         *lost_images(content),
         *lost_keypoints(content),

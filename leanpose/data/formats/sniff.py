@@ -12,6 +12,7 @@ from leanpose.io.values import read_json
 MPII = "mpii"
 HDF5 = (".h5", ".hdf5")
 YAML = (".yaml", ".yml")
+LEVELS = 3  # between a folder of labels and that of its YAML, at most
 REFUSED = {
     ".zip": "is an archive; unpack it, and give the file or folder in it",
     ".xml": "is XML, which is not read; export as COCO JSON ('COCO Keypoints 1.0' in CVAT)",
@@ -45,6 +46,8 @@ def form_of_json(content: Any, path: str | Path) -> tuple[str, Any]:
     """Return the form of a JSON file that has been read, and its content as the reader of the form takes it."""
     if isinstance(content, list):
         first = content[0] if content and isinstance(content[0], dict) else {}
+        if "annotation_id" in first and "data" not in first:
+            raise InputError(f"{path} is Label Studio's JSON-MIN, which lacks the sizes of images; export as JSON.")
         return ("label_studio", content) if "data" in first else (MPII, content)
     if isinstance(content, dict) and "shapes" in content:
         return "labelme", [(Path(path), content)]
@@ -52,20 +55,16 @@ def form_of_json(content: Any, path: str | Path) -> tuple[str, Any]:
 
 
 def _opened_folder(folder: Path) -> tuple[str, Any]:
+    if yaml := _yolo_yaml(folder):
+        return "yolo", (*yaml, None)
     jsons = [(file, read_json(file)) for file in _files(folder, ".json")]
     shapes = [(file, content) for file, content in jsons if isinstance(content, dict) and "shapes" in content]
     if shapes:
         return "labelme", shapes
-    for file in (*_files(folder, ".yaml", deep=False), *_files(folder, ".yml", deep=False)):
-        content = read_yaml(file)
-        if isinstance(content, dict) and "kpt_shape" in content:
-            return "yolo", (file, content, None)
     if _files(folder, ".txt"):
-        for above in (folder, *folder.absolute().parents):
-            for file in (*_files(above, ".yaml", deep=False), *_files(above, ".yml", deep=False)):
-                content = read_yaml(file)
-                if isinstance(content, dict) and "kpt_shape" in content:
-                    return "yolo", (file, content, folder)
+        above = [folder, *folder.absolute().parents][: LEVELS + 1]
+        if yaml := next(filter(None, map(_yolo_yaml, above)), None):
+            return "yolo", (*yaml, folder)
     tables = [_form_of_table(file) for file in _files(folder, ".csv", deep=False)]
     if tables and {form for form, _ in tables} == {"makesense"}:
         return "makesense", [table for _, raw in tables for table in raw]
@@ -84,6 +83,18 @@ def _files(folder: Path, suffix: str, deep: bool = True) -> list[Path]:
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
     return sorted(file for file in found if file.suffix.lower() == suffix and not file.name.startswith("."))
+
+
+def _yolo_yaml(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the first data YAML of YOLO-pose in a folder, and its content; other YAML files do not matter."""
+    for file in (*_files(folder, ".yaml", deep=False), *_files(folder, ".yml", deep=False)):
+        try:
+            content = read_yaml(file)
+        except InputError:
+            continue
+        if isinstance(content, dict) and "kpt_shape" in content:
+            return file, content
+    return None
 
 
 def read_yaml(path: Path) -> Any:

@@ -84,7 +84,7 @@ def lost_crowds(content: Entry) -> list[str]:
 
 def lost_visibility(content: Entry) -> list[str]:
     hidden = sum(v == 1 for person in content["annotations"] for v in person["keypoints"][2::3])
-    return counted(hidden, "times that a labelled keypoint is hidden")
+    return [f"that {hidden} labelled keypoints are hidden"] if hidden else []
 
 
 def lost_areas(content: Entry) -> list[str]:

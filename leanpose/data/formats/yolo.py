@@ -1,11 +1,10 @@
 """YOLO-pose: a data YAML, and a text file per image with class, box and keypoints per person, as shares of the image.
 
-docs.ultralytics.com/datasets/pose: labels lie where the last folder "images" of the image's path is "labels".
+docs.ultralytics.com/datasets/pose
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,14 @@ from leanpose.data.formats.writing import (
     points_of,
     size_of,
 )
+from leanpose.data.formats.yolo_layout import lines_of, listed_pairs, pairs_beside
 from leanpose.errors import InputError, require
 from leanpose.geometry import Size
 from leanpose.io.files import copy, write_folder_atomically, write_text
-from leanpose.io.images import SUFFIXES
 from leanpose.io.preflight import check_needs
 from leanpose.io.values import numbers, shown
 from leanpose.keypoint_sets import COCO, keypoint_set_from_coco
 
-PARTS = ("train", "val", "test")
 MOST_KEYPOINTS = 10_000
 FARTHEST_SHARE = 2.0  # of the image; more is in pixels
 
@@ -47,9 +45,14 @@ def read(
     notes: list[str] = []
     k, dimensions = _shape(settings, yaml)
     classes = _classes(settings, yaml)
-    pairs = dict(_listed(settings, yaml, notes) if labels is None else _beside(labels, images, notes))
+    pairs = dict(listed_pairs(settings, yaml, notes) if labels is None else pairs_beside(labels, images, notes))
+    without = [label for label in pairs.values() if not label.is_file()]
     if not pairs:
         raise InputError(f"{path}: no images are found where its labels are; labels need the images beside them.")
+    if len(without) == len(pairs):
+        raise InputError(f"{path}: none of {len(pairs)} images has a label file; the first would be {without[0]}.")
+    if without:
+        notes.append(f"{len(without)} images have no label file: they are taken to show nobody.")
     root = yaml.absolute().parent
     sizes: dict[str, Size | None] = {}
     drafts: list[Draft] = []
@@ -128,75 +131,6 @@ def _flip_pairs(settings: dict[str, Any], k: int, yaml: Path) -> list[tuple[int,
     return [(i, index[i]) for i in range(k) if i < index[i]]
 
 
-def _listed(settings: dict[str, Any], yaml: Path, notes: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield image and label file of all that the YAML lists."""
-    found = []
-    root = yaml.absolute().parent
-    given = settings.get("path")
-    roots = [root, *([root / given] if isinstance(given, str) else [])][::-1]
-    for part in PARTS:
-        places = settings.get(part)
-        for place in places if isinstance(places, list) else [places] if places else []:
-            if not isinstance(place, str):
-                raise InputError(f"{yaml}: '{part}' must name a folder or a list of images, not {shown(place)}.")
-            # Roboflow writes ../train/images for what lies beside the YAML
-            tried = [top / name for top in roots for name in (place, place.removeprefix("../"))]
-            at = next((one for one in tried if os.path.exists(one)), None)
-            if at is None:
-                notes.append(f"'{part}' is left out: there is no {tried[0]}.")
-                continue
-            found.append(part)
-            for image in _images_at(at):
-                yield image, _label_of(image)
-    if len({*found}) > 1:
-        notes.append(f"{', '.join(dict.fromkeys(found))} are read together; give a folder of labels for one of them.")
-
-
-def _images_at(place: Path) -> Iterator[Path]:
-    """Yield the images of a folder, or those that a text file lists."""
-    if place.is_dir():
-        yield from sorted(file for file in place.rglob("*") if file.suffix.lower() in SUFFIXES)
-        return
-    for line in filter(None, _lines(place)):
-        yield place.parent / line
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}).") from None
-
-
-def _swapped(path: Path, one: str, other: str) -> Path:
-    """Return a path with its last folder of a name under another name."""
-    parts = [*path.parts]
-    places = [i for i, part in enumerate(parts) if part == one]
-    if places:
-        parts[places[-1]] = other
-    return Path(*parts)
-
-
-def _label_of(image: Path) -> Path:
-    return _swapped(image, "images", "labels").with_suffix(".txt")
-
-
-def _beside(labels: Path, images: Path | None, notes: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield image and label file of a folder of labels."""
-    labels = labels.absolute()
-    folder = _swapped(labels, "labels", "images")
-    if not folder.is_dir() or (folder == labels and images is not None):
-        folder = images if images is not None else labels
-    seen = set()
-    for image in _images_at(folder):
-        label = (labels / image.relative_to(folder)).with_suffix(".txt")
-        seen.add(label)
-        yield image, label
-    alone = sum(file not in seen and file.name != "classes.txt" for file in labels.rglob("*.txt"))
-    if alone:
-        notes.append(f"{alone} label files have no image in {folder}; they are left out.")
-
-
 def _name(image: Path, root: Path) -> str:
     """Return the name of an image below the folder of the YAML, else its whole path."""
     absolute = image.absolute()
@@ -210,7 +144,7 @@ def _persons(
     if not label.is_file():
         return
     height, width = size
-    for line, text in enumerate(_lines(label), 1):
+    for line, text in enumerate(lines_of(label), 1):
         if not text:
             continue
         what = f"{label}: line {line}"
@@ -227,7 +161,7 @@ def _persons(
             raise InputError(f"{what} is not in shares of the image from 0 to 1, but in pixels.")
         x, y, w, h = values[1:5] * (width, height, width, height)
         category = classes[int(values[0])]
-        seen = places[:, 2] if dimensions == 3 else 2.0 * places.any(axis=1)
+        seen: np.ndarray = places[:, 2] if dimensions == 3 else np.where(places.any(axis=1), 2, 0)
         points = {
             name: (float(px * width), float(py * height), 1 if v == 1 else 2)
             for name, (px, py), v in zip(names[category], places[:, :2], seen, strict=True)

@@ -15,6 +15,7 @@ import pytest
 
 from leanpose.commands.boxes import read_boxes
 from leanpose.data.annotations import open_annotations
+from leanpose.data.coco import CocoSet
 from leanpose.data.formats import Export, form_of, read_export
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO
@@ -160,6 +161,7 @@ def test_yolo(tool: Callable[..., Path]) -> None:
     assert export.content["categories"][0]["flip_pairs"] == [["l_fin", "r_fin"]]
     assert export.notes[0].startswith("'test' is left out: there is no ")
     assert export.notes[1].startswith("train, val are read together")
+    assert export.notes[2] == "1 images have no label file: they are taken to show nobody."
     for part, count in (("train", 1), ("val", 1)):
         samples = open_annotations(folder / "labels" / part, folder / "images" / part).samples()
         assert len(samples) == count and Path(samples[0].image_path).is_file()
@@ -203,10 +205,23 @@ def test_yolo_without_names_or_visibility(tmp_path: Path) -> None:
     assert persons(export) == [("images/a.png", [15, 10, 30, 20], [30, 20, 2, 0, 0, 0])]
     named = read_export(tmp_path / "set.yaml", None, keypoints=["a", "b"]).content["categories"][0]
     assert (named["name"], named["keypoints"]) == ("crab", ["a", "b"])
-    (tmp_path / "labels/a.txt").unlink()
+    (tmp_path / "labels/a.txt").rename(tmp_path / "a.txt")
+    with pytest.raises(InputError, match=r"none of 1 images has a label file; the first would be .*labels/a\.txt"):
+        read_export(tmp_path / "set.yaml", None)
+    (tmp_path / "labels/a.txt").touch()
     flips = COCO.flip_index.tolist()
     (tmp_path / "set.yaml").write_text(f"train: images\nnames: [person]\nkpt_shape: [17, 3]\nflip_idx: {flips}")
     assert open_annotations(tmp_path / "set.yaml", None).keypoint_set == COCO
+
+
+def test_a_folder_of_labels_without_its_yaml(tool: Callable[..., Path]) -> None:
+    folder = tool("yolo", "images/train/a.png")
+    (folder / "data.yaml").rename(folder / "data.yml")
+    (folder / "labels/broken.yaml").write_text("[")  # of somebody else
+    assert form_of(folder) == form_of(folder / "labels/train") == "yolo"
+    (folder / "data.yml").unlink()
+    with pytest.raises(InputError, match="nor YOLO's labels below a data YAML with kpt_shape"):
+        form_of(folder / "labels/train")
 
 
 def test_deeplabcut(tool: Callable[..., Path]) -> None:
@@ -225,6 +240,9 @@ def test_deeplabcut(tool: Callable[..., Path]) -> None:
     several = read_export(folder / "multi.csv", None)
     assert [person[2] for person in persons(several)] == [[12.5, 10, 2], [50, 30, 2], [10, 10, 2]]
     assert "The body parts of 'single' belong to no animal; they are left out." in several.notes
+    image(folder / "pond/border.png")
+    (folder / "border.csv").write_text("scorer,a,a,a,a\nbodyparts,n,n,m,m\ncoords,x,y,x,y\npond/border.png,1,1,58,39\n")
+    assert persons(read_export(folder / "border.csv", folder))[0][1] == [0, 0, 60, 40]  # not beyond the image
     samples = open_annotations(folder / "multi.csv", folder).samples()
     assert samples[0].image_path == str(folder / "pond/a.png")
 
@@ -273,6 +291,9 @@ def test_what_is_of_no_known_form(tmp_path: Path) -> None:
             form_of(tmp_path / name)
     with pytest.raises(InputError, match="cannot be read as annotations"):
         form_of(tmp_path)
+    (tmp_path / "min.json").write_text('[{"image": "/data/upload/1/a.png", "id": 1, "annotation_id": 3, "kp": []}]')
+    with pytest.raises(InputError, match="is Label Studio's JSON-MIN, which lacks"):
+        form_of(tmp_path / "min.json")
     (tmp_path / "mpii.json").write_text('[{"image": "a.png", "center": [1, 1], "scale": 1}]')
     assert form_of(tmp_path / "mpii.json") == "mpii"
     with pytest.raises(InputError, match="is a list of MPII persons, which has no COCO-style content"):
@@ -317,6 +338,8 @@ def test_one_of_several_categories_is_chosen(tmp_path: Path) -> None:
 def test_a_set_without_persons_is_opened_and_scored(tmp_path: Path) -> None:
     pytest.importorskip("faster_coco_eval")
     annotated = open_annotations(two_categories(tmp_path), None, "hand")
+    assert isinstance(annotated, CocoSet)
+    assert [len(annotated.part(ids).persons) for ids in ([1], [])] == [1, 0]
     assert annotated.keypoint_set.flip_index.tolist() == [1, 0]
     annotated.check(annotated.keypoint_set, "the model")
     result = {"image_id": 1, "category_id": 5, "keypoints": [6, 6, 1, 20, 20, 1], "score": 1}

@@ -51,7 +51,7 @@ def contents(draw: st.DrawFn) -> dict[str, Any]:
         {"id": i, "file_name": f"{folder}{i}.png", "width": WIDTH, "height": HEIGHT}
         for i, folder in enumerate(draw(st.lists(st.sampled_from(["", "sub/", "ü b/"]), min_size=1, max_size=3)))
     ]
-    persons = []
+    persons: list[dict[str, Any]] = []
     for image in images:
         for place in range(draw(st.integers(0, 3))):
             left, width = 1 + 20 * place, draw(st.integers(2, 17))
@@ -144,7 +144,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "is there already, and nothing is overwritten" in capsys.readouterr().err
     csv = str(tmp_path / "fish.csv")
     assert main(["data", "convert", source, csv, "--to", "deeplabcut"]) == 0
-    assert "deeplabcut cannot hold 1 times that a labelled keypoint is hidden." in capsys.readouterr().err
+    assert "deeplabcut cannot hold that 1 labelled keypoints are hidden." in capsys.readouterr().err
     sigmas = ["--to", "coco", "--sigmas", "[0.1,0.2,0.2,0.1]"]
     assert main(["data", "convert", csv, str(tmp_path / "own.json"), *sigmas]) == 0
     assert json.loads((tmp_path / "own.json").read_text())["categories"][0]["sigmas"] == [0.1, 0.2, 0.2, 0.1]
