@@ -33,7 +33,7 @@ DOT = KeypointSet("dot", ("dot",), (), "test")
 BOXES = {1: ((20, 30, 80, 170), (150, 20, 220, 180)), 2: ((40, 40, 120, 190),)}
 
 
-def annotations(file: Path, boxes: dict[int, Any], keypoints: Callable[[Any], np.ndarray], names: Any) -> Path:
+def annotation_file(file: Path, boxes: dict[int, Any], keypoints: Callable[[Any], np.ndarray], names: Any) -> Path:
     """Write a COCO-style file of boxes x1, y1, x2, y2 by image, with the keypoints (K, 2) that a function gives."""
     people: list[dict[str, Any]] = []
     for image, of_image in boxes.items():
@@ -58,7 +58,7 @@ def scenes(tmp_path: Path, rectangle_people: Rectangles) -> tuple[Path, Path]:
     def keypoints(box: Any) -> np.ndarray:
         return rectangle_people.keypoints(np.array(box) - 0.5) + np.array([3, 4])  # annotated 5 pixels away
 
-    return annotations(tmp_path / "scenes.json", BOXES, keypoints, COCO.keypoints), tmp_path
+    return annotation_file(tmp_path / "scenes.json", BOXES, keypoints, COCO.keypoints), tmp_path
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def result(image: int, box: tuple[float, ...], keypoints: Any, score: float) -> 
 
 def test_the_best_result_comes_first_and_nobody_is_taken_twice(tmp_path: Path) -> None:
     boxes = {1: ((0, 0, 100, 100), (20, 0, 120, 100))}
-    data = annotations(tmp_path / "a.json", boxes, lambda box: np.array([box[:2]]), ["dot"])
+    data = annotation_file(tmp_path / "a.json", boxes, lambda box: np.array([box[:2]]), ["dot"])
     results = [
         result(1, (0, 0, 100, 100), [(2, 0)], 0.5),
         result(1, (5, 0, 105, 100), [(5, 0)], 0.9),  # takes the first person
@@ -147,7 +147,7 @@ def test_the_best_result_comes_first_and_nobody_is_taken_twice(tmp_path: Path) -
 
 def test_one_keypoint_without_sides_or_torso_or_edges(tmp_path: Path) -> None:
     boxes = {i: ((40, 40, 140, 90),) for i in range(1, 5)}
-    data = annotations(tmp_path / "a.json", boxes, lambda box: np.array([(60, 60)]), ["dot"])
+    data = annotation_file(tmp_path / "a.json", boxes, lambda box: np.array([(60, 60)]), ["dot"])
     results = [result(i, boxes[i][0], [(60 + 9 * i, 60)], i / 5) for i in range(1, 4)]
     for i in boxes:
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((200, 260, 3), 90, np.uint8))
@@ -164,7 +164,7 @@ def test_one_keypoint_without_sides_or_torso_or_edges(tmp_path: Path) -> None:
 
 
 def test_nobody_found(tmp_path: Path) -> None:
-    data = annotations(tmp_path / "a.json", {1: ((0, 0, 50, 50),)}, lambda box: np.array([(9, 9)]), ["dot"])
+    data = annotation_file(tmp_path / "a.json", {1: ((0, 0, 50, 50),)}, lambda box: np.array([(9, 9)]), ["dot"])
     annotated = open_annotations(data, tmp_path)
     report = Report("m", "a.json", {}, {"AP": 0}, paired(annotated, [], annotated.keypoint_set))
     assert str(report).splitlines()[-1].split() == [
