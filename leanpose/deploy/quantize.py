@@ -124,9 +124,9 @@ def quantize(
 
     def figure_of(file: Path) -> tuple[str, float]:
         if refine:
-            figures, _ = measure(refine, annotated, boxes="found", detector=str(file))
+            figures = measure(refine, annotated, boxes="found", detector=str(file)).metrics
         else:
-            figures, _ = measure(str(file), annotated)
+            figures = measure(str(file), annotated).metrics
         return next(iter(figures.items()))
 
     report: list[QuantizeReport] = []

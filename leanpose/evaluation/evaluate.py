@@ -7,12 +7,16 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
 from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated, scored_set
 from leanpose.errors import InputError, renamed
+from leanpose.evaluation.pairs import paired
+from leanpose.evaluation.plots import training_logs
+from leanpose.evaluation.report import Report
+from leanpose.evaluation.report_page import write_report
 from leanpose.inference.detect import Detector
 from leanpose.inference.engines import Engine, EngineName, load_engine
 from leanpose.inference.predictor import DETECTORS, Predictor
@@ -54,15 +58,30 @@ def _results(predictor: Predictor, image: ImageBoxes, poses: Poses) -> list[dict
 
 
 class Metrics(dict[str, float]):
-    """Figures by name, 0 to 1; prints as two lines in percent."""
+    """Figures by name, 0 to 1; prints as two lines in percent.
+
+    Attributes:
+        report: what `evaluate --report` adds, which is printed below.
+    """
+
+    report: Report | None = None
 
     def __str__(self) -> str:
         cells = [(key, f"{100 * value:.1f}" if value >= 0 else "-") for key, value in self.items()]
         widths = [max(5, *map(len, cell)) for cell in cells]
-        return "\n".join(
+        lines = [
             "  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
             for row in zip(*cells, strict=True)
-        )
+        ]
+        return "\n".join(lines if self.report is None else [*lines, "", str(self.report)])
+
+
+class Measured(NamedTuple):
+    """What `measure` returns: the figures, the results in the COCO results form, and what made them."""
+
+    metrics: Metrics
+    results: list[dict[str, Any]]
+    predictor: Predictor
 
 
 def measure(
@@ -78,8 +97,8 @@ def measure(
     threads: int | None = None,
     device: str = "cpu",
     channel_order: Literal["rgb", "bgr"] | None = None,
-) -> tuple[Metrics, list[dict[str, Any]]]:
-    """Return the figures of a model on a set, and its results in the COCO results form; arguments as of `evaluate`."""
+) -> Measured:
+    """Return the figures of a model on a set; arguments as of `evaluate`."""
     network: str | Engine = model
     if channel_order is not None:
         network = load_engine(model, engine, threads, device)
@@ -105,7 +124,7 @@ def measure(
     with closing(predict_images(predictor, images)) as found:
         for persons in tqdm(found, "predicting", len(images), unit="image", disable=None):
             results += persons
-    return Metrics(annotated.score(results, predictor.keypoint_set)), results
+    return Measured(Metrics(annotated.score(results, predictor.keypoint_set)), results, predictor)
 
 
 def evaluate(
@@ -120,6 +139,7 @@ def evaluate(
     scales: list[float] | None = None,
     min_person_score: float = 0.0,
     out: str | None = None,
+    report: str | None = None,
     engine: EngineName = "auto",
     threads: int | None = None,
     device: str = "cpu",
@@ -144,6 +164,9 @@ def evaluate(
             metric ranks them.
         out: folder for results.json (COCO results form; of MPII with the place of each `person` in the list) and
             metrics.json; none is written without it.
+        report: folder for report.html and report.json: PCK and errors in pixels by keypoint, size and score, with
+            intervals of 95 %, the largest errors as images, and the curves of the model's training where it lies in the
+            folder of its run. COCO-style files only.
         engine: "auto", "onnxruntime", "openvino" or "torch".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
@@ -157,13 +180,18 @@ def evaluate(
         a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. For MPII: PCKh@0.5, PCKh@0.1,
         and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
     """
-    places = () if out is None else (Path(out) / "results.json",)
-    check_needs(exports=(data,), folders=(images,), places=places)
-    metrics, results = measure(
+    detector = renamed(detector, finder)
+    files = ((out, "results.json"), (report, "report.html"))
+    places = [Path(folder) / name for folder, name in files if folder is not None]
+    check_needs(packages=() if report is None else ("matplotlib",), exports=(data,), folders=(images,), places=places)
+    annotated = open_annotations(data, images, category)
+    if report is not None:
+        paired(annotated, [], annotated.keypoint_set)  # refuses what has no such report
+    metrics, results, predictor = measure(
         model,
-        open_annotations(data, images, category),
+        annotated,
         boxes=boxes,
-        detector=renamed(detector, finder),
+        detector=detector,
         flip_test=flip_test,
         scales=scales,
         min_person_score=min_person_score,
@@ -175,4 +203,22 @@ def evaluate(
     if out is not None:
         write_text(Path(out) / "results.json", json.dumps(results))
         write_text(Path(out) / "metrics.json", json.dumps(metrics, indent=1))
+    if report is not None:
+        pairs = paired(annotated, results, predictor.keypoint_set)
+        settings = _settings(predictor, boxes, detector, flip_test)
+        metrics.report = Report(predictor.weights.name, Path(data).name, settings, metrics, pairs)
+        write_report(metrics.report, Path(report), training_logs(Path(model)))
     return metrics
+
+
+def _settings(predictor: Predictor, boxes: str | None, detector: str, flip_test: bool) -> dict[str, str]:
+    """Return how a model was measured, in words."""
+    height, width = predictor.weights.input_size
+    sources = {None: "annotated boxes", "gt": "annotated boxes", "found": f"boxes that {detector} finds"}
+    sources["image"] = "each image is one person"
+    persons = "found by the network itself" if predictor.bottom_up else sources.get(boxes, f"boxes of {boxes}")
+    return {
+        "network": f"{predictor.weights.model}, input {height}x{width}",
+        "persons": persons,
+        "flip test": "yes" if flip_test else "no",
+    }

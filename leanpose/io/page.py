@@ -19,7 +19,7 @@ th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--line); text-alig
 td.number { text-align: right; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; max-width: 100%; }
-figcaption { font-size: .875rem; overflow-wrap: anywhere; }
+figcaption { font-size: .875rem; overflow-wrap: anywhere; max-width: 23rem; }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); }
 """
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import logging
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -40,7 +39,7 @@ from leanpose.structures import ImageBoxes
 from leanpose.training.crops import CropSet, MixedSampler, read_sources
 from leanpose.training.module import PoseTraining, freeze
 from leanpose.training.objectives import create_objective
-from leanpose.training.recipe import Recipe, find_recipe, read_recipe
+from leanpose.training.recipe import Recipe
 from leanpose.training.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
 from leanpose.training.supernet import SupernetTraining
 from leanpose.training.teacher import Teacher
@@ -76,7 +75,7 @@ class _Data(NamedTuple):
     images: list[ImageBoxes]
 
 
-def train(recipe: Recipe, resume: bool = False) -> Path:
+def train(recipe: Recipe, resume: bool = False, callbacks: Sequence[Callback] = ()) -> Path:
     """Run a recipe to its end.
 
     Ctrl-C leaves the state of the last whole epoch; `resume` goes on from there and gives what an unbroken run gives.
@@ -87,6 +86,7 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     Args:
         recipe: what to train and how.
         resume: go on with the run in recipe.out.
+        callbacks: further ones of Lightning, for each stage.
 
     Returns:
         The file best.safetensors in recipe.out: the best epoch of the last stage.
@@ -96,13 +96,15 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
             all before images are decoded. Later, a loss that is no number.
     """
     out = Path(recipe.out)
+    if recipe.folds is not None:
+        raise InputError("This recipe has folds, which leanpose.training.folds.train_folds runs; or leave them out.")
     if recipe.status == "untested":
         note("this recipe is untested: nobody has run it to its end.")
     if resume:
         check_resume(recipe, out)
     elif any(out.glob("stage*/last.ckpt")):
         raise InputError(f"{out} holds a run already; add resume=true to go on with it, or choose another out.")
-    _check(recipe)
+    check_recipe(recipe)
     parts = _parts(recipe, out)
     sets = read_sources(recipe.sources(), recipe.keypoints, recipe.views)
     validation = recipe.validation()
@@ -116,16 +118,13 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
         files=[sample.image_path for sample in samples] + [image.path for image in images],
     )
     crops = CropSet(samples, recipe.training_size, recipe.padding, recipe.convention, threads=recipe.threads)
-    write_text(
-        out / "recipe.yaml",
-        yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(recipe))), sort_keys=False),
-    )
+    write_recipe(recipe, out)
     best = _start(recipe)
     teacher = _teacher(recipe)
     data = _Data(crops, [len(samples) for samples in sets], annotated, images)
     for part in parts:
         with _quiet():
-            _run_part(part, best, teacher, data)
+            _run_part(part, best, teacher, data, callbacks)
         best = part.folder / "best.safetensors"
         if not best.is_file():
             raise InputError(f"{part.folder} ended before its first validation: give it more max_minutes.")
@@ -133,6 +132,12 @@ def train(recipe: Recipe, resume: bool = False) -> Path:
     if int(os.environ.get("RANK", 0)) == 0:
         copy(best, out / "best.safetensors")
     return out / "best.safetensors"
+
+
+def write_recipe(recipe: Recipe, out: Path) -> None:
+    """Write the recipe of a run into its folder, from where `check_resume` reads it."""
+    values = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    write_text(out / "recipe.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
 def _parts(recipe: Recipe, out: Path) -> list[_Part]:
@@ -151,7 +156,7 @@ def _parts(recipe: Recipe, out: Path) -> list[_Part]:
     return [_Part(part, folder, own if own.is_file() else state, recipe.seed)]
 
 
-def _check(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
     """Raise InputError or WeightsError for what would fail only after the images were decoded."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     for stage in recipe.stage_recipes:
@@ -163,8 +168,6 @@ def _check(recipe: Recipe) -> None:
     network = _network(recipe, _start(recipe)).eval()
     check_needs(places=(Path(recipe.out) / "best.safetensors",), megabytes=40e-6 * count_parameters(network))
     for stage in recipe.stage_recipes:
-        if stage.layer_decay != 1 and not hasattr(network, "depth_of"):
-            raise InputError(f"'{recipe.model}' does not number its layers: leave layer_decay out.")
         create_objective(stage, getattr(network, "auxiliary", {}))  # refuses weights of losses that there are not
         freeze(network.requires_grad_(), stage.freeze)
     _teacher(recipe)
@@ -200,29 +203,9 @@ def _teacher(recipe: Recipe) -> Teacher | None:
     return Teacher(*load_network(find_weights(recipe.teacher, ".safetensors")), recipe.weights(), recipe.training_size)
 
 
-def train_recipe(recipe: str, *changes: str) -> str:
-    """Train a network from a recipe.
-
-    Args:
-        recipe: YAML file, or the name of a recipe that comes with leanpose, such as lpn50_coco.
-        changes: key=value for keys of the recipe, such as epochs=10 or augmentation.flip=0; resume=true goes on
-            with the run in the recipe's `out`.
-    """
-    words = [change.removeprefix("resume=").lower() for change in changes if change.startswith("resume=")]
-    if not {"true", "false"}.issuperset(words):
-        raise InputError(f"resume must be true or false, not '{words[-1]}'.")
-    others = [change for change in changes if not change.startswith("resume=")]
-    best = train(read_recipe(find_recipe(recipe), others), resume=words[-1:] == ["true"])
-    return f"The best weights are in {best}."
-
-
-_KEYS = inspect.cleandoc(inspect.getdoc(Recipe) or "").partition("Attributes:\n")[2]
-train_recipe.__doc__ = f"{train_recipe.__doc__}".replace(
-    "from a recipe.\n", f"from a recipe.\n\n    Keys of a recipe:\n\n{_KEYS}\n", 1
-)  # so that `leanpose train --help` lists them
-
-
-def _run_part(part: _Part, start: Path | None, teacher: Teacher | None, data: _Data) -> None:
+def _run_part(
+    part: _Part, start: Path | None, teacher: Teacher | None, data: _Data, callbacks: Sequence[Callback]
+) -> None:
     recipe, folder, crops, images = part.recipe, part.folder, data.crops, data.images
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     seed_everything(part.seed, verbose=False)
@@ -248,7 +231,7 @@ def _run_part(part: _Part, start: Path | None, teacher: Teacher | None, data: _D
         module = PoseTraining(recipe, network, total_steps, images, teacher, scored)
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        trainer = _trainer(recipe, folder, steps_per_epoch, data.annotated)
+        trainer = _trainer(recipe, folder, steps_per_epoch, [*_callbacks(recipe, folder, data.annotated), *callbacks])
         crops.to(trainer.strategy.root_device)
         if teacher is not None:
             teacher.to(trainer.strategy.root_device)
@@ -295,14 +278,14 @@ def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> Non
         print(f"start: {theirs}; {name} {100 * figure:.1f} before epoch 1", flush=True)
 
 
-def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: AnnotatedSet) -> Trainer:
+def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, callbacks: list[Callback]) -> Trainer:
     processes, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return Trainer(
         accelerator=recipe.accelerator,
         devices=local,
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
-        precision=_precision(recipe),
+        precision=precision_of(recipe),
         max_epochs=recipe.epochs or -1,
         max_time=timedelta(minutes=recipe.max_minutes) if recipe.max_minutes else None,
         gradient_clip_val=recipe.gradient_clip,
@@ -312,7 +295,7 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: Anno
         use_distributed_sampler=False,
         enable_progress_bar=sys.stdout.isatty(),
         enable_model_summary=False,
-        callbacks=_callbacks(recipe, folder, annotated),
+        callbacks=callbacks,
         plugins=[WholeCheckpoints()],
         logger=[
             CSVLogger(folder, name="csv"),  # a folder per run: a resumed one would delete what is there
@@ -321,7 +304,7 @@ def _trainer(recipe: Recipe, folder: Path, steps_per_epoch: int, annotated: Anno
     )
 
 
-def _precision(recipe: Recipe) -> Any:
+def precision_of(recipe: Recipe) -> Any:
     """Return Lightning's name of a recipe's precision; "auto" is bf16 where the hardware multiplies it."""
     if recipe.precision != "auto":
         return recipe.precision

@@ -17,6 +17,7 @@ from leanpose.inference.predictor import Predictor
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.models.checkpoints import save_network
 from leanpose.structures import ImageBoxes
+from leanpose.training.depths import depths
 from leanpose.training.objectives import Batch, Losses, create_objective
 from leanpose.training.recipe import Recipe
 from leanpose.training.teacher import Teacher
@@ -192,14 +193,16 @@ def freeze(network: torch.nn.Module, names: Sequence[str]) -> list[torch.nn.Modu
     return [parts[name] for name in names]
 
 
-def _parameter_groups(network: Any, recipe: Recipe) -> list[dict[str, Any]]:
+def _parameter_groups(network: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Return what the optimizer gets: kernels with weight decay, vectors without, and with `layer_decay` a learning
-    rate for each depth at which the network has parameters (its `depth_of`, 0 at the input, below `num_depths`)."""
+    rate for each depth (`leanpose.training.depths`) at which the network has parameters."""
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+    depth_of = depths(network)
+    head = max(depth_of.values())
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        steps = 0 if recipe.layer_decay == 1 else network.num_depths - 1 - network.depth_of(name)
+        steps = 0 if recipe.layer_decay == 1 else head - depth_of[name]
         groups.setdefault((steps, parameter.ndim > 1), []).append(parameter)
     return [
         {

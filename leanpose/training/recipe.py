@@ -29,9 +29,9 @@ SUPERNET = "litepose_supernet"
 DETECTION_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
 
 STAGE_KEYS = {  # which may differ from stage to stage
-    *("epochs", "samples_per_epoch", "batch_size", "validate_every", "max_minutes", "freeze", "freeze_batch_norm"),
+    *("epochs", "samples_per_epoch", "batch_size", "validate_every", "max_minutes", "patience", "freeze"),
     *("optimizer", "learning_rate", "layer_decay", "weight_decay", "schedule", "milestones", "decay_epochs"),
-    *("warmup_steps", "gradient_clip", "ema_decay", "foreground_weight", "loss_weights"),
+    *("warmup_steps", "gradient_clip", "ema_decay", "foreground_weight", "loss_weights", "freeze_batch_norm"),
 }
 
 
@@ -91,8 +91,9 @@ class Recipe:
         batch_size: persons per step, of all processes together.
         optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
         learning_rate: at the top of the schedule.
-        layer_decay: factor on the learning rate for each layer from the last towards the first, for networks that
-            number their layers (ViTPose); 1: all learn alike.
+        layer_decay: factor on the learning rate for each step in depth from the head, which learns at the full rate,
+            towards the images: ViTPose has a step for each block, all others have twelve, of as many layers each; with
+            0.85 the first layers learn at a seventh of the rate. 1: all learn alike.
         weight_decay: on matrices and kernels only.
         schedule: "cosine" to zero; "step": times 0.1 at each milestone; or "wsd" (warm-up, stable, decay;
             arXiv 2404.06395): constant, and over the last decay_epochs in a straight line to zero.
@@ -119,6 +120,11 @@ class Recipe:
         accelerator: "auto", "cpu", "cuda" or "mps".
         threads: images decoded at once when crops are made.
         max_minutes: stop a stage after this time; null: no limit.
+        patience: evaluations without a better figure after which a stage ends; null: none.
+        folds: for sets of few persons: parts of the only training set, images of one scene together. As many runs leave
+            one part out each, the figures are of all persons, each found by the run that did not see it, and the
+            weights come from a last run on everything, as long as was best for the parts. val_data then serves
+            nothing but a figure that this last run prints. null: one run.
         data, licence, note: words for the weights' record.
         status: "run", or "untested" for a recipe that nobody has run to its end; null: not said.
     """
@@ -169,13 +175,15 @@ class Recipe:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = 2
     max_minutes: float | None = None
+    patience: int | None = None
+    folds: int | None = None
     data: str = ""
     licence: str = ""
     note: str = ""
     status: Literal["run", "untested"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("stages", "epochs", "batch_size", "validate_every", "threads", "samples_per_epoch"):
+        for name in ("stages", "epochs", "batch_size", "validate_every", "threads", "samples_per_epoch", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in ("seed", "warmup_steps", "decay_epochs", "weight_decay", "foreground_weight"):
@@ -189,6 +197,8 @@ class Recipe:
                 f"validate_every must be at most the number of epochs, {self.epochs}, not {self.validate_every}: "
                 "the best epoch is chosen by validation."
             )
+        if self.folds is not None and not (self.folds > 1 and len(self.train_data) == 1 and self.epochs):
+            raise InputError("folds must be 2 or more, of one training set, with a number of epochs; or leave it out.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if not 0 < self.layer_decay <= 1:
@@ -255,7 +265,7 @@ class Recipe:
         if not self.stage_keys:
             return [self] * self.stages
         common = dataclasses.asdict(self) | {"stage_keys": [], "stages": len(self.stage_keys)}
-        return [_parse(common | keys, "stage_keys") for keys in self.stage_keys]
+        return [recipe_of(common | keys, "stage_keys") for keys in self.stage_keys]
 
     @property
     def keypoints(self) -> KeypointSet:
@@ -377,10 +387,10 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for source in [*(train_data if isinstance(train_data, list) else []), values.get("val_data")]:
         if isinstance(source, dict):
             _check_keys(source, DataSource, "A data set")
-    return _parse(values, str(path))
+    return recipe_of(values, str(path))
 
 
-def _parse(values: dict[str, Any], where: str) -> Recipe:
+def recipe_of(values: dict[str, Any], where: str) -> Recipe:
     """Return the recipe of some values; one of a wrong type raises InputError."""
     parser = _parser()
     try:

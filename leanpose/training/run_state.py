@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from leanpose.data.annotations import AnnotatedSet
 from leanpose.errors import InputError
+from leanpose.evaluation.pairs import near_share
 from leanpose.io.files import copy, write_atomically
 from leanpose.models import create_model
 from leanpose.models.checkpoints import load_state, save_network
@@ -25,14 +26,15 @@ from leanpose.weights.record import Measurement
 
 # Keys of a recipe that may change when a run goes on: where it began, how long it goes, on which machine, what it says.
 FREE_KEYS = {
-    *("start", "out", "data_root", "epochs", "decay_epochs", "max_minutes", "validate_every", "flip_test"),
+    *("start", "out", "data_root", "epochs", "decay_epochs", "max_minutes", "patience", "validate_every", "flip_test"),
     *("accelerator", "precision", "channels_last", "compile", "threads", "data", "licence", "note", "status"),
 }
 
 
 class KeepBest(Callback):
     """Score each validation, print one line, and keep the weights: the latest as last.safetensors, those with the best
-    first figure as best.safetensors.
+    first figure as best.safetensors. Training ends after as many validations in a row without a better figure as the
+    recipe has patience for.
 
     It stands before the moving average in the list of callbacks, so that it still sees the averaged weights.
     """
@@ -41,6 +43,7 @@ class KeepBest(Callback):
         self.folder = folder
         self.annotated = annotated
         self.best: float | None = None
+        self.since_best = 0  # validations
         self._began = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -57,22 +60,27 @@ class KeepBest(Callback):
             f"{recipe.epochs or 'endless'} epochs of {len(loader)} steps, {trainer.precision}, on "
             f"{trainer.strategy.root_device}{parts}{done}",
         )
+        self._stop_in_time(trainer, recipe)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, PoseTraining)
         recipe = module.recipe
         metrics = self.annotated.score(module.results, module.scored)
-        module.log_dict(metrics)
+        near = near_share(self.annotated, module.results, module.scored)
+        module.log_dict(metrics | near)
         loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60
-        figures = [f"{name} {100 * value:.1f}" if value >= 0 else f"{name} -" for name, value in metrics.items()]
+        shown = [*[*metrics.items()][:2], *near.items()]
+        figures = [f"{name} {100 * value:.1f}" if value >= 0 else f"{name} -" for name, value in shown]
         figure = next(iter(metrics.values()))
         better = self.best is None or figure > self.best
+        self.since_best = 0 if better else self.since_best + 1
+        self._stop_in_time(trainer, recipe)
         epochs = "" if recipe.epochs is None else f"/{recipe.epochs}"
         _say(
             module,
             f"epoch {trainer.current_epoch + 1}{epochs}  {minutes:.1f} min  loss {loss:.6f}  "
-            f"{'  '.join(figures[:2])}{'  best' if better else ''}",
+            f"{'  '.join(figures)}{'  best' if better else ''}{'  patience ends' if trainer.should_stop else ''}",
         )
         if better:
             self.best = figure
@@ -87,12 +95,16 @@ class KeepBest(Callback):
             if better:
                 copy(last, self.folder / "best.safetensors")
 
+    def _stop_in_time(self, trainer: Trainer, recipe: Recipe) -> None:
+        if recipe.patience is not None and self.since_best >= recipe.patience:
+            trainer.should_stop = True
+
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "folder": self.folder.name}
+        return {"best": self.best, "since_best": self.since_best, "folder": self.folder.name}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict.get("folder", self.folder.name) == self.folder.name:  # else another part of the run begins
-            self.best = state_dict["best"]
+            self.best, self.since_best = state_dict["best"], state_dict.get("since_best", 0)
 
 
 def _say(module: LightningModule, line: str) -> None:

@@ -1,4 +1,4 @@
-"""PCK by the torso."""
+"""PCK by the torso, and by the box."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, KeypointSet
-from leanpose.metrics.pck import pck, torso_lengths
+from leanpose.metrics.pck import length_of, pck, person_lengths, torso_lengths
 
 
 def person() -> np.ndarray:
@@ -42,3 +42,17 @@ def test_a_keypoint_that_nobody_annotates_has_no_share() -> None:
 def test_a_set_without_a_torso() -> None:
     with pytest.raises(InputError, match="left_shoulder and right_hip"):
         torso_lengths(np.zeros((1, 1, 2)), KeypointSet("dot", ("dot",), (), "test", (0.1,)))
+
+
+def test_the_box_where_there_is_no_torso() -> None:
+    keypoints, boxes = person()[None], np.array([[10.0, 20, 40, 90]])
+    dot = KeypointSet("dot", ("dot",), (), "test")
+    assert (length_of(COCO), length_of(dot)) == ("torso", "box")
+    assert person_lengths(keypoints, boxes, COCO).tolist() == [50]
+    assert person_lengths(keypoints[:, :1], boxes, dot).tolist() == [70]
+
+
+def test_a_torso_in_any_spelling_but_not_without_length() -> None:
+    spelled = KeypointSet("two", ("RHip", "Left Shoulder"), (), "test")
+    lengths = torso_lengths(np.array([[[0.0, 0], [3, 4]], [[1, 1], [1, 1]]]), spelled)
+    np.testing.assert_array_equal(lengths, [5, np.nan])

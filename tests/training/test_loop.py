@@ -30,6 +30,7 @@ from lightning.fabric.plugins import TorchCheckpointIO  # noqa: E402
 
 from leanpose import geometry  # noqa: E402
 from leanpose.commands.cli import main  # noqa: E402
+from leanpose.commands.train import train_recipe  # noqa: E402
 from leanpose.data.annotations import open_annotations  # noqa: E402
 from leanpose.data.coco import CocoSet  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
@@ -44,7 +45,7 @@ from leanpose.models import create_model  # noqa: E402
 from leanpose.models.batch_norm import fold_batch_norm, unfold_batch_norm, unmeasured_norms  # noqa: E402
 from leanpose.models.checkpoints import load_network, read_state, save_network  # noqa: E402
 from leanpose.training.crops import CropSet  # noqa: E402
-from leanpose.training.loop import _precision, moving_average, train, train_recipe  # noqa: E402
+from leanpose.training.loop import moving_average, precision_of, train  # noqa: E402
 from leanpose.training.module import PoseTraining  # noqa: E402
 from leanpose.training.recipe import Recipe, read_recipe  # noqa: E402
 from leanpose.training.run_state import save_average  # noqa: E402
@@ -137,7 +138,7 @@ def test_it_learns_eight_images(
     output = capfd.readouterr()
     assert re.fullmatch(
         r"stage0: lpn50 at 64x48, 8 persons, 5 epochs of 8 steps, 32-true, on cpu\n"
-        r"epoch 5/5  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
+        r"epoch 5/5  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  PCK@0\.1 \d+\.\d  best\n",
         output.out,
     )
     assert output.err == ""
@@ -194,7 +195,7 @@ def test_bottom_up_it_learns_two_images(
     output = capfd.readouterr()
     assert re.fullmatch(
         r"stage0: litepose_xs at 64x64, 2 images, 1 epochs of 150 steps, 32-true, on cpu\n"
-        r"epoch 1/1  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  best\n",
+        r"epoch 1/1  \d+\.\d min  loss 0\.\d+  AP \d+\.\d  AP50 \d+\.\d  PCK@0\.1 \d+\.\d  best\n",
         output.out,
     )
     assert output.err == ""
@@ -273,6 +274,39 @@ def test_a_resumed_run_knows_its_best_figure(make_recipe: MakeRecipe, monkeypatc
     best = train(make_recipe("epochs=1")).read_bytes()
     assert train(make_recipe("epochs=2"), resume=True).read_bytes() == best
     assert next(figures, None) is None
+
+
+def test_a_stage_ends_when_patience_does(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run that is broken off in the middle of it ends where an unbroken one does."""
+    figures = [0.5, 0.1, 0.6, 0.6, 0.4, 0.9]
+    seen: list[float] = []
+
+    def score(*_: Any) -> dict[str, float]:
+        seen.append(figures[len(seen)])
+        return {"AP": seen[-1], "AP50": 0.0}
+
+    monkeypatch.setattr(CocoSet, "score", score)
+    changes = ("epochs=6", "patience=2", "samples_per_epoch=4", "learning_rate=0.003")
+    train(make_recipe(*changes, f"out={tmp_path / 'whole'}"))
+    assert seen == figures[:5]
+    seen.clear()
+    broken = make_recipe(*changes, f"out={tmp_path / 'broken'}")
+    train(dataclasses.replace(broken, epochs=4))  # patience 1 is left
+    train(dataclasses.replace(broken, epochs=4), resume=True)
+    assert seen == figures[:4]
+    train(broken, resume=True)
+    assert seen == figures[:5]
+    train(broken, resume=True)  # it has ended
+    assert seen == figures[:5]
+    whole, other = (read_recipe(tmp_path / name / "recipe.yaml") for name in ("whole", "broken"))
+    assert dataclasses.replace(other, out=whole.out) == whole
+    best = [
+        Weights.from_metadata(read_state(tmp_path / name / "best.safetensors")[1], "") for name in ("whole", "broken")
+    ]
+    assert [record.metrics[0].value for record in best] == [0.6, 0.6]
+    assert checkpoint(tmp_path / "broken" / "stage0")["global_step"] == 5
 
 
 def test_logs_of_a_resumed_run_are_kept(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -559,8 +593,8 @@ def test_precision_auto_is_bf16_where_the_processor_multiplies_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert _precision(make_recipe("precision=auto", f"accelerator={accelerator}")) == wanted
-    assert _precision(make_recipe("precision=16-mixed", f"accelerator={accelerator}")) == "16-mixed"
+    assert precision_of(make_recipe("precision=auto", f"accelerator={accelerator}")) == wanted
+    assert precision_of(make_recipe("precision=16-mixed", f"accelerator={accelerator}")) == "16-mixed"
 
 
 @pytest.mark.parametrize(
@@ -578,7 +612,6 @@ def test_precision_auto_is_bf16_where_the_processor_multiplies_it(
         (["val_data.annotations=absent.json"], "There is no file absent.json"),
         (["val_data.images=absent"], "There is no file absent/1.png; check the path"),
         (["train_data=[]"], "no data to train on"),
-        (["layer_decay=0.9"], "'lpn50' does not number its layers: leave layer_decay out"),
         (["view_size=[60,48]"], "height 60, but both sides must be multiples of 16"),
         (["codec=associative_embedding"], "give views, such as persons"),
         (["views=persons"], "need the codec associative_embedding, not 'dark'"),
@@ -663,7 +696,9 @@ def test_a_network_that_finds_more_than_the_validation_set_annotates(
     best = train(make_recipe("keypoint_set=halpe26", sports, "epochs=1"))
     record = read_record(best)
     assert len(record.keypoint_set) == 26 and record.metrics[0].metric == "AP"
-    figures, _ = measure(str(best), open_annotations(tmp_path / "people" / "people.json", tmp_path / "people/images"))
+    figures = measure(
+        str(best), open_annotations(tmp_path / "people" / "people.json", tmp_path / "people/images")
+    ).metrics
     assert figures["AP"] == pytest.approx(record.metrics[0].value)
 
 
@@ -796,6 +831,16 @@ def test_layer_decay_slows_what_is_near_the_input(make_recipe: MakeRecipe) -> No
             assert group["initial_lr"] == pytest.approx(0.8 * 0.5 ** (13 - depth))
             assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0)
     assert group_of[id(backbone.pos_embed)]["initial_lr"] == pytest.approx(0.8 * 0.5**13)
+
+
+def test_layer_decay_is_for_every_network(make_recipe: MakeRecipe) -> None:
+    network = create_model("lpn50")
+    module = PoseTraining(make_recipe("layer_decay=0.9", "learning_rate=0.1"), network, 10)
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    rate_of = {id(p): group["initial_lr"] for group in groups for p in group["params"]}
+    assert rate_of[id(network.final_layer.bias)] == 0.1
+    assert rate_of[id(network.conv1.weight)] == pytest.approx(0.1 * 0.9**12) == min(rate_of.values())
+    assert set(map(id, network.parameters())) == rate_of.keys()
 
 
 def test_training_sees_what_prediction_sees(make_recipe: MakeRecipe) -> None:
