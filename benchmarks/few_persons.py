@@ -165,17 +165,18 @@ def add(table: Path, *row: Any) -> None:
 def show(table: Path) -> None:
     """Write the Markdown table and the plot of all runs so far."""
     figures: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    labels: dict[str, str] = {}
+    partial: dict[str, str] = {}  # what a start as it is does not find
     for row in read(table):
         label = row["start"] + (" (saw LSP)" if row["saw_lsp"] == "True" else "")
-        labels[row["start"]] = label
+        if int(row["keypoints"]) < len(LSP):
+            partial[label] = f" of {row['keypoints']} keypoints"
         ap = float(row["ap"] or "nan")
         figures.setdefault(label, {}).setdefault(int(row["persons"]), []).append((float(row["pck"]), ap))
     counts = sorted({count for of_start in figures.values() for count in of_start})
     lines = ["| start | " + " | ".join(f"{n} persons" if n else "as it is" for n in counts) + " |"]
     lines.append("|---" * (len(counts) + 1) + "|")
     for label, of_start in figures.items():
-        cells = [_cell(of_start.get(count, [])) for count in counts]
+        cells = [_cell(of_start.get(count, [])) + ("" if count else partial.get(label, "")) for count in counts]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     table.with_suffix(".md").write_text("\n".join(lines) + "\n")
     plot(figures, table.with_suffix(".png"))

@@ -25,7 +25,7 @@ def train_recipe(
     `leanpose train --new EXPORT --images DIR`, that fits the set and this machine, and say what to type next.
 
     Args:
-        words: the recipe, a YAML file or the name of one that comes with leanpose, such as lpn50_coco; then key=value
+        words: YAML file, or the name of a recipe that comes with leanpose, such as lpn50_coco; then key=value
             for its keys, such as epochs=10 or augmentation.flip=0. resume=true goes on with the run in its `out`.
         new: what an annotation tool exported, a file or folder. A recipe for it is made, with its training and
             validation sets, and nothing is trained; the other options go with this one.
