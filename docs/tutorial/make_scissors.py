@@ -155,7 +155,7 @@ def table(random: np.random.Generator, side: int = 1000) -> np.ndarray:
 def seen(random: np.random.Generator) -> View:
     """Return a camera above the table, tilted by up to 40 degrees, and a lamp."""
     scale, focal = FINE * random.uniform(115, 190), FINE * 900.0
-    turn, towards, tilt = random.uniform(0, 2 * np.pi), random.uniform(0, 2 * np.pi), random.uniform(0, np.radians(40))
+    turn, towards, tilt = random.uniform(-1, 1), random.uniform(0, 2 * np.pi), random.uniform(0, np.radians(40))
     axis = np.array([np.cos(towards), np.sin(towards), 0]) * tilt
     pose = cv2.Rodrigues(axis)[0] @ cv2.Rodrigues(np.array([0, 0, turn]))[0]
     place = np.array([random.uniform(-0.35, 0.35), random.uniform(-0.25, 0.25), focal / scale])
