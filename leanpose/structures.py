@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from leanpose.errors import InputError, suggest
+from leanpose.errors import InputError, MissingPackageError, suggest
 from leanpose.keypoint_sets import KEYPOINT_SETS, KeypointSet, convert
+
+if TYPE_CHECKING:
+    from supervision import KeyPoints
 
 LEAST = 0.2  # raw score from which on a keypoint counts as there, unless somebody says otherwise
 CALIBRATED_LEAST = 0.4  # the same of calibrated scores
@@ -198,6 +201,34 @@ class Poses:
                 }
             )
         return persons
+
+    def to_supervision(self, min_score: float | None = None) -> KeyPoints:
+        """Return the persons as `supervision.KeyPoints` (supervision.roboflow.com, 0.29 or newer), for its annotators
+        and filters.
+
+        Args:
+            min_score: keypoints below it are not `visible`; by default `least_score()`.
+
+        Returns:
+            `xy`, (0, 0) where a keypoint is absent; `visible`; `keypoint_confidence`; `detection_confidence`;
+            `class_id` 0; and in `data` "xyxy", the boxes, and "tracker_id", the identities, if tracked.
+
+        Raises:
+            MissingPackageError: supervision is not installed; it is in no extra, since it brings another OpenCV.
+        """
+        try:
+            from supervision import KeyPoints
+        except ModuleNotFoundError:
+            raise MissingPackageError("This needs the package supervision: pip install supervision") from None
+        placed = np.isfinite(self.keypoints).all(axis=2)
+        return KeyPoints(
+            xy=np.where(placed[..., None], self.keypoints, 0),
+            class_id=np.zeros(len(self), int),
+            keypoint_confidence=self.scores,
+            detection_confidence=self.person_scores,
+            visible=placed & (self.scores >= self.least_score(min_score)),
+            data={"xyxy": self.boxes_xyxy} | ({} if self.ids is None else {"tracker_id": self.ids}),
+        )
 
     def to_coco_results(self, image_id: int | str, category_id: int | str = 1) -> list[dict[str, Any]]:
         """Return one entry a person in the COCO results form (keypoints as x, y, score triples, bbox as xywh).

@@ -23,6 +23,7 @@ from leanpose.errors import InputError, LeanposeError, missing, suggest
 
 COMMANDS = {
     "predict": "leanpose.commands.predict:predict_files",
+    "angles": "leanpose.commands.angles:angles",
     "evaluate": "leanpose.evaluation.evaluate:evaluate",
     "train": "leanpose.training.loop:train_recipe",
     "export": "leanpose.deploy.export:export",
@@ -38,6 +39,7 @@ COMMANDS = {
 SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
     "predict": "find keypoints in images and write JSON, CSV, COCO or drawn images",
+    "angles": "turn the poses of a video into joint angles over time: a table, and an image for each person",
     "evaluate": "measure a model on an annotated set with the official metric",
     "train": "train a network from a recipe",
     "export": "write trained weights to ONNX and prove that both agree",

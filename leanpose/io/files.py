@@ -1,4 +1,5 @@
-"""Write files whole or not at all: to a temporary name in the same folder, then rename."""
+"""Write files whole or not at all: to a temporary name in the same folder, then rename. A file that is written bit by
+bit is renamed when it is complete (WholeFile), or holds whole lines at any time (LineFile)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
         InputError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")  # short, since a name has at most 255 bytes
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -35,8 +36,24 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
             temporary.unlink()
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{secrets.token_hex(8)}{path.suffix}")  # short, since a name has at most 255 bytes
+
+
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path} cannot be written ({error.strerror or error}); free space or choose another place.")
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        InputError: the disk is full, or the folder above cannot be written.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(Path(path), error) from None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -52,3 +69,76 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def copy(source: str | Path, path: str | Path) -> None:
     """Copy a file atomically."""
     write_atomically(path, lambda temporary: shutil.copyfile(source, temporary))
+
+
+class LineFile:
+    """A text file in UTF-8 that holds whole lines at any time: what is written is there, whatever ends the process.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("wb", buffering=0)
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
+
+    def write(self, lines: str) -> None:
+        """Add lines, each with its end."""
+        data = lines.encode("utf-8", "backslashreplace")
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class WholeFile:
+    """A file that is written bit by bit under a temporary name in the same folder, and has its own once it is closed.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._temporary = _temporary(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._temporary.open("wb")
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._temporary.unlink()  # half a file is worth nothing
+            raise _unwritable(self._path, error) from None
+
+    def flush(self) -> None:
+        """Do nothing: the file counts when it is closed."""
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._file.close()
+            os.replace(self._temporary, self._path)
+        except OSError as error:
+            raise _unwritable(self._path, error) from None
+        finally:
+            with contextlib.suppress(OSError):  # moved to its place
+                self._temporary.unlink()
