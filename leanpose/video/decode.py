@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,8 @@ def open_file(name: str) -> Source:
 
     scheme = urlparse(name).scheme.lower() if "://" in name else ""
     live = scheme in LIVE_SCHEMES or (scheme in ("http", "https") and seconds is None)
-    return Source(name, shots, rate, None if live else count, live, None if scheme else name)
+    shown = re.sub(r"//[^/@]*@", "//", name) if scheme else name  # without a password
+    return Source(shown, shots, rate, None if live else count, live, None if scheme else name)
 
 
 def _opened(name: str) -> av.container.InputContainer:
