@@ -23,6 +23,7 @@ from leanpose.errors import InputError, suggest
 # Other spellings of the same keypoint, as official annotation files use them.
 ALIASES = {
     "head": "top_head", "head_top": "top_head", "upper_neck": "neck", "hip": "pelvis", "mid_hip": "pelvis",
+    "head_bottom": "neck",  # as PoseTrack has it
     "rknee": "right_knee",  # as AlphaPose and Halpe spell it
 }  # fmt: skip
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import types
 from typing import Any
 
 import numpy as np
 import pytest
 
-from leanpose.errors import InputError
+from leanpose.errors import InputError, MissingPackageError
 from leanpose.io.own_files import csv_header
 from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP
 from leanpose.structures import Poses, Sample, Scene
@@ -217,3 +219,22 @@ def test_to_coco_results() -> None:
     triples = np.reshape(second["keypoints"], (17, 3))
     np.testing.assert_allclose(triples[:, :2], poses.keypoints[1], atol=0.000051)
     np.testing.assert_allclose(triples[:, 2], poses.scores[1], atol=0.000051)
+
+
+def test_to_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """benchmarks/foreign_packages.py checks the same with the package itself."""
+    monkeypatch.setitem(sys.modules, "supervision", types.SimpleNamespace(KeyPoints=types.SimpleNamespace))
+    keypoints, scores = np.ones((2, 17, 2), np.float32), np.full((2, 17), 0.5, np.float32)
+    keypoints[1, 3], scores[0, 4] = np.nan, 0.1
+    ones = np.ones((2, 4), np.float32)
+    poses = Poses(keypoints, scores, ones, ones[:, 0], COCO)
+    found: Any = poses.to_supervision()
+    assert found.xy[1, 3].tolist() == [0, 0] and np.isfinite(found.xy).all()
+    assert (~found.visible).nonzero()[0].tolist() == [0, 1] and (~found.visible).nonzero()[1].tolist() == [4, 3]
+    assert found.keypoint_confidence is scores and found.detection_confidence.tolist() == [1, 1]
+    assert found.class_id.tolist() == [0, 0] and found.data.keys() == {"xyxy"}
+    tracked: Any = dataclasses.replace(poses, ids=np.array([5, 6])).to_supervision(min_score=0.05)
+    assert tracked.data["tracker_id"].tolist() == [5, 6] and (~tracked.visible).sum() == 1
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingPackageError, match="pip install supervision"):
+        poses.to_supervision()

@@ -242,7 +242,7 @@ WRONG_WORDS = {
     "unknown command": (["predikt"], "There is no command 'predikt'. Did you mean 'predict'?"),
     "far from every command": (
         ["zzz"],
-        "There is no command 'zzz'. Known: benchmark, calibrate, convert, download, evaluate,",
+        "There is no command 'zzz'. Known: angles, benchmark, calibrate, convert, download, evaluate,",
     ),
     "option before the command": (["--model", "lpn50"], "There is no command '--model'."),
     "no sources": (["predict"], "sources"),

@@ -32,7 +32,7 @@ def deeplabcut_writer(path: Path, clip: Clip) -> FrameWriter:
 def _write(path: Path, clip: Clip, frames: Sequence[Frame]) -> None:
     names = individuals(frames)
     columns = list(product(names, clip.keypoint_set.keypoints, COORDS))
-    header = [("scorer", *[DEEPLABCUT_SCORER] * max(1, len(columns)))]
+    header = [("scorer", *[DEEPLABCUT_SCORER] * len(columns))]
     header += zip(("individuals", "bodyparts", "coords"), *columns, strict=True)
 
     def write(temporary: Path) -> None:

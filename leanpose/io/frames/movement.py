@@ -37,8 +37,9 @@ def read_movement(path: Path, fps: float | None) -> Iterator[Frame]:
 
     try:
         dataset = xr.load_dataset(path)
-    except (ValueError, OSError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}.") from None
+    except Exception as error:  # of a broken file readers raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is no NetCDF file that can be read ({reason}).") from None
     yield from frames_of_dataset(dataset, path, fps)
 
 

@@ -15,11 +15,12 @@ TRACKED, UNTRACKED = "id_", "person_"
 
 
 def individuals(frames: Sequence[Frame]) -> list[str]:
-    """Return the names of all individuals: id_7 for identity 7; person_0, person_1 for places in untracked frames."""
+    """Return the names of all individuals: id_7 for identity 7; person_0, person_1 for places in untracked frames; one
+    that is never there where nobody is."""
     names: set[tuple[str, int]] = set()
     for frame in frames:
         names |= set(_keys(frame.poses))
-    return [f"{kind}{number}" for kind, number in sorted(names)]
+    return [f"{kind}{number}" for kind, number in sorted(names or {(UNTRACKED, 0)})]
 
 
 def _keys(poses: Poses) -> list[tuple[str, int]]:
