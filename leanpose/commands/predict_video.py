@@ -170,10 +170,8 @@ class _Progress:
 
     def _line(self) -> str:
         of = f" of about {self._total}" if self._total and self._total > self.count else ""
-        rate = self.count / (time.monotonic() - self._began)
-        return (
-            f"{self._name}: {self.count}{of} frames, {self._persons / self.count:.1f} persons each, {rate:.1f} a second"
-        )
+        persons, rate = self._persons / self.count, self.count / (time.monotonic() - self._began)
+        return f"{self._name}: {self.count}{of} frames, {persons:.1f} persons each, {rate:.1f} frames a second"
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def _decoded(container: Any, name: str, rate: float, live: bool) -> Iterator[Sho
     clock, reading = _Clock(1 / rate), _Reading()
     index = 0
     for packet in reading.packets(container.demux(stream, *container.streams.audio[:1])):  # sound is only looked at
-        if packet.stream_index == stream.index:
+        if packet.stream.type == "video":
             for frame in reading.decoded(packet):
                 yield Shot(index, clock.seconds(frame), to_rgb(frame))
                 index += 1
