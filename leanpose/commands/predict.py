@@ -24,7 +24,7 @@ from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DETECTORS, MODELS, Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_bytes, write_text
-from leanpose.io.images import SUFFIXES, VIDEOS, encoded, find_images, left_out
+from leanpose.io.images import REMEDY, SUFFIXES, VIDEOS, encoded, find_images, left_out
 from leanpose.io.own_files import SOFTWARE, is_own
 from leanpose.io.preflight import check_needs
 from leanpose.io.results import Result, to_coco, to_csv, to_json
@@ -159,7 +159,7 @@ def _predict_images(
         raise InputError(f"{predictor.weights.model} finds persons without boxes; leave --boxes out.")
     for folder in filter(os.path.isdir, sources):
         if others := left_out(folder):
-            note(f"{others} in {folder} left out; convert to JPEG or PNG.")
+            note(f"{others} in {folder} left out; {REMEDY}.")
     results: list[Result] = []
     each = [its.boxes for its in given]
     try:

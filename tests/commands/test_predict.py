@@ -419,7 +419,9 @@ def test_kinds_that_a_folder_leaves_out_are_named(folder: Path, capsys: pytest.C
     for name in ("one/a.heic", "one/b.HEIC", "one/c.mp4", "one/notes.txt", "one/._her.png"):
         Path(name).write_bytes(b"something")
     predict_files(["one", "two"], boxes="image", out="out", format="json", threads=1)
-    assert capsys.readouterr().err == "leanpose: 2 .heic, 1 .mp4 in one left out; convert to JPEG or PNG.\n"
+    assert capsys.readouterr().err == (
+        "leanpose: 2 .heic, 1 .mp4 in one left out; convert images to JPEG or PNG, and give videos by their names.\n"
+    )
 
 
 def test_result_names_differ() -> None:
