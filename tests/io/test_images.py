@@ -399,7 +399,7 @@ def test_kinds_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_video_in_place_of_an_image(tmp_path: Path) -> None:
     (tmp_path / "clip.MP4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
-    with pytest.raises(InputError, match="for a video use leanpose.Video"):
+    with pytest.raises(InputError, match=r"for a video use leanpose\.Video"):
         read_image(tmp_path / "clip.MP4")
 
 
