@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,12 @@ class _Filtered:
     """One identity.
 
     Attributes:
-        times: (P,) when each point was seen last.
+        time_s: when it was seen last.
         places: (P, 2) pixels, filtered; NaN before a point was seen.
         speeds: (P, 2) pixels a second, filtered.
     """
 
-    times: np.ndarray
+    time_s: float
     places: np.ndarray
     speeds: np.ndarray
 
@@ -60,7 +61,7 @@ class LiveSmoother:
             InputError: persons have no ids, or two the same.
         """
         check_ids(poses)
-        self._filtered = {i: one for i, one in self._filtered.items() if time_s - one.times.max() <= FORGET_S}
+        self._filtered = {i: one for i, one in self._filtered.items() if time_s - one.time_s <= FORGET_S}
         if not len(poses):
             return poses
         points, weights = points_of(poses), weights_of(poses)
@@ -71,22 +72,25 @@ class LiveSmoother:
     def _step(self, identity: int, places: np.ndarray, weights: np.ndarray, size: float, time_s: float) -> np.ndarray:
         """Return filtered places (P, 2) of an identity after new ones."""
         if identity not in self._filtered:
-            self._filtered[identity] = _Filtered(np.full(len(places), time_s), places.copy(), np.zeros_like(places))
+            self._filtered[identity] = _Filtered(time_s, places.copy(), np.zeros_like(places))
         one = self._filtered[identity]
         there = np.isfinite(places).all(axis=1)
+        passed, one.time_s = time_s - one.time_s, time_s
+        if passed > 0:
+            weights = np.where(there, weights, 0)[:, None]
+            body = np.median(one.speeds, axis=0)
+            moves = np.nan_to_num(places - one.places)
+            speeds = one.speeds + weights * _share(SPEED_CUTOFF_HZ, passed) * (moves / passed - one.speeds)
+            one.speeds = np.where(there[:, None], speeds, body)
+            relative = np.linalg.norm(one.speeds - body, axis=1, keepdims=True) / size
+            share = weights * _share(self.min_cutoff + self.beta * relative, passed)
+            one.places += body * passed
+            one.places += share * np.nan_to_num(places - one.places)
         new = there & ~np.isfinite(one.places).all(axis=1)
         one.places[new] = places[new]
-        passed = time_s - one.times
-        moving = there & (passed > 0)
-        passed, weight = passed[moving, None], weights[moving, None]
-        moves = places[moving] - one.places[moving]
-        one.speeds[moving] += weight * _share(SPEED_CUTOFF_HZ, passed) * (moves / passed - one.speeds[moving])
-        speeds = np.linalg.norm(one.speeds[moving], axis=1, keepdims=True) / size
-        one.places[moving] += weight * _share(self.min_cutoff + self.beta * speeds, passed) * moves
-        one.times[there] = time_s
         return one.places.copy()
 
 
-def _share(cutoff_hz: np.ndarray | float, passed_s: np.ndarray) -> np.ndarray:
+def _share(cutoff_hz: np.ndarray | float, passed_s: float) -> Any:
     """Return the share of a new value in a first-order low-pass filter."""
     return 1 / (1 + 1 / (2 * math.pi * cutoff_hz * passed_s))

@@ -13,10 +13,11 @@ from leanpose.structures import Poses
 from leanpose.tracking.matching import assign, keypoint_likeness, likeness, without_doubles
 from leanpose.tracking.points import joined
 
-LEAST_LIKENESS = 0.25  # of a person and an identity that may be the same
+LEAST_LIKENESS = 0.15  # of a person and an identity that may be the same
+LEAST_WEAK_LIKENESS = 0.5  # the same of a weak person
 DOUBLE = 0.75  # likeness of keypoints above which two found persons are one
 NEW_DOUBLE = 0.5  # the same of somebody who would start an identity beside one that was just seen
-STRAY_PER_S = 0.5  # sizes a second that a person may go from where motion puts it
+STRAY_PER_S = 1.0  # sizes a second that a person may go from where motion puts it
 DAMPING_S = 1.0  # seconds in which an unseen person's velocity falls to 1/e
 VELOCITY_S = 0.2  # seconds over which velocity is averaged
 BOX_MARGIN = 0.1  # of a box around keypoints, a share of its longer side
@@ -56,7 +57,7 @@ class Tracker:
     """Give the persons of successive images identities, ids from 1 upwards.
 
         tracker = Tracker()
-        poses = tracker(predictor(image, min_person_score=0.15), time_s)
+        poses = tracker(predictor(image, min_person_score=0.2), time_s)
 
     Strong persons are matched to identities first, then weak ones to the identities that were seen last time and are
     left, as ByteTrack does with boxes (arXiv 2110.06864). Alike are persons whose keypoints agree (OKS, by scores) and
@@ -76,7 +77,7 @@ class Tracker:
         InputError: a score is outside of 0 to 1, or occlusion_s below 0.
     """
 
-    def __init__(self, start_score: float = 0.35, keep_score: float = 0.15, occlusion_s: float = 1.5) -> None:
+    def __init__(self, start_score: float = 0.35, keep_score: float = 0.2, occlusion_s: float = 1.5) -> None:
         if not 0 <= keep_score <= start_score <= 1:
             raise InputError(f"Scores must be 0 <= keep_score <= start_score <= 1, not {keep_score}, {start_score}.")
         if not 0 <= occlusion_s < math.inf:
@@ -105,8 +106,9 @@ class Tracker:
         weak = [int(i) for i in usable if self.keep_score <= poses.person_scores[i] < self.start_score]
         recent = [one for one in self._identities if one.id and one.seen_s == self._time_s]
 
-        seen = self._match(self._identities, poses, strong, time_s)
-        seen |= self._match([one for one in recent if one not in seen.values()], poses, weak, time_s)
+        seen = self._match(self._identities, poses, strong, time_s, LEAST_LIKENESS)
+        left = [one for one in recent if one not in seen.values()]
+        seen |= self._match(left, poses, weak, time_s, LEAST_WEAK_LIKENESS)
         lost = any(one not in seen.values() for one in recent)
         fell = any(one.pose.person_scores[0] >= self.start_score and i in weak for i, one in seen.items())
         self._troubled = lost or fell
@@ -147,14 +149,14 @@ class Tracker:
             )
 
     def _match(
-        self, identities: list[_Identity], poses: Poses, positions: list[int], time_s: float
+        self, identities: list[_Identity], poses: Poses, positions: list[int], time_s: float, least: float
     ) -> dict[int, _Identity]:
         """Return who of the identities is at which of these positions of poses."""
         if not identities or not positions:
             return {}
         strays = STRAY_PER_S * np.array([time_s - one.seen_s for one in identities])
         alike = likeness(joined([one.at(time_s) for one in identities]), poses[np.array(positions)], strays)
-        pairs = assign(alike / (1 + 2 * strays[:, None]), alike >= LEAST_LIKENESS)
+        pairs = assign(alike / (1 + 2 * strays[:, None]), alike >= least)
         return {positions[j]: identities[i] for i, j in pairs}
 
     def _newcomers(self, poses: Poses, strong: list[int], seen: list[int]) -> list[int]:
