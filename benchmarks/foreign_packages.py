@@ -63,7 +63,8 @@ keypoints = 50 * ones(2, 26, 2)
 keypoints[1] = np.nan
 keypoints[0, 3] = np.nan
 found = Poses(keypoints, ones(2, 26), ones(2, 4), ones(2), HALPE26, np.array([3, 4])).to_supervision()
-assert isinstance(found, sv.KeyPoints) and len(found) == 2 and found[found.data["tracker_id"] == 4].xy.shape == (1, 26, 2)
+assert isinstance(found, sv.KeyPoints) and len(found) == 2
+assert found[found.data["tracker_id"] == 4].xy.shape == (1, 26, 2)
 image = sv.VertexAnnotator(radius=3).annotate(np.zeros((100, 100, 3), np.uint8), found)
 assert image[50, 50].any() and not image[:40].any(), "absent keypoints are drawn"
 print(f"supervision {version('supervision')}: KeyPoints are filtered and drawn, absent keypoints are not")

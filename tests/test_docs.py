@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +66,20 @@ def test_onnx_without_leanpose(desk: Path) -> None:
     assert poses.raw_scores is not None
     np.testing.assert_allclose(names["heatmaps"].max(axis=(1, 2)), poses.raw_scores[0], atol=1e-3)
     np.testing.assert_allclose(names["scores"], poses.scores[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("block", blocks("results-formats.md"), ids=["files", "pandas", "xarray", "angles"])
+def test_results_of_videos(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("pandas", "xarray"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["made_up_walker.py", "walker.jsonl"])
+    runpy.run_path(str(ROOT / "benchmarks/made_up_walker.py"), run_name="__main__")
+    exec(block, {})
+    printed = capsys.readouterr().out
+    assert printed
+    if "differentiate" in block:
+        speed = int(printed.split()[0])
+        assert 165 <= speed <= 175  # made: 170

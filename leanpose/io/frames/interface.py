@@ -109,7 +109,7 @@ def make_poses(
     n, k = len(keypoints), len(keypoint_set)
     keypoints = np.asarray(keypoints, np.float32).reshape(n, k, 2)
     scores = np.asarray(scores, np.float32).reshape(n, k)
-    placed: np.ndarray = np.isfinite(keypoints).all(axis=2)
+    placed = np.isfinite(keypoints[..., 0]) & np.isfinite(keypoints[..., 1])
     scores = np.where(np.isnan(scores), placed, scores).astype(np.float32)
     if boxes_xyxy is None:
         low = np.where(placed[..., None], keypoints, np.inf).min(axis=1)

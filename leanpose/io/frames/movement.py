@@ -31,7 +31,7 @@ def _write(path: Path, clip: Clip, frames: Sequence[Frame]) -> None:
 
 
 def read_movement(path: Path, fps: float | None) -> Iterator[Frame]:
-    """Read a dataset of poses, ours or movement's own. NetCDF 4 needs the package h5netcdf or netCDF4 besides."""
+    """Read a dataset of poses, ours (NetCDF 3) or one that movement saved (NetCDF 4)."""
     require("xarray", "tables")
     import xarray as xr
 

@@ -15,7 +15,7 @@ from leanpose.io.own_files import PARQUET_KEY
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.structures import Frame
 
-GROUP = 100_000  # rows in a row group
+GROUP = 20_000  # rows in a row group
 
 
 class ParquetWriter(FrameWriter):
@@ -91,7 +91,7 @@ def _names(file: Any, path: Path) -> tuple[tuple[str, ...], KeypointSet]:
 
 
 def _rows(file: Any, fps: float | None) -> Iterator[Row]:
-    for batch in file.iter_batches(columns=list(COLUMNS)):
+    for batch in file.iter_batches(GROUP, columns=list(COLUMNS)):
         for frame, time_s, identity, keypoint, *values in zip(
             *(batch.column(name).to_pylist() for name in COLUMNS), strict=True
         ):

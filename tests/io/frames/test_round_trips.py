@@ -50,8 +50,11 @@ def clips(draw: st.DrawFn) -> tuple[KeypointSet, list[Frame]]:
         keypoints[random.random(keypoints.shape[:2]) < 0.3] = np.nan
         scores = random.uniform(0.01, 1, keypoints.shape[:2])
         boxes = np.sort(random.uniform(0, 99, (persons, 2, 2)), axis=1).reshape(persons, 4)
-        arrays = (array.astype(np.float32) for array in (keypoints, scores, boxes, random.uniform(0, 1, persons)))
-        frames.append(Frame(index, index / 29.97, Poses(*arrays, keypoint_set, ids), (120, 100)))
+        keypoints, scores, boxes, chances = (
+            array.astype(np.float32) for array in (keypoints, scores, boxes, random.uniform(0, 1, persons))
+        )
+        poses = Poses(keypoints, scores, boxes, chances, keypoint_set, ids)
+        frames.append(Frame(index, index / 29.97, poses, (120, 100)))
         index += draw(st.integers(1, 3))
     return keypoint_set, frames
 
@@ -84,7 +87,7 @@ def check(form: str, written: Sequence[Frame], read: Sequence[Frame]) -> None:
         if frame.poses.ids is None:
             assert back.poses.ids is None
         else:
-            np.testing.assert_array_equal(back.poses.ids, frame.poses.ids)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(back.poses.ids, frame.poses.ids)
         if form in HOLD_BOXES:
             assert back.image_size == frame.image_size
             np.testing.assert_allclose(back.poses.boxes_xyxy, frame.poses.boxes_xyxy, atol=0.02)
