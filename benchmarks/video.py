@@ -14,7 +14,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from itertools import islice
 from pathlib import Path
 
@@ -56,7 +56,11 @@ def main() -> None:
 
 def shortened(source: Source, count: int) -> Source:
     """Return the first frames of a source as one."""
-    return Source(source.name, lambda: islice(source.shots(), count), source.frame_rate, path=source.path)
+
+    def shots() -> Generator[Shot]:
+        yield from islice(source.shots(), count)
+
+    return Source(source.name, shots, source.frame_rate, path=source.path)
 
 
 def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -162,7 +166,7 @@ def memory(count: int) -> None:
     """Print the resident memory of a long run."""
     images = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
 
-    def shots() -> Iterator[Shot]:
+    def shots() -> Generator[Shot]:
         for i in range(count):
             yield Shot(i, i / 30, images[i % 8].copy())
 

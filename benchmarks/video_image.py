@@ -8,7 +8,7 @@ FOLDER holds the public weights rtmpose_s_26 and yolox_tiny (`leanpose download 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import cv2
@@ -23,7 +23,7 @@ SCALE = 0.36  # of the photographs
 SHOWN = (0, 12, 17, 29)  # frames
 
 
-def shots() -> Iterator[Shot]:
+def shots() -> Generator[Shot]:
     """Yield the frames: one photograph goes to the right, behind a mirrored one that goes to the left."""
     photograph = read_image(PHOTOGRAPH)
     for index in range(COUNT):

@@ -62,8 +62,10 @@ def _alike(truth: Poses, found: Poses) -> np.ndarray:
     """Return (N, M) OKS of true and found persons over the keypoints that are true."""
     sizes = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
     areas, sigmas = sizes.prod(axis=1), truth.keypoint_set.oks_sigmas
-    rows = [geometry.similarities(found.keypoints, one, np.full(len(found), area), sigmas)
-            for one, area in zip(truth.keypoints, areas, strict=True)]
+    rows = [
+        geometry.similarities(found.keypoints, one, np.full(len(found), area), sigmas)
+        for one, area in zip(truth.keypoints, areas, strict=True)
+    ]
     return np.nan_to_num(np.nanmean(rows, axis=2)) if rows and len(found) else np.zeros((len(truth), len(found)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -49,7 +49,7 @@ def open_file(name: str) -> Source:
         raise
     unused = [container]
 
-    def shots() -> Iterator[Shot]:
+    def shots() -> Generator[Shot]:
         with unused.pop() if unused else _opened(name) as opened:
             yield from _decoded(opened, name, rate, live)
 
@@ -84,7 +84,7 @@ def _seconds(container: Any) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
-def _decoded(container: Any, name: str, rate: float, live: bool) -> Iterator[Shot]:
+def _decoded(container: Any, name: str, rate: float, live: bool) -> Generator[Shot]:
     """Yield what can be decoded; at the end, raise InputError where some of it could not, or is missing."""
     import av
 
@@ -95,7 +95,7 @@ def _decoded(container: Any, name: str, rate: float, live: bool) -> Iterator[Sho
     for packet in reading.packets(container.demux(stream, *container.streams.audio[:1])):  # sound is only looked at
         if packet.stream.type == "video":
             for frame in reading.decoded(packet):
-                yield Shot(index, clock.seconds(frame), to_rgb(frame))
+                yield Shot(index, clock.seconds(frame), to_rgb(frame, stream.codec_context.color_trc))
                 index += 1
     seconds, start = _seconds(container), (container.start_time or 0) / av.time_base
     if live:
@@ -161,12 +161,14 @@ class _Reading:
             return []
 
 
-def to_rgb(frame: Any) -> np.ndarray:
-    """Return a decoded frame as (H, W, 3) uint8 RGB, upright; HDR (PQ, HLG) with its brightness mapped to sRGB's."""
+def to_rgb(frame: Any, transfer: int) -> np.ndarray:
+    """Return a decoded frame as (H, W, 3) uint8 RGB, upright; where its transfer function is PQ or HLG, with HDR's
+    brightness mapped to sRGB's."""
     untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT
-    image = frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if untagged_hd else None)
-    if frame.color_trc in (PQ, HLG):
-        image = cv2.LUT(image, tone_curve(frame.color_trc))
+    source = "ITU709" if untagged_hd else None  # of others what the frame says
+    image = frame.to_ndarray(format="rgb24", src_colorspace=source, dst_colorspace="ITU601")  # else PyAV 16 skips it
+    if transfer in (PQ, HLG):
+        image = cv2.LUT(image, tone_curve(transfer))
     return _upright(image, frame)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -51,7 +51,7 @@ class Source:
     """
 
     name: str
-    shots: Callable[[], Iterator[Shot]]
+    shots: Callable[[], Generator[Shot]]
     frame_rate: float
     count: int | None = None
     live: bool = False
@@ -119,7 +119,7 @@ def _images(names: Sequence[str], frame_rate: float) -> Source:
     files = sorted(find_images(names), key=_natural)
     name = names[0] if len(names) == 1 and os.path.isdir(names[0]) else os.path.dirname(files[0]) or "frames"
 
-    def shots() -> Iterator[Shot]:
+    def shots() -> Generator[Shot]:
         for index, file in enumerate(files):
             yield Shot(index, index / frame_rate, read_image(file))
 
@@ -137,7 +137,7 @@ def _camera(number: int) -> Source:
         camera.release()
         raise InputError(f"There is no camera {number}, or it is in use; look at its number and its rights.")
 
-    def shots() -> Iterator[Shot]:
+    def shots() -> Generator[Shot]:
         if not camera.isOpened():
             camera.open(number)
         began, index = None, 0
