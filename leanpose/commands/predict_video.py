@@ -111,8 +111,11 @@ def _predict_one(video: Video, places: dict[str, Path], min_score: float | None)
     progress = _Progress(video)
     with ExitStack() as ends, _stopped_by_ctrl_c(video) as stopped:
         ends.callback(progress.finish, places)
-        sinks = [ends.enter_context(closing(_sink(form, place, video, min_score))) for form, place in places.items()]
+        sinks: list[Sink] = []
         for frame in progress.of(video):
+            if not sinks:  # a source without a frame leaves no files
+                opened = [_sink(form, place, video, min_score) for form, place in places.items()]
+                sinks = [ends.enter_context(closing(sink)) for sink in opened]
             for sink in sinks:
                 sink.write(frame)
     if stopped:

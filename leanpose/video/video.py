@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,11 +21,12 @@ from leanpose.structures import Frame, Poses
 from leanpose.tracking import LiveSmoother, Tracker, smooth_recorded
 from leanpose.video import Smooth
 from leanpose.video.ahead import read_ahead
+from leanpose.video.between import BetweenDetections
 from leanpose.video.source import Shot, Source, VideoSource, open_source
 
 SHOTS_AHEAD = 4  # images that are decoded and wait
 FRAMES_AHEAD = 4  # frames that are done and wait
-WEAK = 0.15  # score of persons from which on they keep an identity, though not start one
+WEAK = 0.2  # score of persons from which on they keep an identity, though not start one
 
 
 class Video:
@@ -101,7 +102,6 @@ class Video:
             InputError: an image of the source cannot be used, or a camera gives no more; after all frames before it.
             WeightsError: the network gives NaN.
         """
-        self._stopped.clear()
         faults: list[InputError] = []
         live = self.source.live
         shots = read_ahead(self._until_fault(faults), 1 if live else SHOTS_AHEAD, newest=live)
@@ -110,7 +110,10 @@ class Video:
             frames = _smoothed(frames)
         elif self._smooth == "recorded":
             frames = smooth_recorded(frames)
-        yield from read_ahead(frames, 1 if live else FRAMES_AHEAD, newest=live)
+        try:
+            yield from read_ahead(frames, 1 if live else FRAMES_AHEAD, newest=live)
+        finally:
+            self._stopped.clear()
         if faults:
             raise faults[0]
 
@@ -127,16 +130,15 @@ class Video:
 
     def _found(self, shots: Generator[Shot]) -> Iterator[Frame]:
         """Yield the frames with the persons in them, with ids where they are needed."""
-        if self._detect_every > 1:
-            return self._between_detections(shots)
-        if not self._tracks:
-            return self._each_alone(shots, None)
-        tracker = self._tracker()
-        return _tracked(self._each_alone(shots, tracker.keep_score), tracker)
-
-    def _tracker(self) -> Tracker:
         start = self.predictor.min_person_score
-        return Tracker(start, min(WEAK, start))
+        tracker = Tracker(start, min(WEAK, start))
+        if self._detect_every > 1:
+            ahead = 0 if self.source.live else self._detect_every
+            between = BetweenDetections(self.predictor, tracker, self._detect_every, ahead)
+            return starmap(_frame, between.found(shots))
+        if self._tracks:
+            return _tracked(self._each_alone(shots, tracker.keep_score), tracker)
+        return self._each_alone(shots, None)
 
     def _each_alone(self, shots: Iterable[Shot], least: float | None) -> Iterator[Frame]:
         """Yield frames whose persons are detected in each, on several at once where the predictor can."""
@@ -149,37 +151,6 @@ class Video:
 
         for image, poses in self.predictor.stream(images(), live=self.source.live, min_person_score=least):
             yield _frame(Shot(*taken.popleft(), image), poses)
-
-    def _between_detections(self, shots: Iterable[Shot]) -> Iterator[Frame]:
-        """Yield frames of which every n-th is detected in; a thread does so ahead, but not of a camera."""
-        tracker, ahead = self._tracker(), 0 if self.source.live else self._detect_every
-        coming: deque[tuple[Shot, Future[Poses] | None]] = deque()
-        with ThreadPoolExecutor(1) as pool:
-            for number, shot in enumerate(shots):
-                detected = pool.submit(self._detected, shot, tracker) if number % self._detect_every == 0 else None
-                coming.append((shot, detected))
-                if len(coming) > ahead:
-                    yield self._next_frame(*coming.popleft(), tracker)
-            while coming:
-                yield self._next_frame(*coming.popleft(), tracker)
-
-    def _next_frame(self, shot: Shot, detected: Future[Poses] | None, tracker: Tracker) -> Frame:
-        if detected is not None:
-            poses = detected.result()
-        elif tracker.due():
-            poses = self._detected(shot, tracker)
-        else:
-            poses = self._in_boxes(shot.image, tracker.boxes(shot.time_s))
-        return _frame(shot, tracker(poses, shot.time_s))
-
-    def _detected(self, shot: Shot, tracker: Tracker) -> Poses:
-        return self.predictor(shot.image, min_person_score=tracker.keep_score)
-
-    def _in_boxes(self, image: np.ndarray, boxes: np.ndarray) -> Poses:
-        """Return the persons in boxes (N, 4), of those that lie in the image."""
-        inside = (boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < image.shape[1::-1]).all(axis=1)
-        poses = self.predictor(image, boxes[inside])
-        return self.predictor.rescored(poses, np.ones(len(poses), np.float32))
 
 
 def _frame(shot: Shot, poses: Poses) -> Frame:

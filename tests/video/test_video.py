@@ -89,6 +89,15 @@ def test_who_is_lost_is_detected_again(
     np.testing.assert_allclose(frames[-1].poses.keypoints[:, 0, 0], [160], atol=4)
 
 
+def test_where_nobody_is_the_detector_rests(
+    predictor: Predictor, detector: Detector, rectangle_people: Rectangles, images: list[np.ndarray]
+) -> None:
+    nobody = [np.zeros_like(images[0])] * 10
+    frames = list(Video(source_of([*nobody, *images[:6]]), predictor, detect_every=5))
+    assert detector.calls == 4  # of frames 0, 5, 10 and 15
+    assert [len(frame.poses) for frame in frames[9:12]] == [0, 0, 2]  # who is seen twice is somebody
+
+
 def test_a_person_who_leaves_the_image(predictor: Predictor, rectangle_people: Rectangles) -> None:
     images = [rectangle_people.image(100, 200, red=(150 + 10 * i, 10, 190 + 10 * i, 90, 220)) for i in range(8)]
     frames = list(Video(source_of(images), predictor, detect_every=3))
