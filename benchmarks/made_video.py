@@ -1,15 +1,16 @@
 """Made-up videos with known truth: real persons, cut out of COCO images and moved over a background.
 
 Persons are cut out by GrabCut, started with the annotated skeleton, and moved by affine maps, so every annotated
-keypoint is known in every frame. In front of a pattern two walk across each other, one is covered by a panel for a second
-while walking on, one sways on the spot.
+keypoint is known in every frame. In front of a pattern two walk across each other, one is covered by a panel for a
+second while walking on, one sways on the spot.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from leanpose import COCO, read_image
+from leanpose import COCO, Poses, Predictor, read_image
 from leanpose.geometry import boxes_around, iou, transform
 
 SIZE = (540, 960)  # height, width
 FRAMES, RATE = 120, 30.0
 HIDDEN = range(45, 75)  # frames in which the first person is covered
+FIELDS = ("keypoints", "scores", "boxes_xyxy", "person_scores", "raw_scores")
 NOISE = 4.0  # of the camera, standard deviation of pixel values
 
 
@@ -142,7 +144,7 @@ def _cut_out(image: np.ndarray, person: dict[str, Any]) -> CutOut:
         for a, b in COCO.edge_indices:
             ends = [tuple(int(v) for v in np.round(keypoints[i])) for i in (a, b)]
             cv2.line(mask, ends[0], ends[1], value, width)
-    cv2.grabCut(image, mask, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(image, mask, (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
     alpha = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.float32)
     return CutOut(image, cv2.GaussianBlur(alpha, (0, 0), 1), keypoints)
 
@@ -154,3 +156,56 @@ def _background(random: np.random.Generator) -> np.ndarray:
         noise = random.normal(0, 18, (cells, 2 * cells, 1)).astype(np.float32)
         image += cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
     return image
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("data", type=Path)
+    made.add_argument("--model", default="rtmpose_s_26")
+    made.add_argument("--detector", default="yolox_tiny")
+    made.add_argument("--videos", type=int, default=4)
+    made.add_argument("--detections", type=Path)
+    return made
+
+
+def detections(options: argparse.Namespace, videos: Sequence[MadeVideo]) -> list[list[Poses]]:
+    """Return what the networks find in each frame of each video, weak persons too."""
+    file: Path | None = options.detections
+    if file and file.exists():
+        return [[_poses(frame) for frame in video] for video in json.loads(file.read_text())]
+    predictor = Predictor(options.model, detector=options.detector, keypoint_set=COCO, min_person_score=0.15)
+    found = [[predictor(image) for image, _ in video.frames()] for video in videos]
+    if file:
+        file.write_text(json.dumps([[_plain(poses) for poses in video] for video in found]))
+    return found
+
+
+def _plain(poses: Poses) -> dict[str, Any]:
+    values = {name: getattr(poses, name) for name in FIELDS}
+    return {name: value if value is None else value.tolist() for name, value in values.items()}
+
+
+def _poses(frame: dict[str, Any]) -> Poses:
+    n, k = len(frame["person_scores"]), len(COCO)
+    shapes = {
+        "keypoints": (n, k, 2),
+        "scores": (n, k),
+        "boxes_xyxy": (n, 4),
+        "person_scores": (n,),
+        "raw_scores": (n, k),
+    }
+    arrays = {
+        name: None if frame[name] is None else np.array(frame[name], np.float32).reshape(shape)
+        for name, shape in shapes.items()
+    }
+    return Poses(**arrays, keypoint_set=COCO)  # type: ignore[arg-type]
+
+
+def true_poses(video: MadeVideo) -> list[Poses]:
+    """Return the persons of each frame with their numbers as ids, without the one that is covered."""
+    poses = []
+    for number, truth in enumerate(video.truth.astype(np.float32)):
+        ids = np.arange(1 if number in HIDDEN else 0, len(truth))
+        ones = np.ones((len(ids), len(COCO)), np.float32)
+        poses.append(Poses(truth[ids], ones, boxes_around(truth[ids], 0.05), ones[:, 0], COCO, ids))
+    return poses

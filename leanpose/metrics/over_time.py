@@ -34,7 +34,7 @@ def identity_figures(truth: Sequence[Poses], found: Sequence[Poses]) -> dict[str
     switches = matched = 0
     for true, seen in zip(truth, found, strict=True):
         true_ids, ids = _ids(true), _ids(seen)
-        alike = _alike(true, seen)
+        alike = likeness_to_truth(true, seen)
         pairs.update((true_ids[i], ids[j]) for i, j in zip(*np.nonzero(alike >= SAME), strict=True))
         kept = np.array([[last.get(i) == j for j in ids] for i in true_ids], dtype=bool).reshape(alike.shape)
         worth = np.where(alike >= SAME, alike + 1000 * kept, 0)
@@ -58,7 +58,7 @@ def _ids(poses: Poses) -> list[int]:
     return [] if poses.ids is None else poses.ids.tolist()
 
 
-def _alike(truth: Poses, found: Poses) -> np.ndarray:
+def likeness_to_truth(truth: Poses, found: Poses) -> np.ndarray:
     """Return (N, M) OKS of true and found persons over the keypoints that are true."""
     sizes = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
     areas, sigmas = sizes.prod(axis=1), truth.keypoint_set.oks_sigmas

@@ -12,7 +12,7 @@ from leanpose.structures import Poses
 from leanpose.tracking.matching import sizes
 from leanpose.tracking.points import check_ids, points_of, weights_of, with_points
 
-SPEED_CUTOFF_HZ = 1.0  # of the filter of speeds, as in the paper
+SPEED_CUTOFF_HZ = 3.0  # of the filter of speeds
 FORGET_S = 2.0  # seconds after which an unseen identity starts anew
 
 
@@ -34,10 +34,11 @@ class _Filtered:
 class LiveSmoother:
     """Smooth the keypoints of each identity with a One-Euro filter (Casiez, Roussel, Vogel, CHI 2012).
 
-    It averages over long when a keypoint rests and over short when it moves: the cutoff frequency is min_cutoff + beta
-    times its speed in sizes of the person a second (a size is the root of the area of the box), so that far and near
-    persons behave alike. A keypoint whose score is below twice the least score (`Poses.least_score`) moves the filter
-    by so much less. Boxes are smoothed too, scores stay. Absent keypoints (NaN) stay absent.
+    The filter goes along with the body, at the median speed of its points, so a walking person lags little; what a
+    keypoint does beside that is averaged, over long when it rests and over short when it moves: the cutoff frequency is
+    min_cutoff + beta times its speed in sizes of the person a second (a size is the root of the area of the box), so
+    that far and near persons behave alike. A keypoint whose score is below twice the least score (`Poses.least_score`)
+    moves the filter by so much less. Boxes are smoothed too, scores stay. Absent keypoints (NaN) stay absent.
 
     The state is as large as the number of identities seen in the last two seconds, and can be pickled.
 
@@ -46,7 +47,7 @@ class LiveSmoother:
         beta: Hz per size a second; higher follows movement with less lag.
     """
 
-    def __init__(self, min_cutoff: float = 1.5, beta: float = 3.0) -> None:
+    def __init__(self, min_cutoff: float = 4.0, beta: float = 3.0) -> None:
         self.min_cutoff, self.beta = min_cutoff, beta
         self._filtered: dict[int, _Filtered] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,78 +47,98 @@ def smooth_recorded(frames: Iterable[Frame], window_s: float = 0.4, gap_s: float
     return _smoothed(frames, window_s / 2, gap_s)
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The N persons of one frame.
+
+    Attributes:
+        frame: without its image, once it is given out.
+        rows: row of each id.
+        points: (N, P, 2) keypoints and box corners.
+        weights: (N, P), 0 where a point is absent.
+        there: (N, P) whether it counts as there.
+    """
+
+    frame: Frame
+    rows: dict[int, int]
+    points: np.ndarray
+    weights: np.ndarray
+    there: np.ndarray
+
+
+def _seen(frame: Frame) -> _Seen:
+    poses = frame.poses
+    check_ids(poses)
+    points = points_of(poses)
+    known = np.isfinite(points).all(axis=2)
+    there = known & np.pad(poses.scores >= poses.least_score(), ((0, 0), (0, 2)), constant_values=True)
+    rows = {} if poses.ids is None else {identity: row for row, identity in enumerate(poses.ids.tolist())}
+    return _Seen(frame, rows, points, weights_of(poses) * known, there)
+
+
 def _smoothed(frames: Iterable[Frame], half_s: float, gap_s: float) -> Iterator[Frame]:
     reach = half_s + gap_s
-    past: deque[Frame] = deque()  # without images
-    coming: deque[Frame] = deque()
+    past: deque[_Seen] = deque()
+    coming: deque[_Seen] = deque()
     latest = -np.inf
 
     def next_frame() -> Frame:
-        frame = coming.popleft()
-        past.append(replace(frame, image=None))
-        while past[0].time_s < frame.time_s - reach:
+        seen = coming.popleft()
+        past.append(replace(seen, frame=replace(seen.frame, image=None)))
+        while past[0].frame.time_s < seen.frame.time_s - reach:
             past.popleft()
-        poses = _smooth_middle([*past, *coming], len(past) - 1, half_s, gap_s)
-        return replace(frame, poses=poses)
+        return replace(seen.frame, poses=_smooth_middle([*past, *coming], len(past) - 1, half_s, gap_s))
 
     for frame in frames:
-        check_ids(frame.poses)
         if not frame.time_s >= latest:
             raise InputError(f"Times of frames must not fall: {frame.time_s} comes after {latest} seconds.")
         latest = frame.time_s
-        coming.append(frame)
-        while coming[0].time_s + reach < latest:
+        coming.append(_seen(frame))
+        while coming[0].frame.time_s + reach < latest:
             yield next_frame()
     while coming:
         yield next_frame()
 
 
-def _smooth_middle(frames: Sequence[Frame], middle: int, half_s: float, gap_s: float) -> Poses:
+def _smooth_middle(near: Sequence[_Seen], middle: int, half_s: float, gap_s: float) -> Poses:
     """Return the smoothed poses of one of some frames."""
-    times = np.array([frame.time_s for frame in frames])
-    places = [{} if one.poses.ids is None else {i: n for n, i in enumerate(one.poses.ids.tolist())} for one in frames]
-    here = list(places[middle])
-    others = sorted({identity for place in places for identity in place} - {*here})
-    persons = []
-    for identity in [*here, *others]:
-        seen = [n for n, place in enumerate(places) if identity in place]
-        poses = joined([frames[n].poses[places[n][identity]] for n in seen])
-        person = _smooth_person(poses, times, np.array(seen), middle, half_s, gap_s)
-        persons += [] if person is None else [person]
-    return joined(persons) if persons else frames[middle].poses
+    times = np.array([seen.frame.time_s for seen in near])
+    here = list(near[middle].rows)
+    others = sorted({identity for seen in near for identity in seen.rows} - {*here})
+    persons = [_smooth_person(near, times, identity, middle, half_s, gap_s) for identity in [*here, *others]]
+    there = [person for person in persons if person is not None]
+    return joined(there) if there else near[middle].frame.poses
 
 
 def _smooth_person(
-    poses: Poses, times: np.ndarray, seen: np.ndarray, middle: int, half_s: float, gap_s: float
+    near: Sequence[_Seen], times: np.ndarray, identity: int, middle: int, half_s: float, gap_s: float
 ) -> Poses | None:
     """Return one person of one of T frames, smoothed and filled, Poses of length one; None: it is not there.
 
     Args:
-        poses: of the person in S frames.
         times: (T,) seconds.
-        seen: (S,) which frames these are.
     """
-    least, points = poses.least_score(), points_of(poses)
-    places = np.full((len(times), *points.shape[1:]), np.nan)
-    weights = np.zeros(places.shape[:2])
-    there = np.zeros(places.shape[:2], dtype=bool)
-    places[seen] = points
-    known = np.isfinite(points).all(axis=2)
-    weights[seen] = weights_of(poses) * known
-    there[seen] = known & np.pad(poses.scores >= least, ((0, 0), (0, 2)), constant_values=True)
-    gaps = _fill(places, weights, there, times, gap_s)[middle]
-    if middle not in seen and not gaps[-1]:
+    numbers = np.array([number for number, seen in enumerate(near) if identity in seen.rows])
+    rows = [near[number].rows[identity] for number in numbers]
+    shape = (len(near), near[0].points.shape[1])
+    places, weights, there = np.full((*shape, 2), np.nan), np.zeros(shape), np.zeros(shape, dtype=bool)
+    for number, row in zip(numbers, rows, strict=True):
+        seen = near[number]
+        places[number], weights[number], there[number] = seen.points[row], seen.weights[row], seen.there[row]
+    filled = _fill(places, weights, there, times, gap_s)[middle]
+    here = middle in numbers
+    if not here and not filled[-1]:
         return None
-    here = middle in seen
-    nearest = poses[int(np.abs(times[seen] - times[middle]).argmin())]
     fitted = _fitted(places, weights, (times - times[middle]) / half_s)
-    smooth = with_points(nearest, np.where(np.isfinite(places[middle]), fitted, np.nan)[None])
-    filled, raw = gaps[:-2], nearest.raw_scores
+    nearest = int(np.abs(times[numbers] - times[middle]).argmin())
+    pose = near[numbers[nearest]].frame.poses[rows[nearest]]
+    smooth = with_points(pose, np.where(np.isfinite(places[middle]), fitted, np.nan)[None])
+    least, raw, filled = np.float32(pose.least_score()), pose.raw_scores, filled[:-2]
     return replace(
         smooth,
-        scores=np.where(filled, np.float32(least), nearest.scores * here),
+        scores=np.where(filled, least, pose.scores * here),
         raw_scores=None if raw is None else np.where(filled, np.float32(LEAST), raw * here),
-        person_scores=nearest.person_scores if here else np.full(1, least, np.float32),
+        person_scores=pose.person_scores if here else np.full(1, least),
     )
 
 
