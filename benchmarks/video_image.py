@@ -18,7 +18,7 @@ from leanpose import Video, draw_poses, read_image, write_image
 from leanpose.video.source import Shot, Source
 
 PHOTOGRAPH = Path(__file__).parents[1] / "docs" / "assets" / "astronaut.png"
-HEIGHT, WIDTH, COUNT, RATE = 220, 360, 30, 30.0
+HEIGHT, WIDTH, COUNT, RATE = 220, 420, 30, 15.0
 SCALE = 0.36  # of the photographs
 SHOWN = (0, 12, 17, 29)  # frames
 
@@ -29,8 +29,8 @@ def shots() -> Generator[Shot]:
     for index in range(COUNT):
         share = index / (COUNT - 1)
         image = np.full((HEIGHT, WIDTH, 3), 225, np.uint8)
-        behind = (photograph, 90 + 180 * share, 6 - 12 * share)
-        for laid, x, degrees in (behind, (photograph[:, ::-1], 270 - 180 * share, 0.0)):
+        behind = (photograph, 90 + 240 * share, 6 - 12 * share)
+        for laid, x, degrees in (behind, (photograph[:, ::-1], 330 - 240 * share, 0.0)):
             matrix = cv2.getRotationMatrix2D((256, 256), degrees, SCALE)
             matrix[:, 2] += (x - 256, HEIGHT - 256 * SCALE + 8 - 256)  # the image cuts its lower side off
             cover = cv2.warpAffine(np.ones((512, 512), np.uint8), matrix, (WIDTH, HEIGHT)) > 0

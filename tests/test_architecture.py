@@ -20,8 +20,16 @@ NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.n
 
 # All that an application needs; these folders and modules work without the extra "train".
 WITHOUT_TORCH = (
-    *("codecs", "data", "evaluation", "inference", "io", "metrics", "tracking", "weights"),
-    *("commands/cli.py", "commands/boxes.py", "commands/download.py", "commands/models.py", "commands/predict.py"),
+    *("codecs", "data", "evaluation", "inference", "io", "metrics", "tracking", "video", "weights"),
+    *(
+        "commands/cli.py",
+        "commands/angles.py",
+        "commands/boxes.py",
+        "commands/download.py",
+        "commands/models.py",
+        "commands/predict.py",
+        "commands/predict_video.py",
+    ),
     "models/litepose_arch.py",
 )
 NEED_TORCH = {"torch", "lightning", "safetensors", "onnx", "faster_coco_eval", "yaml"}

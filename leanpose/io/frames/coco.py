@@ -82,7 +82,10 @@ def read_coco(path: Path, fps: float | None) -> Iterator[Frame]:
     if not all(isinstance(one, list) for one in lists):
         raise InputError(f"{path} must hold the lists 'images' and 'annotations', as COCO files do.")
     annotations, images = (entries(content[key], (), f"{path}: {key}") for key in ("annotations", "images"))
-    return _frames(path, fps, images, annotations, keypoint_set_from_coco(content.get("categories") or [], str(path)))
+    categories = content.get("categories")
+    if not isinstance(categories, list):
+        raise InputError(f"{path} must hold the list 'categories', one of which names the keypoints.")
+    return _frames(path, fps, images, annotations, keypoint_set_from_coco(categories, str(path)))
 
 
 def _images_of_results(results: list[Any], path: Path) -> list[dict[str, Any]]:

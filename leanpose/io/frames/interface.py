@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from leanpose.errors import InputError
+from leanpose.io.values import shown
 from leanpose.keypoint_sets import COCO, KeypointSet, keypoint_set_from_coco
 from leanpose.structures import Frame, Poses
 
+LARGEST = 2**53  # of whole numbers; floats are exact up to there
 UNKNOWN_SIZE = (0, 0)  # of images, where a file does not tell it
 
 
@@ -114,7 +116,7 @@ def make_poses(
     if boxes_xyxy is None:
         low = np.where(placed[..., None], keypoints, np.inf).min(axis=1)
         high = np.where(placed[..., None], keypoints, -np.inf).max(axis=1)
-        boxes_xyxy = np.where(placed.any(axis=1)[:, None], np.hstack([low, high]), 0)
+        boxes_xyxy = np.where(placed.any(axis=1, keepdims=True), np.hstack([low, high]), 0)
     known = ids is not None and len(ids) > 0 and None not in ids
     return Poses(
         np.where(placed[..., None], keypoints, np.nan).astype(np.float32),
@@ -139,8 +141,8 @@ def whole_number(value: Any, what: str) -> int:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
-    if not number.is_integer():
-        raise InputError(f"{what} must be a whole number, not {value!r}.")
+    if not number.is_integer() or abs(number) > LARGEST:
+        raise InputError(f"{what} must be a whole number, not {shown(value)}.")
     return int(number)

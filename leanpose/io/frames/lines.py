@@ -78,9 +78,10 @@ def read_json_lines(path: Path, fps: float | None) -> Iterator[Frame]:
     head = _entry(first, f"{path}: line 1")
     try:
         keypoint_set = KeypointSet.from_dict(head["keypoint_set"])
-        fps = fps or head.get("fps")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the first line must hold the keypoint set of leanpose ({error}).") from None
+    if fps is None and head.get("fps") is not None:
+        fps = number(head["fps"], f"{path}: line 1: 'fps'")
     for number_of_line, line in lines:
         if line:
             yield _frame(_entry(line, where := f"{path}: line {number_of_line}"), keypoint_set, fps, where)

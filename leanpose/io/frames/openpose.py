@@ -84,29 +84,34 @@ def read_openpose(path: Path, fps: float | None) -> Iterator[Frame]:
     """Read a folder in the order of the numbers in its files' names: 25 keypoints are BODY_25, 18 the COCO model's."""
     numbered = [(re.search(rf"(\d+){OPENPOSE_ENDING}$", file.name), file) for file in path.iterdir()]
     files = sorted((int(match[1]), file) for match, file in numbered if match)
-    keypoint_set = BODY_25  # until a frame with persons tells
-    contents = ((index, file, read_json(file)) for index, file in files)
-    for index, file, content in contents:
-        people = content.get("people") if isinstance(content, dict) else None
-        if not isinstance(people, list) or not all(isinstance(one, dict) for one in people):
-            raise InputError(f"{file} must hold a list 'people', not {shown(people)}.")
-        if people:
-            keypoint_set = _set_of(people[0], file)
-        says = content.get("leanpose") or {}
-        yield _frame(index, people, says if isinstance(says, dict) else {}, keypoint_set, fps, file)
+    if not files and numbered:
+        raise InputError(f"{path} has no files whose names end in a number and {OPENPOSE_ENDING}.")
+    first = next((people[0] for _, file in files if (people := _read(file)[0])), {})
+    keypoint_set = _set_of(first, path) if first else BODY_25  # nobody was found, so any set is right
+    for index, file in files:
+        yield _frame(index, file, keypoint_set, fps)
 
 
-def _set_of(person: dict[str, Any], file: Path) -> KeypointSet:
+def _read(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the persons of a file, and what leanpose says beside them."""
+    content = read_json(file)
+    people = content.get("people") if isinstance(content, dict) else None
+    if not isinstance(people, list) or not all(isinstance(one, dict) for one in people):
+        raise InputError(f"{file} must hold a list 'people', not {shown(people)}.")
+    says = content.get("leanpose")
+    return people, says if isinstance(says, dict) else {}
+
+
+def _set_of(person: dict[str, Any], path: Path) -> KeypointSet:
     values = person.get("pose_keypoints_2d")
     count = len(values) // 3 if isinstance(values, list) else 0
     if count not in BY_COUNT:
-        raise InputError(f"{file}: 'pose_keypoints_2d' must have 25 or 18 keypoints (BODY_25, COCO), not {count}.")
+        raise InputError(f"{path}: 'pose_keypoints_2d' must have 25 or 18 keypoints (BODY_25, COCO), not {count}.")
     return BY_COUNT[count]
 
 
-def _frame(
-    index: int, people: list[Any], says: dict[str, Any], keypoint_set: KeypointSet, fps: float | None, file: Path
-) -> Frame:
+def _frame(index: int, file: Path, keypoint_set: KeypointSet, fps: float | None) -> Frame:
+    people, says = _read(file)
     n, k = len(people), len(keypoint_set)
     triples, ids = np.zeros((n, k, 3)), []
     for i, person in enumerate(people):

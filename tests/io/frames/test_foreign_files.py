@@ -172,6 +172,9 @@ def test_what_cannot_be_used_is_named(name: str, tmp_path: Path) -> None:
         list(read_frames(tmp_path / name))
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_no_file_and_a_folder_of_others(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no file"):
         read_frames(tmp_path / "nothing.jsonl")
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(InputError, match="no files whose names end in a number and _keypoints"):
+        list(read_frames(tmp_path))
