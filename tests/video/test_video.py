@@ -177,6 +177,26 @@ def test_a_slow_consumer_holds_up_a_file(
     frames.close()  # type: ignore[attr-defined]
 
 
+def test_decoding_and_network_go_on_while_a_frame_is_used(
+    predictor: Predictor, detector: Detector, images: list[np.ndarray]
+) -> None:
+    taken = []
+
+    def counted() -> Iterator[np.ndarray]:
+        for image in images:
+            taken.append(detector.calls)
+            yield image
+
+    frames = iter(Video(source_of(counted), predictor))
+    next(frames)
+    for _ in range(1000):
+        if detector.calls >= 5:
+            break
+        time.sleep(0.005)
+    assert detector.calls >= 5 and len(taken) > 5
+    assert len(list(frames)) == COUNT - 1
+
+
 def test_a_camera_drops_what_nobody_takes(predictor: Predictor, images: list[np.ndarray]) -> None:
     def camera() -> Iterator[np.ndarray]:
         for _ in range(60):
