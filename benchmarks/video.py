@@ -175,7 +175,7 @@ def memory(count: int) -> None:
         for i in range(count):
             yield Shot(i, i / 30, images[i % 8].copy())
 
-    predictor = Predictor(StandIn(), detector=lambda _: ([[100, 20, 180, 220]], [0.9]))
+    predictor = Predictor(StandIn(), detector=lambda image: (np.array([[100.0, 20, 180, 220]]), np.array([0.9])))
     video = Video(Source("camera", shots, 30.0), predictor, smooth="recorded", detect_every=5)
     folder = Path(tempfile.mkdtemp())
     used: list[float] = []

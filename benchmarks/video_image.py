@@ -32,7 +32,7 @@ def shots() -> Generator[Shot]:
         behind = (photograph, 90 + 240 * share, 6 - 12 * share)
         for laid, x, degrees in (behind, (photograph[:, ::-1], 330 - 240 * share, 0.0)):
             matrix = cv2.getRotationMatrix2D((256, 256), degrees, SCALE)
-            matrix[:, 2] += (x - 256, HEIGHT - 256 * SCALE + 8 - 256)  # the image cuts its lower side off
+            matrix[:, 2] += np.array([x - 256, HEIGHT - 256 * SCALE + 8 - 256])  # the image cuts its lower side off
             cover = cv2.warpAffine(np.ones((512, 512), np.uint8), matrix, (WIDTH, HEIGHT)) > 0
             image[cover] = cv2.warpAffine(laid, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)[cover]
         yield Shot(index, index / RATE, image)

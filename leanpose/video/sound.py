@@ -30,7 +30,7 @@ class Sound:
             note(f"{file}: its sound ({codec}) does not go into MP4 and is left out.")
             return
         self._stream = into.add_stream_from_template(streams[0])
-        self._start = float((images.start_time or 0) * images.time_base)  # of the first image
+        self._start = float((images.start_time or 0) * (images.time_base or 0))  # of the first image
         self._packets = self._file.demux(streams[0])
 
     def until(self, time_s: float) -> Iterator[Any]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlparse
 
 import cv2
@@ -23,7 +22,8 @@ IMAGES_PER_SECOND = 30.0  # of a folder, unless somebody says otherwise
 VideoSource = str | os.PathLike[str] | int | Sequence[str]
 
 
-class Shot(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Shot:
     """One image out of a source, before persons are found in it.
 
     Attributes:

@@ -145,9 +145,9 @@ class Video:
         taken: deque[tuple[int, float]] = deque()
 
         def images() -> Iterator[np.ndarray]:
-            for index, time_s, image in shots:
-                taken.append((index, time_s))
-                yield image
+            for shot in shots:
+                taken.append((shot.index, shot.time_s))
+                yield shot.image
 
         for image, poses in self.predictor.stream(images(), live=self.source.live, min_person_score=least):
             yield _frame(Shot(*taken.popleft(), image), poses)

@@ -171,8 +171,8 @@ def test_a_folder_of_frames(tmp_path: Path) -> None:
         found = shots(source, frame_rate=4)
         assert [int(shot.image[0, 0, 0]) for shot in found] == [1, 2, 10]
         assert [shot.time_s for shot in found] == [0, 0.25, 0.5]
-    source = open_source(str(tmp_path))
-    assert (source.frame_rate, source.count, source.live) == (30, 3, False)
+    opened = open_source(str(tmp_path))
+    assert (opened.frame_rate, opened.count, opened.live) == (30, 3, False)
     (tmp_path / "frame2.png").write_bytes(b"no image")
     count, message = until_fault(str(tmp_path))
     assert count == 1 and "frame2.png is not an image" in message
