@@ -1,6 +1,6 @@
 """The side of benchmarks/against_bytetrack.py where `trackers` is installed: boxes of frames in, their ids out.
 
-TRACKERS_PYTHON benchmarks/bytetrack_worker.py DETECTIONS.json IDS.json START_SCORE
+TRACKERS_PYTHON benchmarks/bytetrack_worker.py DETECTIONS.json IDS.json START_SCORE RATE
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import supervision as sv  # type: ignore[import-not-found]
 from trackers import ByteTrackTracker  # type: ignore[import-not-found]
 
 
-def ids(video: list[dict[str, Any]], start_score: float) -> list[list[int]]:
+def ids(video: list[dict[str, Any]], start_score: float, rate: float) -> list[list[int]]:
     """Return the id of each person of each frame, -1: none."""
     tracker = ByteTrackTracker(
-        lost_track_buffer=45, track_activation_threshold=start_score, high_conf_det_threshold=start_score
+        lost_track_buffer=45,  # in frames of a thirtieth of a second, whatever the rate
+        frame_rate=rate,
+        track_activation_threshold=start_score,
+        high_conf_det_threshold=start_score,
     )
     result = []
     for frame in video:
@@ -35,4 +38,4 @@ def ids(video: list[dict[str, Any]], start_score: float) -> list[list[int]]:
 
 
 videos = json.loads(Path(sys.argv[1]).read_text())
-Path(sys.argv[2]).write_text(json.dumps([ids(video, float(sys.argv[3])) for video in videos]))
+Path(sys.argv[2]).write_text(json.dumps([ids(video, float(sys.argv[3]), float(sys.argv[4])) for video in videos]))

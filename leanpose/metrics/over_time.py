@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 from scipy.optimize import linear_sum_assignment
 
 from leanpose import geometry
@@ -59,14 +60,15 @@ def _ids(poses: Poses) -> list[int]:
 
 
 def likeness_to_truth(truth: Poses, found: Poses) -> np.ndarray:
-    """Return (N, M) OKS of true and found persons over the keypoints that are true."""
+    """Return (N, M) OKS of true and found persons over the keypoints that are true; those not found count as 0."""
+    result = np.zeros((len(truth), len(found)))
     sizes = truth.boxes_xyxy[:, 2:] - truth.boxes_xyxy[:, :2]
-    areas, sigmas = sizes.prod(axis=1), truth.keypoint_set.oks_sigmas
-    rows = [
-        geometry.similarities(found.keypoints, one, np.full(len(found), area), sigmas)
-        for one, area in zip(truth.keypoints, areas, strict=True)
-    ]
-    return np.nan_to_num(np.nanmean(rows, axis=2)) if rows and len(found) else np.zeros((len(truth), len(found)))
+    for row, keypoints, area in zip(result, truth.keypoints, sizes.prod(axis=1), strict=True):
+        known = np.isfinite(keypoints).all(axis=1)
+        areas, sigmas = np.full(len(found), area), truth.keypoint_set.oks_sigmas[known]
+        alike = geometry.similarities(found.keypoints[:, known], keypoints[known], areas, sigmas)
+        row[:] = np.nan_to_num(alike).sum(axis=1) / max(known.sum(), 1)
+    return result
 
 
 def jitter(errors: np.ndarray) -> float:
@@ -89,10 +91,9 @@ def lag_s(found: np.ndarray, truth: np.ndarray, rate: float, longest_s: float = 
     times = np.arange(len(truth))
     inner = slice(int(longest_s * rate) + 1, -int(longest_s * rate) - 1)
     shifts = np.arange(-longest_s, longest_s + 1e-9, 0.001)
+    moving = make_interp_spline(times, truth, k=1)
     costs = []
     for shift in shifts:
-        at = times - shift * rate
-        moved = np.apply_along_axis(lambda line, at=at: np.interp(at, times, line), 0, truth)  # type: ignore[misc]
-        error = (found - moved)[inner]
+        error = (found - moving(times - shift * rate))[inner]
         costs.append(np.nanmean((error - np.nanmean(error, axis=0)) ** 2))
     return float(shifts[int(np.argmin(costs))])

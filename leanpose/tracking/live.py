@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from leanpose.errors import InputError
 from leanpose.structures import Poses
 from leanpose.tracking.matching import sizes
-from leanpose.tracking.points import check_ids, points_of, weights_of, with_points
+from leanpose.tracking.points import check_ids, check_time, points_of, weights_of, with_points
 
 SPEED_CUTOFF_HZ = 3.0  # of the filter of speeds
 FORGET_S = 2.0  # seconds after which an unseen identity starts anew
@@ -45,10 +46,16 @@ class LiveSmoother:
     Args:
         min_cutoff: Hz, of what rests; lower is smoother.
         beta: Hz per size a second; higher follows movement with less lag.
+
+    Raises:
+        InputError: min_cutoff is not above 0, or beta below it.
     """
 
     def __init__(self, min_cutoff: float = 4.0, beta: float = 3.0) -> None:
+        if not (0 < min_cutoff < math.inf and 0 <= beta < math.inf):
+            raise InputError(f"min_cutoff must be above 0 and beta at least 0 Hz, not {min_cutoff} and {beta}.")
         self.min_cutoff, self.beta = min_cutoff, beta
+        self._time_s = -math.inf
         self._filtered: dict[int, _Filtered] = {}
 
     def __call__(self, poses: Poses, time_s: float) -> Poses:
@@ -59,9 +66,10 @@ class LiveSmoother:
             time_s: when the image was taken, in seconds; the same or later than in the call before.
 
         Raises:
-            InputError: persons have no ids, or two the same.
+            InputError: persons have no ids, or two the same, or time falls or is no number.
         """
         check_ids(poses)
+        self._time_s = check_time(time_s, self._time_s)
         self._filtered = {i: one for i, one in self._filtered.items() if time_s - one.time_s <= FORGET_S}
         if not len(poses):
             return poses
@@ -78,15 +86,16 @@ class LiveSmoother:
         there = np.isfinite(places).all(axis=1)
         passed, one.time_s = time_s - one.time_s, time_s
         if passed > 0:
-            weights = np.where(there, weights, 0)[:, None]
+            weights = weights[:, None]
+            known = there & np.isfinite(one.places).all(axis=1)
             body = np.median(one.speeds, axis=0)
-            moves = np.nan_to_num(places - one.places)
-            speeds = one.speeds + weights * _share(SPEED_CUTOFF_HZ, passed) * (moves / passed - one.speeds)
-            one.speeds = np.where(there[:, None], speeds, body)
+            moves = (places - one.places) / passed - one.speeds
+            speeds = one.speeds + weights * _share(SPEED_CUTOFF_HZ, passed) * moves
+            one.speeds = np.where(known[:, None], speeds, body)
             relative = np.linalg.norm(one.speeds - body, axis=1, keepdims=True) / size
             share = weights * _share(self.min_cutoff + self.beta * relative, passed)
             one.places += body * passed
-            one.places += share * np.nan_to_num(places - one.places)
+            one.places += share * np.where(known[:, None], places - one.places, 0)
         new = there & ~np.isfinite(one.places).all(axis=1)
         one.places[new] = places[new]
         return one.places.copy()

@@ -1,7 +1,8 @@
-"""Poses joined, and what is smoothed of them: the keypoints and the two corners of the box, P = K + 2 points."""
+"""Poses joined and checked; what is smoothed of them: the keypoints and both corners of the box, P = K + 2 points."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,13 @@ def check_ids(poses: Poses) -> None:
         raise InputError("Smoothing needs to know who is who: give the poses to a leanpose.tracking.Tracker first.")
     if poses.ids is not None and len(np.unique(poses.ids)) < len(poses):
         raise InputError(f"Two persons of one image have the same id: {sorted(poses.ids.tolist())}.")
+
+
+def check_time(time_s: float, before_s: float) -> float:
+    """Return a time that is not before another one, -inf at the start; else raise InputError."""
+    if not before_s <= time_s < math.inf:
+        raise InputError(f"Times must be seconds that do not fall, not {time_s} after {before_s}.")
+    return time_s
 
 
 def points_of(poses: Poses) -> np.ndarray:

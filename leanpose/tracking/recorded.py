@@ -10,7 +10,7 @@ import numpy as np
 
 from leanpose.errors import InputError
 from leanpose.structures import LEAST, Frame, Poses
-from leanpose.tracking.points import check_ids, joined, points_of, weights_of, with_points
+from leanpose.tracking.points import check_ids, check_time, joined, points_of, weights_of, with_points
 
 FILLED_WEIGHT = 0.25  # of a place between two found ones, beside 1 for a certain one
 RIDGE = 1e-3  # holds the polynomial down where few frames say how it bends
@@ -90,9 +90,7 @@ def _smoothed(frames: Iterable[Frame], half_s: float, gap_s: float) -> Iterator[
         return replace(seen.frame, poses=_smooth_middle([*past, *coming], len(past) - 1, half_s, gap_s))
 
     for frame in frames:
-        if not frame.time_s >= latest:
-            raise InputError(f"Times of frames must not fall: {frame.time_s} comes after {latest} seconds.")
-        latest = frame.time_s
+        latest = check_time(frame.time_s, latest)
         coming.append(_seen(frame))
         while coming[0].frame.time_s + reach < latest:
             yield next_frame()

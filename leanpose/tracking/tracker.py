@@ -11,13 +11,13 @@ from leanpose import geometry
 from leanpose.errors import InputError
 from leanpose.structures import Poses
 from leanpose.tracking.matching import assign, keypoint_likeness, likeness, without_doubles
-from leanpose.tracking.points import joined
+from leanpose.tracking.points import check_time, joined
 
 LEAST_LIKENESS = 0.15  # of a person and an identity that may be the same
 LEAST_WEAK_LIKENESS = 0.5  # the same of a weak person
 DOUBLE = 0.75  # likeness of keypoints above which two found persons are one
 NEW_DOUBLE = 0.5  # the same of somebody who would start an identity beside one that was just seen
-STRAY_PER_S = 1.0  # sizes a second that a person may go from where motion puts it
+STRAY_PER_S = 0.5  # sizes a second that a person may go from where motion puts it
 DAMPING_S = 1.0  # seconds in which an unseen person's velocity falls to 1/e
 VELOCITY_S = 0.2  # seconds over which velocity is averaged
 BOX_MARGIN = 0.1  # of a box around keypoints, a share of its longer side
@@ -139,8 +139,7 @@ class Tracker:
         return self._troubled or all(one.seen_s < self._time_s for one in self._identities)
 
     def _check(self, poses: Poses, time_s: float) -> None:
-        if not max(self._time_s, -math.inf) <= time_s < math.inf:
-            raise InputError(f"Times must be seconds that do not fall, not {time_s} after {self._time_s}.")
+        check_time(time_s, self._time_s)
         known = next((one.pose.keypoint_set for one in self._identities), poses.keypoint_set)
         if poses.keypoint_set != known:
             raise InputError(

@@ -206,9 +206,16 @@ def test_recorded_keeps_few_frames_and_every_one() -> None:
     assert given == len(SECONDS)
 
 
-def test_recorded_refuses_odd_values() -> None:
-    frames = frames_of(found())
-    with pytest.raises(InputError, match="Times of frames must not fall"):
-        recorded([frames[1], frames[0]])
+@BOTH
+def test_times_must_not_fall(smooth: Smooth) -> None:
+    frames = frames_of(found()[:2])
+    with pytest.raises(InputError, match="do not fall"):
+        smooth(frames[::-1])
+    assert len(smooth([frames[0], replace(frames[1], time_s=0.0)])) == 2  # the same time will do
+
+
+def test_odd_values_are_refused() -> None:
     with pytest.raises(InputError, match="window_s must be above 0"):
         smooth_recorded([], window_s=0)
+    with pytest.raises(InputError, match="min_cutoff must be above 0"):
+        LiveSmoother(min_cutoff=0)

@@ -92,10 +92,14 @@ def test_one_person_found_twice_is_one_identity() -> None:
     for i in range(30):
         once = found_poses(ONE[i], random)
         upper = replace(
-            once, boxes_xyxy=once.boxes_xyxy * np.float32([1, 1, 1, 0.6]), person_scores=once.person_scores - 0.1
+            once,
+            boxes_xyxy=once.boxes_xyxy * np.array([1, 1, 1, 0.6], np.float32),
+            person_scores=once.person_scores - 0.1,
         )
         legs = np.arange(17) >= 13  # are outside of the box of the upper half, and guessed
-        guessed = np.where(legs[:, None], once.keypoints + np.float32([15, -60]), once.keypoints + np.float32(3))
+        guessed = np.where(
+            legs[:, None], once.keypoints + np.array([15, -60], np.float32), once.keypoints + np.float32(3)
+        )
         upper = replace(upper, keypoints=guessed, scores=np.where(legs, np.float32(0.15), once.scores))
         assert tracker(joined([upper, once]), SECONDS[i]).ids == [1]
 
