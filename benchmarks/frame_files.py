@@ -31,12 +31,12 @@ def memory() -> float:
 
 def write(form: str, path: Path, count: int) -> None:
     random = np.random.default_rng(0)
-    keypoints = random.uniform(0, 600, (count, 2, 17, 2)).astype(np.float32)
-    scores = random.uniform(0.3, 1, (count, 2, 17)).astype(np.float32)
     ones, ids = np.ones((2, 4), np.float32), np.arange(2)
     with open_writer(form, path, Clip(COCO, "clip.mp4", 30.0)) as writer:
         for index in range(count):
-            poses = Poses(keypoints[index], scores[index].copy(), ones.copy(), ones[:, 0].copy(), COCO, ids)
+            keypoints = random.uniform(0, 600, (2, 17, 2)).astype(np.float32)
+            scores = random.uniform(0.3, 1, (2, 17)).astype(np.float32)
+            poses = Poses(keypoints, scores, ones.copy(), ones[:, 0].copy(), COCO, ids)
             writer.write(Frame(index, index / 30, poses, (480, 640)))
 
 
