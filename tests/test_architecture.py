@@ -89,18 +89,8 @@ def test_files_are_named_after_their_topic() -> None:
 PUBLIC_NAMES = {
     *("COCO", "CROWDPOSE", "LSP", "MPII", "KeypointSet", "get_keypoint_set"),
     *("LeanposeError", "InputError", "WeightsError", "MissingPackageError"),
-    *(
-        "Poses",
-        "Frame",
-        "Video",
-        "Sample",
-        "Weights",
-        "Predictor",
-        "load_engine",
-        "read_image",
-        "write_image",
-        "draw_poses",
-    ),
+    *("Poses", "Frame", "Sample", "Weights", "Predictor", "Video", "load_engine"),
+    *("read_image", "write_image", "draw_poses"),
     *("create_codec", "create_model", "list_models"),
 }
 
