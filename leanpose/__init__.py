@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from leanpose.keypoint_sets import COCO, CROWDPOSE, LSP, MPII, KeypointSet, get_keypoint_set
     from leanpose.models import create_model
     from leanpose.networks import list_models
-    from leanpose.structures import Poses, Sample
+    from leanpose.structures import Frame, Poses, Sample
+    from leanpose.video.video import Video
     from leanpose.weights.record import Weights
 
     __version__: str
@@ -35,6 +36,7 @@ _HOME = {
     "CROWDPOSE": "keypoint_sets",
     "LSP": "keypoint_sets",
     "MPII": "keypoint_sets",
+    "Frame": "structures",
     "InputError": "errors",
     "KeypointSet": "keypoint_sets",
     "LeanposeError": "errors",
@@ -42,6 +44,7 @@ _HOME = {
     "Poses": "structures",
     "Predictor": "inference.predictor",
     "Sample": "structures",
+    "Video": "video.video",
     "Weights": "weights.record",
     "WeightsError": "errors",
     "create_codec": "codecs",

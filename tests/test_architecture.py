@@ -20,7 +20,7 @@ NETWORKS = [path for path in sorted((PACKAGE / "models").glob("*.py")) if path.n
 
 # All that an application needs; these folders and modules work without the extra "train".
 WITHOUT_TORCH = (
-    *("codecs", "data", "evaluation", "inference", "io", "metrics", "tracking", "weights"),
+    *("codecs", "data", "evaluation", "inference", "io", "metrics", "tracking", "video", "weights"),
     *(
         "commands/cli.py",
         "commands/angles.py",
@@ -28,6 +28,7 @@ WITHOUT_TORCH = (
         "commands/download.py",
         "commands/models.py",
         "commands/predict.py",
+        "commands/predict_video.py",
     ),
     "models/litepose_arch.py",
 )
@@ -88,7 +89,8 @@ def test_files_are_named_after_their_topic() -> None:
 PUBLIC_NAMES = {
     *("COCO", "CROWDPOSE", "LSP", "MPII", "KeypointSet", "get_keypoint_set"),
     *("LeanposeError", "InputError", "WeightsError", "MissingPackageError"),
-    *("Poses", "Sample", "Weights", "Predictor", "load_engine", "read_image", "write_image", "draw_poses"),
+    *("Poses", "Frame", "Sample", "Weights", "Predictor", "Video", "load_engine"),
+    *("read_image", "write_image", "draw_poses"),
     *("create_codec", "create_model", "list_models"),
 }
 

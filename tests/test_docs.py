@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clips import make_clip
 
 import leanpose
 from leanpose import Predictor
@@ -35,6 +36,16 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("block", blocks("index.md"), ids=["dictionaries", "OpenCV"])
 def test_the_quickstart(block: str, desk: Path) -> None:
     exec(block, {})
+
+
+def test_video(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photograph = leanpose.read_image("photo.jpg")
+    make_clip(desk / "clip.mp4", [photograph] * 3)
+    (block,) = blocks("video.md")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["drawn"].shape == photograph.shape
+    assert re.match(r"0\.00 s: person 1 has the nose at 2\d\d, 1\d\d\n0\.10 s: person 1 ", capsys.readouterr().out)
 
 
 def test_onnx_without_leanpose(desk: Path) -> None:

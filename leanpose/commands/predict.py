@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -24,15 +24,18 @@ from leanpose.inference.engines import EngineName
 from leanpose.inference.predictor import DETECTORS, MODELS, Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.files import write_bytes, write_text
-from leanpose.io.images import SUFFIXES, encoded, find_images, left_out
+from leanpose.io.images import REMEDY, SUFFIXES, VIDEOS, encoded, find_images, left_out
 from leanpose.io.own_files import SOFTWARE, is_own
 from leanpose.io.preflight import check_needs
 from leanpose.io.results import Result, to_coco, to_csv, to_json
 from leanpose.keypoint_sets import get_keypoint_set
 from leanpose.structures import Poses
+from leanpose.video import Smooth
+from leanpose.video.source import is_video, videos_among
 from leanpose.weights.download import weights_folder
 from leanpose.weights.public import BEST, PUBLIC
 
+DEFAULT_FORMATS = "json,image"
 FORMATS = ("json", "csv", "coco", "image")
 TABLES = {"csv": "poses.csv", "coco": "coco.json"}  # of all images
 DRAWN_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # drawn images keep these; others become .png
@@ -45,7 +48,7 @@ def predict_files(
     model: str = "auto",
     boxes: str | None = None,
     out: str = "poses",
-    format: str = "json,image",
+    format: str | None = None,
     flip_test: bool = False,
     min_score: float | None = None,
     min_person_score: float | None = None,
@@ -55,19 +58,25 @@ def predict_files(
     keypoints: str | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    track: bool = False,
+    detect_every: int = 1,
+    smooth: Smooth = "off",
+    as_video: bool = False,
+    frame_rate: float | None = None,
     finder: str | None = None,
 ) -> None:
-    """Find the keypoints of persons in images and write them to files.
+    """Find the keypoints of persons in images or videos and write them to files.
 
     Args:
-        sources: image files, folders, globs or URLs.
+        sources: image files, folders, globs or URLs; or video files, numbers of cameras, or addresses of streams.
         model: name or file (.onnx, .safetensors) of the network; public weights (`leanpose models --public`) are
             fetched when they are first named. "auto": the strongest that is on this machine.
         boxes: person boxes: "x1,y1,x2,y2" in pixels (several with spaces between), or a JSON file: image name ->
             list of boxes, or annotations of any form; or "image": the whole image is one person. "found", as
             without it: the detector finds the persons.
         out: folder for the results.
-        format: any of json, csv, coco, image, with commas between.
+        format: any of json, csv, coco, image, with commas between; by default json,image. Of videos any of jsonl, csv,
+            parquet, coco, openpose, posetrack, deeplabcut, movement, video; by default jsonl,video.
         flip_test: average with the mirrored crop: twice the time, a little more accurate.
         min_score: keypoints below this score are not drawn; by default 0.4 where the weights' scores are calibrated,
             0.2 where they are raw.
@@ -82,38 +91,75 @@ def predict_files(
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
             "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.
+        track: of videos: give each person an identity.
+        detect_every: of videos: frames from one detection to the next; between them persons are looked for where they
+            should be.
+        smooth: of videos: "off"; "live": each person's keypoints smoothed at once; "recorded": more, for files.
+        as_video: take folders, globs and lists of images as one video, in natural order.
+        frame_rate: images per second of such a video; by default 30.
         finder: the former name of detector; goes with the next release.
     """
     boxes = None if boxes == "found" else boxes
+    detector = renamed(detector, finder)
+
+    def load() -> Predictor:
+        where: dict[str, Any] = {"engine": engine, "threads": threads, "device": device}
+        chosen = (model, detector) if fps is None else _chosen(fps, model, detector, **where)
+        predictor = Predictor(
+            chosen[0],
+            **where,
+            flip_test=flip_test,
+            detector=chosen[1] if boxes is None else None,
+            min_person_score=min_person_score,
+            keypoint_set=get_keypoint_set(keypoints) if keypoints else None,
+        )
+        _advise(predictor)
+        return predictor
+
+    if as_video or any(map(is_video, sources)):
+        from leanpose.commands.predict_video import predict_videos
+
+        if boxes is not None:
+            raise InputError("--boxes is for images; in videos a detector finds the persons.")
+        watched = {"track": track, "detect_every": detect_every, "smooth": smooth}
+        predict_videos(videos_among(sources, as_video), load, Path(out), format, min_score, frame_rate, watched)
+    elif track or (detect_every, smooth, frame_rate) != (1, "off", None):
+        raise InputError(
+            "--track, --detect-every, --smooth and --frame-rate are for videos; --as-video takes images as one."
+        )
+    else:
+        _predict_images(sources, load, boxes, Path(out), DEFAULT_FORMATS if format is None else format, min_score)
+
+
+def _chosen(fps: float, model: str, detector: str, **where: Any) -> tuple[str, str]:
+    if (model, detector) != ("auto", "auto"):
+        raise InputError("--fps chooses model and detector: leave --model and --detector out.")
+    return fast_enough(fps, **where)
+
+
+def _predict_images(
+    sources: list[str],
+    load: Callable[[], Predictor],
+    boxes: str | None,
+    out: Path,
+    format: str,
+    min_score: float | None,
+) -> None:
+    """Write the results of images; `load` gives the predictor, once all else is known to be in order."""
     formats = _parse_formats(format)
     images = find_images(sources)
-    targets = {image: Path(out) / name for image, name in _result_names(images).items()}
+    targets = {image: out / name for image, name in result_names(images).items()}
     places = [path for image in images for path in _places(image, targets[image], formats).values()]
-    places += [Path(out) / table for form, table in TABLES.items() if form in formats]
-    _check_places(Path(out), [*images, *([boxes] if boxes else [])], places)
+    places += [out / table for form, table in TABLES.items() if form in formats]
+    check_places(out, [*images, *([boxes] if boxes else [])], places)
     given = read_boxes(boxes, images)
     check_needs(places=places[:1], megabytes=len(places) * BLOCK)
-    detector = renamed(detector, finder)
-    if fps is not None:
-        if (model, detector) != ("auto", "auto"):
-            raise InputError("--fps chooses model and detector: leave --model and --detector out.")
-        model, detector = fast_enough(fps, engine, threads, device)
-    predictor = Predictor(
-        model,
-        engine=engine,
-        flip_test=flip_test,
-        threads=threads,
-        device=device,
-        detector=detector if boxes is None else None,
-        min_person_score=min_person_score,
-        keypoint_set=get_keypoint_set(keypoints) if keypoints else None,
-    )
+    predictor = load()
     if predictor.bottom_up and boxes is not None:
-        raise InputError(f"{model} finds persons without boxes; leave --boxes out.")
-    _advise(predictor)
+        raise InputError(f"{predictor.weights.model} finds persons without boxes; leave --boxes out.")
     for folder in filter(os.path.isdir, sources):
         if others := left_out(folder):
-            note(f"{others} in {folder} left out; convert to JPEG or PNG.")
+            note(f"{others} in {folder} left out; {REMEDY}.")
     results: list[Result] = []
     each = [its.boxes for its in given]
     try:
@@ -122,7 +168,7 @@ def predict_files(
             sized = of_annotated_sizes(images, given, candidates)
             faults = _write_each(images, sized, targets, formats, min_score, results, predictor)
     finally:  # what is done is not lost, whatever ends the run
-        _write_tables(results, Path(out), formats, predictor.provenance)
+        _write_tables(results, out, formats, predictor.provenance)
     if faults:
         raise InputError(f"{faults} of {len(images)} images could not be used; they are named above.")
 
@@ -230,7 +276,7 @@ def _parse_formats(text: str) -> set[str]:
     return formats
 
 
-def _result_names(images: Iterable[str]) -> dict[str, str]:
+def result_names(images: Iterable[str]) -> dict[str, str]:
     """Return for each image a file name without suffix, its own where no other result has the same.
 
     Capital and small letters count as the same, as they do on the disks of Windows and macOS.
@@ -259,11 +305,11 @@ def _places(source: str, target: Path, formats: set[str]) -> dict[str, Path]:
     return {form: target.with_name(target.name + suffixes[form]) for form in suffixes if form in formats}
 
 
-def _check_places(out: Path, read: Iterable[str], written: Iterable[Path]) -> None:
+def check_places(out: Path, read: Iterable[str], written: Iterable[Path]) -> None:
     """Raise InputError where `out` is no folder, or a result would take the place of a file that is read, or that
     leanpose did not write.
     """
-    if out.suffix.lower() in (".csv", ".json", *SUFFIXES) and not os.path.isdir(out):
+    if out.suffix.lower() in (".csv", ".json", ".jsonl", *VIDEOS.split(), *SUFFIXES) and not os.path.isdir(out):
         raise InputError(f"--out is a folder, not a file: --out {out.with_suffix('')} puts the results into it.")
     sources = {os.path.realpath(name) for name in read}
     for path in written:

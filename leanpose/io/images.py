@@ -29,6 +29,7 @@ SUFFIXES = frozenset(
 PHOTOS = ".arw .cr2 .cr3 .dng .heic .heif .hif .jxl .nef .orf .raf .raw .rw2"
 DRAWINGS = ".exr .hdr .jp2 .pbm .pgm .pnm .ppm .psd .svg .tga"
 VIDEOS = ".3gp .avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm .wmv"
+REMEDY = "convert images to JPEG or PNG, and give videos by their names"
 OTHER_SUFFIXES = frozenset(f"{PHOTOS} {DRAWINGS} {VIDEOS} .avif .gif".split()) - SUFFIXES  # named, not taken
 DOWNLOAD_SECONDS = 120  # in all
 SILENT_SECONDS = 30  # in which nothing comes
@@ -100,7 +101,9 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None or image.size == 0 or image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{name} is not an image that can be read; use JPEG, PNG, WebP, BMP or TIFF.")
+        video = Path(name).suffix.lower() in VIDEOS.split()
+        use = "for a video use leanpose.Video" if video else "use JPEG, PNG, WebP, BMP or TIFF"
+        raise InputError(f"{name} is not an image that can be read; {use}.")
     if deep or avif:
         image = image_bytes.upright(_eight_bits(image)[..., ::-1], data)
     return image
@@ -133,7 +136,7 @@ def find_images(sources: Iterable[str]) -> list[str]:
             inside = [str(path) for path in _files_in(source) if path.suffix.lower() in SUFFIXES]
             if not inside:
                 others = left_out(source)
-                but = f", but {others}: convert them to JPEG or PNG" if others else ""
+                but = f", but {others}: {REMEDY}" if others else ""
                 raise InputError(f"The folder {source} holds no images ({', '.join(sorted(SUFFIXES))}){but}.")
             found += inside
         elif inside := _matches(source):

@@ -1,8 +1,8 @@
 """Tell files that leanpose wrote, which new results may replace, from those of others, which nothing replaces.
 
 Each kind is known by its content: an image's JSON by its keys, coco.json by its `info`, tables by their header, JSON
-lines by the first, an OpenPose folder by the start of all its files, Parquet and NetCDF by their metadata, and a drawn
-image by the EXIF entry "Software: leanpose". Who changes a result with another tool makes it a file of theirs.
+lines by the first, an OpenPose folder by the start of all its files, Parquet, NetCDF and MP4 by their metadata, and a
+drawn image by the EXIF entry "Software: leanpose". Who changes a result with another tool makes it a file of theirs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ JSON_LINES_START = b'{"leanpose": '
 OPENPOSE_START, OPENPOSE_ENDING = '{"version": 1.3, "leanpose": ', "_keypoints.json"
 NETCDF_START = b"source_software"
 PARQUET_KEY = b"leanpose"
+VIDEO_COMMENT = b"persons found by leanpose"
 # EXIF in TIFF's form: little-endian, one entry in the first directory: Software (0x131), 9 letters at byte 26
 SOFTWARE = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x31\x01\x02\0\x09\0\0\0\x1a\0\0\0" + b"\0\0\0\0" + b"leanpose\0"
 _ENDS = 4096  # bytes at both ends of an image; WebP keeps EXIF last, the others first
@@ -44,6 +45,8 @@ def is_own(path: Path) -> bool:
             return _is_own_csv(path)
         with path.open("rb") as file:
             start = file.read(_ENDS)
+            if path.suffix == ".mp4":
+                return VIDEO_COMMENT in start or VIDEO_COMMENT in _last(file, _ENDS)
             if path.suffix == ".jsonl":
                 return start.startswith(JSON_LINES_START)
             if path.suffix == ".nc":  # the value of an attribute follows its name, with a few bytes between

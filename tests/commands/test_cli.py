@@ -250,8 +250,11 @@ WRONG_WORDS = {
     "unknown option": (["predict", "a.png", "--modle", "x"], "predict has no option --modle. Did you mean '--model'?"),
     "unknown option with =": (["predict", "a.png", "--modle=x"], "has no option --modle. Did you mean '--model'?"),
     "shortened option": (["predict", "a.png", "--form", "csv"], "has no option --form. Did you mean '--format'?"),
-    "unknown letter": (["predict", "a.png", "-q"], "predict has no option -q. Known: --boxes, "),
-    "option like no other": (["predict", "a.png", "--quiet"], "predict has no option --quiet. Known: --boxes, "),
+    "unknown letter": (["predict", "a.png", "-q"], "predict has no option -q. Known: --as-video, --boxes, "),
+    "option like no other": (
+        ["predict", "a.png", "--quiet"],
+        "predict has no option --quiet. Known: --as-video, --boxes, ",
+    ),
     "option of a verb without": (["models", "--modle"], "no option --modle. Known: --format, --measure, --public."),
     "an option twice": (["predict", "a.png", "--model", "a", "--model=b"], "--model is given twice"),
     "an option twice, by letter": (["predict", "a.png", "-o", "a", "--out", "b"], "--out is given twice"),

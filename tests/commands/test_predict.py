@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import leanpose
-from leanpose.commands.predict import _result_names, predict_files
+from leanpose.commands.predict import predict_files, result_names
 from leanpose.data.annotations import open_annotations
 from leanpose.errors import InputError, LeanposeError, WeightsError
 from leanpose.inference.predictor import Predictor
@@ -419,18 +419,20 @@ def test_kinds_that_a_folder_leaves_out_are_named(folder: Path, capsys: pytest.C
     for name in ("one/a.heic", "one/b.HEIC", "one/c.mp4", "one/notes.txt", "one/._her.png"):
         Path(name).write_bytes(b"something")
     predict_files(["one", "two"], boxes="image", out="out", format="json", threads=1)
-    assert capsys.readouterr().err == "leanpose: 2 .heic, 1 .mp4 in one left out; convert to JPEG or PNG.\n"
+    assert capsys.readouterr().err == (
+        "leanpose: 2 .heic, 1 .mp4 in one left out; convert images to JPEG or PNG, and give videos by their names.\n"
+    )
 
 
 def test_result_names_differ() -> None:
     """Also where a disk takes capital and small letters for the same, or a name looks like a number of ours."""
-    names = _result_names(["a/x.jpg", "b/x.jpg", "x-2.jpg", "X.jpg", "c/x.png", "http://host/", "coco.png"])
+    names = result_names(["a/x.jpg", "b/x.jpg", "x-2.jpg", "X.jpg", "c/x.png", "http://host/", "coco.png"])
     assert list(names.values()) == ["x", "x-2", "x-2-2", "X-3", "x-4", "image", "coco-2"]
 
 
 def test_names_of_many_images_of_one_name() -> None:
     count = 50_000  # pairwise comparisons would take minutes
-    names = _result_names(f"clip{i}/frame.jpg" for i in range(count))
+    names = result_names(f"clip{i}/frame.jpg" for i in range(count))
     assert names["clip0/frame.jpg"] == "frame" and names[f"clip{count - 1}/frame.jpg"] == f"frame-{count}"
 
 

@@ -393,8 +393,14 @@ def test_kinds_of_a_folder(tmp_path: Path) -> None:
     assert left_out(str(tmp_path)) == "2 .heic, 1 .mp4"
     for name in ("a.jfif", "b.JPE"):
         (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=r"holds no images .*, but 2 \.heic, 1 \.mp4: convert them"):
+    with pytest.raises(InputError, match=r"but 2 \.heic, 1 \.mp4: convert images .*, and give videos by"):
         find_images([str(tmp_path)])
+
+
+def test_a_video_in_place_of_an_image(tmp_path: Path) -> None:
+    (tmp_path / "clip.MP4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
+    with pytest.raises(InputError, match=r"for a video use leanpose\.Video"):
+        read_image(tmp_path / "clip.MP4")
 
 
 @pytest.mark.parametrize("kind", ["gif", "avif"])
