@@ -124,9 +124,9 @@ def quantize(
 
     def figure_of(file: Path) -> tuple[str, float]:
         if refine:
-            figures = measure(refine, annotated, boxes="found", detector=str(file)).metrics
+            figures = measure(refine, annotated, boxes="found", detector=str(file))[0]
         else:
-            figures = measure(str(file), annotated).metrics
+            figures = measure(str(file), annotated)[0]
         return next(iter(figures.items()))
 
     report: list[QuantizeReport] = []

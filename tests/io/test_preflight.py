@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 import leanpose.evaluation.evaluate as evaluation
-from leanpose.commands.cli import COMMANDS, main
+from leanpose.commands.cli import main
 from leanpose.errors import InputError, MissingPackageError, install_line
 from leanpose.evaluation.evaluate import evaluate
 from leanpose.io.preflight import check_needs
@@ -141,11 +140,19 @@ def test_a_place_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("verb", "worker", "words"),
     [
-        ("export", "load_network", ("lpn50", "--out", "{file}/a.onnx")),
-        ("quantize", "load_network", ("lpn50", "--data", "{file}", "--images", ".", "--out", "{file}/a.onnx")),
-        ("convert", "load_state", ("{checkpoint}", "--model", "lpn50", "--out", "{file}/a.safetensors")),
-        ("train", "read_sources", ("lpn50_mini", "out={file}/run")),
-        ("benchmark", "load_engine", ("lpn50", "--out", "{file}/a.json")),
+        ("export", "deploy.export.load_network", ("lpn50", "--out", "{file}/a.onnx")),
+        (
+            "quantize",
+            "deploy.quantize.load_network",
+            ("lpn50", "--data", "{file}", "--images", ".", "--out", "{file}/a.onnx"),
+        ),
+        (
+            "convert",
+            "models.checkpoints.load_state",
+            ("{checkpoint}", "--model", "lpn50", "--out", "{file}/a.safetensors"),
+        ),
+        ("train", "training.loop.read_sources", ("lpn50_mini", "out={file}/run")),
+        ("benchmark", "commands.benchmark.load_engine", ("lpn50", "--out", "{file}/a.json")),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -161,6 +168,6 @@ def test_every_verb_looks_where_it_will_write(
     file, checkpoint = tmp_path / "file.json", tmp_path / "a.pth"
     file.write_text("{}")
     torch.save({"final_layer.weight": torch.zeros(17, 1)}, checkpoint)
-    monkeypatch.setattr(importlib.import_module(COMMANDS[verb].partition(":")[0]), worker, no_work)
+    monkeypatch.setattr(f"leanpose.{worker}", no_work)
     assert main([verb, *(word.format(file=file, checkpoint=checkpoint) for word in words)]) == 2
     assert f"{file}" in (said := capsys.readouterr().err) and "cannot be written" in said
