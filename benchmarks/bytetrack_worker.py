@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import supervision as sv  # type: ignore[import-not-found]
+import supervision as sv
 from trackers import ByteTrackTracker  # type: ignore[import-not-found]
 
 
