@@ -424,6 +424,13 @@ def test_kinds_that_a_folder_leaves_out_are_named(folder: Path, capsys: pytest.C
     )
 
 
+def test_results_of_a_folder_have_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = tmp_path / "walk.2024.05.01"
+    walk.mkdir()
+    monkeypatch.chdir(walk)
+    assert result_names([str(walk)]) == {str(walk): walk.name} and result_names(["."]) == {".": walk.name}
+
+
 def test_result_names_differ() -> None:
     """Also where a disk takes capital and small letters for the same, or a name looks like a number of ours."""
     names = result_names(["a/x.jpg", "b/x.jpg", "x-2.jpg", "X.jpg", "c/x.png", "http://host/", "coco.png"])
