@@ -523,6 +523,7 @@ def test_an_image_of_nobody_is_no_fault(
         "detector": detector,
         "flip_test": False,
         "min_person_score": 0.35 if detector else 0.2,
+        "calibrated": False,
     }
     assert json.loads(Path("out/coco.json").read_text())["info"]["leanpose"] == made
     np.testing.assert_array_equal(read_image("out/none.png"), read_image("none.png"))
