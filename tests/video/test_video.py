@@ -121,10 +121,12 @@ def test_arguments_that_cannot_be(
         Video(source_of(images), rectangle_people(), detect_every=2)  # finds all persons itself
 
 
-def test_arguments_of_a_predictor_that_is_there(predictor: Predictor, images: list[np.ndarray]) -> None:
-    for given in ({"threads": 2}, {"detector": None}):
-        with pytest.raises(InputError, match=f"{next(iter(given))}: give these to the Predictor"):
-            Video(source_of(images), predictor, **given)  # type: ignore[arg-type]
+@pytest.mark.parametrize("given", [{"threads": 2}, {"detector": None}])
+def test_arguments_of_a_predictor_that_is_there(
+    given: dict[str, Any], predictor: Predictor, images: list[np.ndarray]
+) -> None:
+    with pytest.raises(InputError, match="give these to the Predictor"):
+        Video(source_of(images), predictor, **given)
 
 
 @pytest.mark.parametrize("settings", [{}, {"smooth": "recorded"}, {"detect_every": 5}])
