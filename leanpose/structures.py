@@ -48,7 +48,8 @@ class Poses:
         person_scores: (N,) float32 confidence of each person.
         keypoint_set: names, edges and flip pairs of the K keypoints.
         ids: (N,) int64 identity over time, given by tracking; None for single images.
-        raw_scores: (N, K) float32, the codec's confidence, where `scores` are calibrated; None: they are raw.
+        raw_scores: (N, K) float32, the codec's confidence, where `scores` are calibrated, NaN where a file of results
+            holds only these; None: `scores` are raw.
     """
 
     keypoints: np.ndarray
@@ -136,10 +137,10 @@ class Poses:
         """Return which keypoints count as there, (N, K) bool: they have a place and at least `least_score(min_score)`.
 
         Where scores are calibrated they must also lie in the image, (height, width) in pixels, since they are chances
-        of what is annotated there.
+        of what is annotated there; (0, 0) stands for a size that is not known.
         """
         there: np.ndarray = np.isfinite(self.keypoints).all(axis=2) & (self.scores >= self.least_score(min_score))
-        if self.raw_scores is not None:
+        if self.raw_scores is not None and image_size != (0, 0):
             height, width = image_size
             there &= ((self.keypoints >= -0.5) & (self.keypoints <= np.array([width, height]) - 0.5)).all(axis=2)
         return there

@@ -35,7 +35,8 @@ def angles(
         out: folder for angles.csv and the images.
         joints: any of shoulder, elbow, hip, knee, ankle, or one side such as left_knee, with commas between; by
             default all that the keypoints give.
-        min_score: keypoints below this score count as absent; by default 0.2.
+        min_score: keypoints below this score count as absent; by default 0.4 where the results say that scores are
+            calibrated, else 0.2.
         fps: frames per second, for results without times.
     """
     require("matplotlib", "tables")

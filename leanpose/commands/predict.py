@@ -277,7 +277,8 @@ def _parse_formats(text: str) -> set[str]:
 
 
 def result_names(images: Iterable[str]) -> dict[str, str]:
-    """Return for each image a file name without suffix, its own where no other result has the same.
+    """Return for each image or video a file name without suffix, its own where no other result has the same. Folders
+    keep what follows a dot.
 
     Capital and small letters count as the same, as they do on the disks of Windows and macOS.
     """
@@ -285,7 +286,8 @@ def result_names(images: Iterable[str]) -> dict[str, str]:
     taken = {Path(table).stem for table in TABLES.values()}
     numbers: Counter[str] = Counter()
     for image in images:
-        stem = name = _path_of(image).stem or "image"
+        path = _path_of(image)
+        stem = name = (path.resolve().name if path.is_dir() else path.stem) or "image"
         while name.casefold() in taken:
             numbers[stem.casefold()] += 1
             name = f"{stem}-{numbers[stem.casefold()] + 1}"

@@ -99,7 +99,7 @@ def _check(out: Path, read: list[str], places: Mapping[str, Mapping[str, Path]])
         for form, place in each.items():
             if form != "video":
                 check_place(form, place)
-    check_needs(places=[out], megabytes=MEGABYTES)
+    check_needs(places=[place for each in places.values() for place in each.values()][:1], megabytes=MEGABYTES)
 
 
 def _ending(form: str) -> str:

@@ -176,6 +176,7 @@ class Predictor:
             "detector": detector and getattr(getattr(detector, "weights", None), "name", type(detector).__name__),
             "flip_test": self._settings["flip_test"],
             "min_person_score": self.min_person_score,
+            "calibrated": self.weights.calibration is not None,
         }
 
     def carry_to(self, keypoint_set: KeypointSet) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 from leanpose.errors import InputError
 from leanpose.structures import Poses
 
+LEAST_WEIGHT = 1e-4  # of a point: one that never scores keeps a place
+
 
 def joined(poses: Sequence[Poses]) -> Poses:
     """Return the persons of some Poses of the same kind, at least one, as one."""
@@ -49,6 +51,6 @@ def with_points(poses: Poses, points: np.ndarray) -> Poses:
 
 
 def weights_of(poses: Poses) -> np.ndarray:
-    """Return (N, K + 2) how much points count, 0 to 1: 1 from twice the least score on, in proportion below it."""
-    weights = (poses.scores / (2 * poses.least_score())).clip(0, 1)
+    """Return (N, K + 2) how much points count, above 0: 1 from twice the least score on, in proportion below it."""
+    weights = (poses.scores / (2 * poses.least_score())).clip(LEAST_WEIGHT, 1)
     return np.pad(weights, ((0, 0), (0, 2)), constant_values=1).astype(np.float64)

@@ -26,6 +26,7 @@ from leanpose.video.source import Shot, Source, VideoSource, open_source
 
 SHOTS_AHEAD = 4  # images that are decoded and wait
 FRAMES_AHEAD = 4  # frames that are done and wait
+MOST_BETWEEN = 8  # images that wait while a thread detects in the next of its turn
 WEAK = 0.2  # score of persons from which on they keep an identity, though not start one
 
 
@@ -35,8 +36,8 @@ class Video:
         for frame in leanpose.Video("clip.mp4", track=True):
             print(frame.time_s, frame.poses.ids)
 
-    At most a few frames are in memory, however long the video. Whoever is slow holds up the reading of a file; of a
-    camera or live stream the frames between are lost, so that none is older than the work on it. Iterating again
+    At most some dozens of frames are in memory, however long the video. Whoever is slow holds up the reading of a file;
+    of a camera or live stream the frames between are lost, so that none is older than the work on it. Iterating again
     starts a file anew.
 
     Args:
@@ -50,7 +51,7 @@ class Video:
         detect_every: frames from one detection to the next. Between them persons are looked for where they should be,
             or where one is lost, detected again.
         frame_rate: images per second of a folder; None: 30. Videos have times of their own.
-        options: further arguments of the Predictor.
+        options: further arguments of the Predictor that is made of the model.
 
     Attributes:
         source: the opened Source.
@@ -77,6 +78,8 @@ class Video:
             raise InputError(f"smooth must be 'off', 'live' or 'recorded', not '{smooth}'.")
         if detect_every < 1:
             raise InputError(f"detect_every must be at least 1, not {detect_every}; 1 detects in every frame.")
+        if isinstance(model, Predictor) and (options or detector != "auto"):
+            raise InputError(f"{', '.join(options) or 'detector'}: give these to the Predictor, which has its own.")
         self.source = source if isinstance(source, Source) else open_source(source, frame_rate)
         self.predictor = model if isinstance(model, Predictor) else Predictor(model, detector=detector, **options)
         if detect_every > 1 and (self.predictor.bottom_up or not self.predictor.searches):
@@ -133,7 +136,7 @@ class Video:
         start = self.predictor.min_person_score
         tracker = Tracker(start, min(WEAK, start))
         if self._detect_every > 1:
-            ahead = 0 if self.source.live else self._detect_every
+            ahead = 0 if self.source.live else min(self._detect_every, MOST_BETWEEN)
             between = BetweenDetections(self.predictor, tracker, self._detect_every, ahead)
             return starmap(_frame, between.found(shots))
         if self._tracks:

@@ -424,6 +424,13 @@ def test_kinds_that_a_folder_leaves_out_are_named(folder: Path, capsys: pytest.C
     )
 
 
+def test_results_of_a_folder_have_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = tmp_path / "walk.2024.05.01"
+    walk.mkdir()
+    monkeypatch.chdir(walk)
+    assert result_names([str(walk)]) == {str(walk): walk.name} and result_names(["."]) == {".": walk.name}
+
+
 def test_result_names_differ() -> None:
     """Also where a disk takes capital and small letters for the same, or a name looks like a number of ours."""
     names = result_names(["a/x.jpg", "b/x.jpg", "x-2.jpg", "X.jpg", "c/x.png", "http://host/", "coco.png"])
@@ -516,6 +523,7 @@ def test_an_image_of_nobody_is_no_fault(
         "detector": detector,
         "flip_test": False,
         "min_person_score": 0.35 if detector else 0.2,
+        "calibrated": False,
     }
     assert json.loads(Path("out/coco.json").read_text())["info"]["leanpose"] == made
     np.testing.assert_array_equal(read_image("out/none.png"), read_image("none.png"))

@@ -142,6 +142,7 @@ def test_a_camera_that_vanishes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         (["clip.mp4", "--frame-rate", "25"], "has times of its own"),
         (["clip.mp4", "--out", "."], "The results would overwrite clip.mp4"),
         (["clip.mp4", "--out", "out.mp4"], "--out is a folder, not a file: --out out puts the results into it."),
+        (["clip.mp4", "--out", "plain", "--format", "deeplabcut"], "clip_deeplabcut.csv cannot be written"),
         (["empty", "--as-video"], "The folder empty holds no images"),
         (["absent.mp4"], "There is no video absent.mp4; check the path."),
     ],
@@ -150,6 +151,7 @@ def test_bad_words_are_one_sentence(
     words: list[str], message: str, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (desk / "empty").mkdir()
+    (desk / "plain").touch()
     before = sorted(desk.rglob("*"))
     assert main(["predict", *words]) == 2
     printed = capsys.readouterr()

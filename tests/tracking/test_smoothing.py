@@ -75,6 +75,13 @@ def test_low_scores_count_less(smooth: Smooth) -> None:
     assert moved[0] < moved[1] / 3
 
 
+def test_keypoints_of_no_score_keep_a_place() -> None:
+    frames = frames_of(TRUTH[:30])
+    for frame in frames:
+        frame.poses.scores[:, 15:] = 0
+    np.testing.assert_allclose(places(recorded(frames)), TRUTH[:30], atol=3)
+
+
 @BOTH
 def test_scores_ids_and_order_stay(smooth: Smooth) -> None:
     frames = frames_of(found())

@@ -121,6 +121,14 @@ def test_arguments_that_cannot_be(
         Video(source_of(images), rectangle_people(), detect_every=2)  # finds all persons itself
 
 
+@pytest.mark.parametrize("given", [{"threads": 2}, {"detector": None}])
+def test_arguments_of_a_predictor_that_is_there(
+    given: dict[str, Any], predictor: Predictor, images: list[np.ndarray]
+) -> None:
+    with pytest.raises(InputError, match="give these to the Predictor"):
+        Video(source_of(images), predictor, **given)
+
+
 @pytest.mark.parametrize("settings", [{}, {"smooth": "recorded"}, {"detect_every": 5}])
 def test_what_was_found_before_a_fault_comes_first(
     settings: dict[str, Any], predictor: Predictor, images: list[np.ndarray]
@@ -159,7 +167,7 @@ def test_a_stopped_video_gives_what_was_taken(predictor: Predictor, images: list
     assert 3 <= count < 40
 
 
-@pytest.mark.parametrize("settings", [{}, {"detect_every": 3}])
+@pytest.mark.parametrize("settings", [{}, {"detect_every": 3}, {"detect_every": 200}])
 def test_a_slow_consumer_holds_up_a_file(
     settings: dict[str, Any], predictor: Predictor, images: list[np.ndarray]
 ) -> None:

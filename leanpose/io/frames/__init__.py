@@ -121,7 +121,10 @@ def _reader(path: Path) -> Callable[[Path, float | None], Iterator[Frame]]:
     line = start.decode("utf-8-sig", "replace").strip()
     if line.startswith(("{", "[")):
         return read_json_lines if _is_head(line) else read_coco
-    cells = next(csv.reader([line]), [""])
+    try:
+        cells = next(csv.reader([line]), [""])
+    except csv.Error:  # no text, such as a video
+        cells = [""]
     if cells[:1] == ["scorer"]:
         return read_deeplabcut
     if {*COLUMNS} <= {*cells}:

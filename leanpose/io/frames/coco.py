@@ -16,7 +16,15 @@ import numpy as np
 
 from leanpose.errors import InputError
 from leanpose.io.files import WholeFile
-from leanpose.io.frames.interface import UNKNOWN_SIZE, Clip, FrameWriter, make_poses, time_of, whole_number
+from leanpose.io.frames.interface import (
+    UNKNOWN_SIZE,
+    Clip,
+    FrameWriter,
+    is_calibrated,
+    make_poses,
+    time_of,
+    whole_number,
+)
 from leanpose.io.own_files import COCO_INFO
 from leanpose.io.results import to_coco
 from leanpose.io.values import Id, Known, entries, identity, number, numbers, read_json, shown
@@ -77,7 +85,7 @@ def read_coco(path: Path, fps: float | None) -> Iterator[Frame]:
     """Read a COCO-style annotation file, PoseTrack's form of it, or a list of COCO results (of COCO's keypoints)."""
     content = read_json(path)
     if isinstance(content, list):
-        return _frames(path, fps, _images_of_results(content, path), content, COCO)
+        return _frames(path, fps, _images_of_results(content, path), content, COCO, False)
     lists = [content.get(key) for key in ("images", "annotations")] if isinstance(content, dict) else [None]
     if not all(isinstance(one, list) for one in lists):
         raise InputError(f"{path} must hold the lists 'images' and 'annotations', as COCO files do.")
@@ -85,7 +93,9 @@ def read_coco(path: Path, fps: float | None) -> Iterator[Frame]:
     categories = content.get("categories")
     if not isinstance(categories, list):
         raise InputError(f"{path} must hold the list 'categories', one of which names the keypoints.")
-    return _frames(path, fps, images, annotations, keypoint_set_from_coco(categories, str(path)))
+    info = content.get("info")
+    calibrated = isinstance(info, dict) and is_calibrated(info.get("leanpose"))
+    return _frames(path, fps, images, annotations, keypoint_set_from_coco(categories, str(path)), calibrated)
 
 
 def _images_of_results(results: list[Any], path: Path) -> list[dict[str, Any]]:
@@ -98,7 +108,12 @@ def _images_of_results(results: list[Any], path: Path) -> list[dict[str, Any]]:
 
 
 def _frames(
-    path: Path, fps: float | None, images: list[dict[str, Any]], persons: list[Any], keypoint_set: KeypointSet
+    path: Path,
+    fps: float | None,
+    images: list[dict[str, Any]],
+    persons: list[Any],
+    keypoint_set: KeypointSet,
+    calibrated: bool,
 ) -> Iterator[Frame]:
     known = Known(identity(image.get("id"), f"{path}: image {i}: 'id'") for i, image in enumerate(images))
     of_image: dict[Id, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
@@ -117,12 +132,12 @@ def _frames(
         yield Frame(
             index,
             time_of(index, fps) if time_s is None else number(time_s, f"{where}: 'time_s'"),
-            _poses(of_image[identity(image["id"], where)], keypoint_set),
+            _poses(of_image[identity(image["id"], where)], keypoint_set, calibrated),
             (sizes[0], sizes[1]) if len(sizes) == 2 else UNKNOWN_SIZE,
         )
 
 
-def _poses(persons: list[tuple[str, dict[str, Any]]], keypoint_set: KeypointSet) -> Poses:
+def _poses(persons: list[tuple[str, dict[str, Any]]], keypoint_set: KeypointSet, calibrated: bool) -> Poses:
     n, k = len(persons), len(keypoint_set)
     triples, boxes, person_scores = np.zeros((n, k, 3)), np.zeros((n, 4)), np.ones(n)
     scores, absent, ids = np.full((n, k), np.nan), np.zeros((n, k), bool), []
@@ -142,4 +157,4 @@ def _poses(persons: list[tuple[str, dict[str, Any]]], keypoint_set: KeypointSet)
             boxes[i, 2:] += boxes[i, :2]
         ids.append(whole_number(person["track_id"], f"{where}: 'track_id'") if "track_id" in person else None)
     keypoints = np.where(absent[..., None], np.nan, triples[..., :2])
-    return make_poses(keypoint_set, keypoints, scores, ids, boxes, person_scores)
+    return make_poses(keypoint_set, keypoints, scores, ids, boxes, person_scores, calibrated)

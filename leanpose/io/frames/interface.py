@@ -98,6 +98,7 @@ def make_poses(
     ids: Sequence[int | None] | None = None,
     boxes_xyxy: np.ndarray | None = None,
     person_scores: np.ndarray | None = None,
+    calibrated: bool = False,
 ) -> Poses:
     """Return Poses of what a file tells.
 
@@ -107,6 +108,7 @@ def make_poses(
         ids: N identities; None where the file has none. They count where all persons have one.
         boxes_xyxy: (N, 4); without them the extent of the keypoints, zeros where there are none.
         person_scores: (N,); without them the mean of the keypoints' scores.
+        calibrated: whether the scores are (`is_calibrated`); the raw ones are NaN then.
     """
     n, k = len(keypoints), len(keypoint_set)
     keypoints = np.asarray(keypoints, np.float32).reshape(n, k, 2)
@@ -125,7 +127,13 @@ def make_poses(
         np.asarray(scores.mean(axis=1) if person_scores is None else person_scores, np.float32).reshape(n),
         keypoint_set,
         np.array(ids, np.int64) if known else None,
+        np.full((n, k), np.nan, np.float32) if calibrated else None,
     )
+
+
+def is_calibrated(provenance: Any) -> bool:
+    """Return whether scores are calibrated, by what a file says of how they were made; False where it does not say."""
+    return isinstance(provenance, Mapping) and provenance.get("calibrated") is True
 
 
 def time_of(index: int, fps: float | None) -> float:

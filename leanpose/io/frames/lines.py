@@ -12,7 +12,7 @@ import numpy as np
 
 from leanpose.errors import InputError, note
 from leanpose.io.files import LineFile
-from leanpose.io.frames.interface import Clip, FrameWriter, make_poses, time_of, whole_number
+from leanpose.io.frames.interface import Clip, FrameWriter, is_calibrated, make_poses, time_of, whole_number
 from leanpose.io.values import number, numbers, shown
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.structures import Frame, Poses
@@ -82,9 +82,10 @@ def read_json_lines(path: Path, fps: float | None) -> Iterator[Frame]:
         raise InputError(f"{path}: the first line must hold the keypoint set of leanpose ({error}).") from None
     if fps is None and head.get("fps") is not None:
         fps = number(head["fps"], f"{path}: line 1: 'fps'")
+    calibrated = is_calibrated(head.get(HEAD))
     for number_of_line, line in lines:
         if line:
-            yield _frame(_entry(line, where := f"{path}: line {number_of_line}"), keypoint_set, fps, where)
+            yield _frame(_entry(line, where := f"{path}: line {number_of_line}"), keypoint_set, calibrated, fps, where)
 
 
 def _entry(line: str, where: str) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _entry(line: str, where: str) -> dict[str, Any]:
     return entry
 
 
-def _frame(entry: dict[str, Any], keypoint_set: KeypointSet, fps: float | None, where: str) -> Frame:
+def _frame(entry: dict[str, Any], keypoint_set: KeypointSet, calibrated: bool, fps: float | None, where: str) -> Frame:
     for key in ("index", "width", "height", "persons"):
         if key not in entry:
             raise InputError(f"{where} lacks the key '{key}'.")
@@ -108,12 +109,12 @@ def _frame(entry: dict[str, Any], keypoint_set: KeypointSet, fps: float | None, 
     return Frame(
         index,
         time_of(index, fps) if time_s is None else number(time_s, f"{where}: 'time_s'", math.inf),
-        _poses(entry["persons"], keypoint_set, where),
+        _poses(entry["persons"], keypoint_set, calibrated, where),
         (height, width),
     )
 
 
-def _poses(persons: Any, keypoint_set: KeypointSet, where: str) -> Poses:
+def _poses(persons: Any, keypoint_set: KeypointSet, calibrated: bool, where: str) -> Poses:
     """Turn what `Poses.to_dicts` gives into Poses again."""
     if not isinstance(persons, list) or not all(isinstance(one, dict) for one in persons):
         raise InputError(f"{where}: 'persons' must be a list of mappings, not {shown(persons)}.")
@@ -133,4 +134,4 @@ def _poses(persons: Any, keypoint_set: KeypointSet, where: str) -> Poses:
         boxes[i] = numbers(person.get("box_xyxy"), (4,), f"{what}: 'box_xyxy'")
         person_scores[i] = number(person.get("score"), f"{what}: 'score'")
         ids.append(whole_number(person["id"], f"{what}: 'id'") if "id" in person else None)
-    return make_poses(keypoint_set, keypoints, scores, ids, boxes, person_scores)
+    return make_poses(keypoint_set, keypoints, scores, ids, boxes, person_scores, calibrated)

@@ -16,7 +16,15 @@ import numpy as np
 
 from leanpose.errors import InputError
 from leanpose.io.files import make_folder, write_text
-from leanpose.io.frames.interface import UNKNOWN_SIZE, Clip, FrameWriter, make_poses, time_of, whole_number
+from leanpose.io.frames.interface import (
+    UNKNOWN_SIZE,
+    Clip,
+    FrameWriter,
+    is_calibrated,
+    make_poses,
+    time_of,
+    whole_number,
+)
 from leanpose.io.own_files import OPENPOSE_ENDING, OPENPOSE_START
 from leanpose.io.values import number, numbers, read_json, shown
 from leanpose.keypoint_sets import BODY_25, KeypointSet
@@ -40,6 +48,7 @@ class OpenPoseWriter(FrameWriter):
 
     def __init__(self, path: Path, clip: Clip) -> None:
         self._path, self._name = path, Path(clip.source).stem or "video"
+        self._calibrated = is_calibrated(clip.provenance)
         make_folder(path)
         for old in path.glob(f"*{OPENPOSE_ENDING}"):  # of a former, longer clip
             old.unlink()
@@ -62,6 +71,7 @@ class OpenPoseWriter(FrameWriter):
             "height": height,
             "boxes_xyxy": poses.boxes_xyxy.astype(float).round(2).tolist(),
             "scores": poses.person_scores.astype(float).round(4).tolist(),
+            "calibrated": self._calibrated,
         }
         text = f'{OPENPOSE_START}{json.dumps(says)}, "people": {json.dumps(people)}' + "}"
         write_text(self._path / f"{self._name}_{frame.index:012d}{OPENPOSE_ENDING}", text)
@@ -134,6 +144,7 @@ def _frame(index: int, file: Path, keypoint_set: KeypointSet, fps: float | None)
             ids,
             None if boxes is None else numbers(boxes, (n, 4), f"{file}: 'boxes_xyxy'") if n else np.zeros((0, 4)),
             None if scores is None else numbers(scores, (n,), f"{file}: 'scores'"),
+            is_calibrated(says),
         ),
         (size[0], size[1]) if len(size) == 2 else UNKNOWN_SIZE,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from leanpose.errors import InputError, require
 from leanpose.io.files import WholeFile
-from leanpose.io.frames.interface import Clip, FrameWriter, set_of_names, time_of
+from leanpose.io.frames.interface import Clip, FrameWriter, is_calibrated, set_of_names, time_of
 from leanpose.io.frames.rows import COLUMNS, Row, frames_of, rows_of
 from leanpose.io.own_files import PARQUET_KEY
 from leanpose.keypoint_sets import KeypointSet
@@ -74,16 +74,17 @@ def read_parquet(path: Path, fps: float | None) -> Iterator[Frame]:
         with pq.ParquetFile(path) as file:
             if missing := [name for name in COLUMNS if name not in file.schema_arrow.names]:
                 raise InputError(f"{path} lacks the column '{missing[0]}'; tidy Parquet has {', '.join(COLUMNS)}.")
-            yield from frames_of(_rows(file, fps), *_names(file, path), path)
+            head = json.loads((file.schema_arrow.metadata or {}).get(PARQUET_KEY, b"{}"))
+            names, keypoint_set = _names(file, head, path)
+            yield from frames_of(_rows(file, fps), names, keypoint_set, path, is_calibrated(head.get("provenance")))
     except pa.ArrowInvalid as error:
         raise InputError(f"{path} is no Parquet file that can be read ({error}).") from None
 
 
-def _names(file: Any, path: Path) -> tuple[tuple[str, ...], KeypointSet]:
+def _names(file: Any, head: dict[str, Any], path: Path) -> tuple[tuple[str, ...], KeypointSet]:
     """Return the names of the keypoints as the file has them, and their set."""
-    head = (file.schema_arrow.metadata or {}).get(PARQUET_KEY)
-    if head is not None:
-        keypoint_set = KeypointSet.from_dict(json.loads(head)["keypoint_set"])
+    if head:
+        keypoint_set = KeypointSet.from_dict(head["keypoint_set"])
         return keypoint_set.keypoints, keypoint_set
     batches = file.iter_batches(columns=["keypoint"])
     found = dict.fromkeys(name for batch in batches for name in batch.column(0).to_pylist() if name is not None)

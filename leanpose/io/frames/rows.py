@@ -49,13 +49,14 @@ def rows_of(frame: Frame) -> Iterator[Row]:
 
 
 def frames_of(
-    rows: Iterable[Row], names: Sequence[str], keypoint_set: KeypointSet, where: str | Path
+    rows: Iterable[Row], names: Sequence[str], keypoint_set: KeypointSet, where: str | Path, calibrated: bool = False
 ) -> Iterator[Frame]:
     """Put rows together again, frame by frame; the rows of a frame stand together. Persons are told apart by their ids;
     without ids a keypoint that comes again begins the next person.
 
     Args:
         names: of the keypoints as the rows spell them, in the order of the set.
+        calibrated: as of `make_poses`.
 
     Raises:
         InputError: a keypoint is not one of the set, or a person has it twice.
@@ -83,12 +84,12 @@ def frames_of(
             if k in persons[place]:
                 raise InputError(f"{where}: frame {index} has '{row.keypoint}' of id {row.id} twice; keep one of them.")
             persons[place][k] = row
-        yield Frame(index, time_s, _poses(persons, ids, keypoint_set), UNKNOWN_SIZE)
+        yield Frame(index, time_s, _poses(persons, ids, keypoint_set, calibrated), UNKNOWN_SIZE)
 
 
-def _poses(persons: list[dict[int, Row]], ids: list[int | None], keypoint_set: KeypointSet) -> Poses:
+def _poses(persons: list[dict[int, Row]], ids: list[int | None], keypoint_set: KeypointSet, calibrated: bool) -> Poses:
     values = np.full((len(persons), len(keypoint_set), 3), np.nan)
     for i, person in enumerate(persons):
         for k, row in person.items():
             values[i, k] = row.x, row.y, row.score
-    return make_poses(keypoint_set, values[..., :2], values[..., 2], ids)
+    return make_poses(keypoint_set, values[..., :2], values[..., 2], ids, calibrated=calibrated)

@@ -160,6 +160,7 @@ BROKEN = {
     "l.parquet": ("PAR1", "no Parquet file"),
     "m.nc": ("CDF\x01", "no NetCDF file"),
     "n": ("", "has none of the formats"),
+    "o.mp4": ("\0\0ftyp\rmoov", "has none of the formats"),
 }
 
 

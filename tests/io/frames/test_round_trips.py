@@ -136,3 +136,21 @@ def test_a_rate_gives_times_to_files_that_have_none(tmp_path: Path) -> None:
     with open_writer("deeplabcut", path, Clip(COCO)) as writer:
         writer.write(Frame(50, 2.0, Poses.empty(COCO), (120, 100)))
     assert [frame.time_s for frame in read_frames(path, fps=25)] == [2.0]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "coco", "openpose", "posetrack"])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_keypoints_count_as_there_as_when_they_were_written(form: str, calibrated: bool, tmp_path: Path) -> None:
+    keypoints = np.random.default_rng(0).integers(1, 99, (1, 17, 2)).astype(np.float32)
+    scores = np.linspace(0.1, 0.9, 17, dtype=np.float32)[None]
+    ones = np.ones((1, 17), np.float32)
+    box = np.array([[0, 0, 99, 99]], np.float32)
+    poses = Poses(keypoints, scores, box, ones[0, :1], COCO, np.array([1]), ones if calibrated else None)
+    path = tmp_path / f"clip{FORMS[form].ending}"
+    with open_writer(form, path, Clip(COCO, provenance={"calibrated": calibrated})) as writer:
+        writer.write(Frame(0, 0.0, poses, (100, 100)))
+    (back,) = read_frames(path)
+    assert back.poses.least_score() == poses.least_score()
+    was, again = poses.to(back.poses.keypoint_set).present((100, 100)), back.poses.present(back.image_size)
+    same = [k for k, name in enumerate(back.poses.keypoint_set.keypoints) if name in COCO.keypoints]
+    np.testing.assert_array_equal(again[:, same], was[:, same])
