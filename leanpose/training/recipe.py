@@ -199,6 +199,8 @@ class Recipe:
             )
         if self.folds is not None and not (self.folds > 1 and len(self.train_data) == 1 and self.epochs):
             raise InputError("folds must be 2 or more, of one training set, with a number of epochs; or leave it out.")
+        if self.folds is not None and self.max_minutes is not None:
+            raise InputError("All folds run for as many epochs: leave max_minutes out, or folds.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if not 0 < self.layer_decay <= 1:

@@ -144,12 +144,25 @@ def test_what_folds_refuse_before_anything_is_written(make_recipe: MakeRecipe, t
         with pytest.raises(InputError, match=message):
             train_folds(make_recipe(*changes))
         assert not (tmp_path / "run").exists()
+    for stages in ("max_minutes=1", "stage_keys=[{epochs: 1}, {max_minutes: 1}]"):
+        with pytest.raises(InputError, match="All folds run for as many epochs: leave max_minutes out"):
+            make_recipe(stages)
     with pytest.raises(InputError, match="folds must be 2 or more, of one training set"):
         make_recipe("folds=1")
     with pytest.raises(InputError, match="This recipe has folds, which"):
         train(make_recipe())
     with pytest.raises(InputError, match="There is no run in"):
         train_folds(make_recipe(), resume=True)
+
+
+def test_no_fold_is_left_without_persons(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe()
+    annotations = Path(recipe.train_data[0].annotations)
+    content = json.loads(annotations.read_text())
+    annotations.write_text(json.dumps(content | {"annotations": content["annotations"][:2]}))
+    with pytest.raises(InputError, match="One of the folds is left without persons"):
+        train_folds(recipe)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_last_run_of_one_stage_has_a_decay_that_fits(make_recipe: MakeRecipe) -> None:
