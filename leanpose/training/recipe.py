@@ -261,7 +261,7 @@ class Recipe:
         if self.epochs is not None and self.decay_epochs > self.epochs:
             raise InputError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}.")
 
-    @property
+    @functools.cached_property
     def stage_recipes(self) -> list[Recipe]:
         """What each stage does: this recipe with the stage's own keys."""
         if not self.stage_keys:

@@ -106,7 +106,7 @@ def test_the_epoch_is_the_best_of_all_folds_together(
 
     assert score is not None
     monkeypatch.setattr(CocoSet, "score", second_is_best)
-    record = Weights.from_metadata(read_state(train_folds(make_recipe("learning_rate=0.01")))[1], "best")
+    record = Weights.from_metadata(read_state(train_folds(make_recipe("learning_rate=0.01", "folds=2")))[1], "best")
     assert [(figure.metric, figure.value) for figure in record.metrics] == [("AP", 0.9)]
     first, last = read_recipe(tmp_path / "run" / "all" / "recipe.yaml").stage_recipes
     assert (first.epochs, first.validate_every, first.freeze) == (2, 2, ["layer1"])
@@ -116,19 +116,20 @@ def test_the_epoch_is_the_best_of_all_folds_together(
 def test_folds_that_are_broken_off_go_on(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train_folds(make_recipe(f"out={tmp_path / 'whole'}", "learning_rate=0.003"))
-    broken = make_recipe(f"out={tmp_path / 'broken'}", "learning_rate=0.003")
+    short = ("learning_rate=0.003", "folds=2", "stage_keys=[{epochs: 1}, {epochs: 2}]")
+    whole = train_folds(make_recipe(f"out={tmp_path / 'whole'}", *short))
+    broken = make_recipe(f"out={tmp_path / 'broken'}", *short)
     step, steps = PoseTraining.training_step, iter(range(100))
 
     def interrupted(self: PoseTraining, *arguments: object) -> object:
-        if next(steps) == 8:  # the second fold, in its second stage
+        if next(steps) == 5:  # the second fold, in the second epoch of its second stage
             raise RuntimeError
         return step(self, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr(PoseTraining, "training_step", interrupted)
         train_folds(broken)
-    assert not (tmp_path / "broken" / "fold2").exists()
+    assert (tmp_path / "broken" / "fold1" / "stage1").exists() and not (tmp_path / "broken" / "all").exists()
     best = train_folds(broken, resume=True)
     (one, metadata), (other, again) = read_state(whole), read_state(best)
     assert all(np.array_equal(one[name], other[name]) for name in one)
