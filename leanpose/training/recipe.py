@@ -124,7 +124,7 @@ class Recipe:
         folds: for sets of few persons: parts of the only training set, images of one scene together. As many runs leave
             one part out each, the figures are of all persons, each found by the run that did not see it, and the
             weights come from a last run on everything, as long as was best for the parts. val_data then serves
-            nothing but a figure that this last run prints. null: one run.
+            nothing but a figure that this last run prints. Not with max_minutes. null: one run.
         data, licence, note: words for the weights' record.
         status: "run", or "untested" for a recipe that nobody has run to its end; null: not said.
     """
