@@ -21,8 +21,8 @@ ROOT = Path(leanpose.__file__).parent.parent
 PAGE = (ROOT / "docs" / "own-keypoints.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", PAGE, flags=re.DOTALL)
 SHORTER = {  # what is put behind a command that begins so
-    "python docs/tutorial/make_scissors.py": "--count 10",
-    "leanpose train my/recipe.yaml": "samples_per_epoch=8 batch_size=4 threads=1 stage_keys=[] epochs=1",
+    "python docs/tutorial/make_scissors.py": "--count 6",
+    "leanpose train my/recipe.yaml": "samples_per_epoch=4 batch_size=4 stage_keys=[] epochs=1 input_size=[64,48]",
 }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import shlex
+from typing import Any
 
 from leanpose.errors import InputError
 from leanpose.training.folds import train_folds
 from leanpose.training.loop import train
-from leanpose.training.new import MINUTES, new_recipe
+from leanpose.training.new import new_recipe
 from leanpose.training.recipe import Recipe, find_recipe, read_recipe
 
 
@@ -16,10 +17,10 @@ def train_recipe(
     *words: str,
     new: str | None = None,
     images: str | None = None,
-    out: str = "my",
+    out: str | None = None,
     category: str | None = None,
-    model: str = "auto",
-    minutes: float = MINUTES,
+    model: str | None = None,
+    minutes: float | None = None,
 ) -> str:
     """Train a network from a recipe, `leanpose train RECIPE key=value ...`. Or make a recipe for a set of your own,
     `leanpose train --new EXPORT --images DIR`, that fits the set and this machine, and say what to type next.
@@ -30,20 +31,21 @@ def train_recipe(
         new: what an annotation tool exported, a file or folder. A recipe for it is made, with its training and
             validation sets, and nothing is trained; the other options go with this one.
         images: folder of the images; without it the folder of the export.
-        out: folder to make, for train.json, val.json and recipe.yaml.
+        out: folder to make, for train.json, val.json and recipe.yaml; without it my.
         category: name or id of the category that is meant, where several have keypoints.
-        model: weights to start from, such as rtmpose_s, lpn50 or a file; auto: the best that are on this machine.
-        minutes: how long training may take here.
+        model: weights to start from, such as rtmpose_s, lpn50 or a file; auto, or without it: the best that are on
+            this machine.
+        minutes: how long training may take here; without it 15.
     """
+    options: dict[str, Any] = {"images": images, "out": out, "category": category, "model": model, "minutes": minutes}
+    given = {name: value for name, value in options.items() if value is not None}
     if new is None:
-        options = {"images": images, "out": out, "category": category, "model": model, "minutes": minutes}
-        for name, value in options.items():
-            if value != (train_recipe.__kwdefaults__ or {})[name]:
-                raise InputError(f"--{name} goes with --new; keys of a recipe are given as key=value.")
+        for name in given:
+            raise InputError(f"--{name} goes with --new; keys of a recipe are given as key=value.")
         return _train(words)
     if words:
         raise InputError(f"--new makes a recipe and takes none: leave {' '.join(words)} out.")
-    recipe = new_recipe(new, images, out, category=category, model=model, minutes=minutes)
+    recipe = new_recipe(new, **given)
     return f"Next: leanpose train {shlex.quote(str(recipe))}"
 
 

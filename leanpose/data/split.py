@@ -51,8 +51,8 @@ def split(
         A COCO-style content for each part, with images and annotations in the order of the file.
 
     Raises:
-        InputError: shares do not sum to 1, a part would be empty, `group` does not fit, ids clash or dangle, or an
-            image cannot be read.
+        InputError: there are no images, shares do not sum to 1, a part would be empty, `group` does not fit, ids clash
+            or dangle, or an image cannot be read.
     """
     if not parts or min(parts.values()) <= 0 or abs(sum(parts.values()) - 1) > 1e-6:
         raise InputError(f"The shares of the parts must be above 0 and sum to 1, not {dict(parts)}.")
@@ -99,7 +99,7 @@ def group_names(
     if by not in ("image", "group", "scene"):
         raise InputError(f"by must be 'image', 'group' or 'scene', not '{by}'.")
     if (by == "group") != (group is not None):
-        raise InputError("group goes with by='group': give both or neither.")
+        raise InputError("What makes a group goes with by group: give both or neither.")
     if group is not None:
         return _said(listed, names, group)
     if by == "scene":
@@ -147,6 +147,8 @@ def _places(names: Sequence[str], shares: Sequence[float], seed: int) -> list[in
     Groups are dealt in an order drawn by the seed, each to the part that lacks most of its share; then a group changes
     its part as long as that brings the counts nearer to the shares.
     """
+    if not names:
+        raise InputError("There are no images to split.")
     groups = sorted({*names}, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode("utf-8", "replace")).digest())
     number = {name: i for i, name in enumerate(groups)}
     sizes = np.bincount([number[name] for name in names], minlength=len(groups))

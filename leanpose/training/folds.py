@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from leanpose.data.annotations import AnnotatedSet, open_annotations, scored_set
+from leanpose.data.coco import CocoSet
 from leanpose.data.formats import read_export
 from leanpose.data.split import folds
 from leanpose.errors import InputError
@@ -53,7 +54,7 @@ def train_folds(recipe: Recipe, resume: bool = False) -> Path:
         The file best.safetensors in recipe.out.
 
     Raises:
-        InputError: as of `train`, or there are too few images for the folds.
+        InputError: as of `train`, or there are too few images for the folds, or too few that show persons.
     """
     assert recipe.folds is not None
     out = Path(recipe.out)
@@ -69,6 +70,7 @@ def train_folds(recipe: Recipe, resume: bool = False) -> Path:
     whole.check(scored_set(whole, recipe.keypoints), "the recipe")
     content = read_export(source.annotations, source.images, source.category).content
     pairs = folds(content, recipe.folds, "scene", recipe.seed, images=source.images)
+    _check_persons(pairs, recipe, source)
     write_recipe(recipe, out)
     for number, parts in enumerate(pairs):
         _run_fold(recipe, source, out / f"fold{number}", parts)
@@ -84,6 +86,17 @@ def train_folds(recipe: Recipe, resume: bool = False) -> Path:
     )
     save_network(out / "best.safetensors", network, dataclasses.replace(record, metrics=measured))
     return out / "best.safetensors"
+
+
+def _check_persons(pairs: list[tuple[dict[str, Any], dict[str, Any]]], recipe: Recipe, source: DataSource) -> None:
+    """Refuse folds of which one has nobody to learn or to measure on, since folds are made of images."""
+    try:
+        for part in chain(*pairs):
+            CocoSet(part, source.annotations, Path(source.images)).samples(recipe.keypoints)
+    except InputError as error:
+        raise InputError(
+            f"One of the folds is left without persons: choose fewer, or leave images without persons out. {error}"
+        ) from None
 
 
 def _run_fold(recipe: Recipe, source: DataSource, folder: Path, parts: tuple[dict[str, Any], dict[str, Any]]) -> None:

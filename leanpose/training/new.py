@@ -23,8 +23,8 @@ VALIDATION, MOST_IN_VALIDATION = 0.2, 500  # share of the persons, and how many 
 
 def new_recipe(
     export: str,
-    images: str | None,
-    out: str,
+    images: str | None = None,
+    out: str = "my",
     *,
     category: str | None = None,
     model: str = "auto",
@@ -59,7 +59,7 @@ def new_recipe(
     check_needs(packages=("tensorboard", "faster_coco_eval"), places=(folder / "recipe.yaml",))
     start, record = choose_start(model)
     image_folder = Path(images) if images else Path(export) if Path(export).is_dir() else Path(export).parent
-    content = _completed(export, image_folder, category)
+    content = _with_persons(_completed(export, image_folder, category), export, image_folder)
     sets = _parts(content, export, image_folder, seed)
     train, *validation = (CocoSet(part, export, image_folder) for part in sets.values())
     data = SmallSet(
@@ -104,6 +104,18 @@ def _completed(export: str, images: Path, category: str | None) -> dict[str, Any
     for line in (*read.notes, *notes):
         note(f"{export}: {line}")
     return content
+
+
+def _with_persons(content: dict[str, Any], export: str, images: Path) -> dict[str, Any]:
+    """Return the content without the images that show nobody to learn, which would be dealt into parts like others."""
+    shown = {person.image_id for person in CocoSet(content, export, images).samples()}
+    kept = content | {
+        "images": [image for image in content["images"] if image["id"] in shown],
+        "annotations": [one for one in content["annotations"] if one["image_id"] in shown],
+    }
+    if empty := len(content["images"]) - len(kept["images"]):
+        note(f"{export}: {empty} images without a person with labelled keypoints are left out.")
+    return kept
 
 
 def _parts(content: dict[str, Any], export: str, images: Path, seed: int) -> dict[str, dict[str, Any]]:

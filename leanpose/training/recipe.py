@@ -124,7 +124,7 @@ class Recipe:
         folds: for sets of few persons: parts of the only training set, images of one scene together. As many runs leave
             one part out each, the figures are of all persons, each found by the run that did not see it, and the
             weights come from a last run on everything, as long as was best for the parts. val_data then serves
-            nothing but a figure that this last run prints. null: one run.
+            nothing but a figure that this last run prints. Not with max_minutes. null: one run.
         data, licence, note: words for the weights' record.
         status: "run", or "untested" for a recipe that nobody has run to its end; null: not said.
     """
@@ -199,6 +199,8 @@ class Recipe:
             )
         if self.folds is not None and not (self.folds > 1 and len(self.train_data) == 1 and self.epochs):
             raise InputError("folds must be 2 or more, of one training set, with a number of epochs; or leave it out.")
+        if self.folds is not None and self.max_minutes is not None:
+            raise InputError("All folds run for as many epochs: leave max_minutes out, or folds.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, not {self.ema_decay}.")
         if not 0 < self.layer_decay <= 1:
@@ -259,7 +261,7 @@ class Recipe:
         if self.epochs is not None and self.decay_epochs > self.epochs:
             raise InputError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}.")
 
-    @property
+    @functools.cached_property
     def stage_recipes(self) -> list[Recipe]:
         """What each stage does: this recipe with the stage's own keys."""
         if not self.stage_keys:

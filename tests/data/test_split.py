@@ -107,3 +107,5 @@ def test_ids_must_be_clear() -> None:
         split(dangling, PARTS)
     with pytest.raises(InputError, match="60 folds"):
         folds(content(NAMES), 60)
+    with pytest.raises(InputError, match="There are no images to split"):
+        split(content([]), PARTS)

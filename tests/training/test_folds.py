@@ -106,7 +106,7 @@ def test_the_epoch_is_the_best_of_all_folds_together(
 
     assert score is not None
     monkeypatch.setattr(CocoSet, "score", second_is_best)
-    record = Weights.from_metadata(read_state(train_folds(make_recipe("learning_rate=0.01")))[1], "best")
+    record = Weights.from_metadata(read_state(train_folds(make_recipe("learning_rate=0.01", "folds=2")))[1], "best")
     assert [(figure.metric, figure.value) for figure in record.metrics] == [("AP", 0.9)]
     first, last = read_recipe(tmp_path / "run" / "all" / "recipe.yaml").stage_recipes
     assert (first.epochs, first.validate_every, first.freeze) == (2, 2, ["layer1"])
@@ -116,19 +116,20 @@ def test_the_epoch_is_the_best_of_all_folds_together(
 def test_folds_that_are_broken_off_go_on(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train_folds(make_recipe(f"out={tmp_path / 'whole'}", "learning_rate=0.003"))
-    broken = make_recipe(f"out={tmp_path / 'broken'}", "learning_rate=0.003")
+    short = ("learning_rate=0.003", "folds=2", "stage_keys=[{epochs: 1}, {epochs: 2}]")
+    whole = train_folds(make_recipe(f"out={tmp_path / 'whole'}", *short))
+    broken = make_recipe(f"out={tmp_path / 'broken'}", *short)
     step, steps = PoseTraining.training_step, iter(range(100))
 
     def interrupted(self: PoseTraining, *arguments: object) -> object:
-        if next(steps) == 8:  # the second fold, in its second stage
+        if next(steps) == 5:  # the second fold, in the second epoch of its second stage
             raise RuntimeError
         return step(self, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr(PoseTraining, "training_step", interrupted)
         train_folds(broken)
-    assert not (tmp_path / "broken" / "fold2").exists()
+    assert (tmp_path / "broken" / "fold1" / "stage1").exists() and not (tmp_path / "broken" / "all").exists()
     best = train_folds(broken, resume=True)
     (one, metadata), (other, again) = read_state(whole), read_state(best)
     assert all(np.array_equal(one[name], other[name]) for name in one)
@@ -144,12 +145,25 @@ def test_what_folds_refuse_before_anything_is_written(make_recipe: MakeRecipe, t
         with pytest.raises(InputError, match=message):
             train_folds(make_recipe(*changes))
         assert not (tmp_path / "run").exists()
+    for stages in ("max_minutes=1", "stage_keys=[{epochs: 1}, {max_minutes: 1}]"):
+        with pytest.raises(InputError, match="All folds run for as many epochs: leave max_minutes out"):
+            make_recipe(stages)
     with pytest.raises(InputError, match="folds must be 2 or more, of one training set"):
         make_recipe("folds=1")
     with pytest.raises(InputError, match="This recipe has folds, which"):
         train(make_recipe())
     with pytest.raises(InputError, match="There is no run in"):
         train_folds(make_recipe(), resume=True)
+
+
+def test_no_fold_is_left_without_persons(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe()
+    annotations = Path(recipe.train_data[0].annotations)
+    content = json.loads(annotations.read_text())
+    annotations.write_text(json.dumps(content | {"annotations": content["annotations"][:2]}))
+    with pytest.raises(InputError, match="One of the folds is left without persons"):
+        train_folds(recipe)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_last_run_of_one_stage_has_a_decay_that_fits(make_recipe: MakeRecipe) -> None:

@@ -104,6 +104,21 @@ def test_own_keypoints_and_their_pairs_go_into_the_file(people: MakePeople, star
     assert (recipe.augmentation.flip, recipe.augmentation.half_body) == (0.5, 0)
 
 
+def test_images_that_show_nobody_are_left_out(
+    people: MakePeople, start: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A fifth of the images might else show nobody to measure on."""
+    annotations, images = people(count=6)
+    content = json.loads(annotations.read_text())
+    del content["annotations"][:3]
+    content["annotations"][0]["keypoints"] = [0] * 51
+    annotations.write_text(json.dumps(content))
+    recipe = read_recipe(new_recipe(str(annotations), str(images), str(tmp_path / "my"), model=str(start), minutes=0.1))
+    train = json.loads(Path(recipe.sources()[0].annotations).read_text())
+    assert [[image["id"] for image in train["images"]], len(train["annotations"]), recipe.folds] == [[5, 6], 2, 2]
+    assert "4 images without a person with labelled keypoints are left out" in capfd.readouterr().err
+
+
 def test_what_is_not_known_or_not_people_is_not_done_to_views() -> None:
     tool, person = planned(SmallSet(TOOL, 200, 50, 0)), planned(SmallSet(LSP, 200, 50, 0))
     assert (tool["augmentation"]["flip"], tool["augmentation"]["half_body"], tool["flip_test"]) == (0, 0, False)
@@ -170,6 +185,8 @@ def test_what_cannot_be_used_is_said_before_anything_is_written(
         ([*new_words, "--category", "dog"], "no category"),
         ([*new_words, "epochs=3"], "--new makes a recipe and takes none: leave epochs=3 out"),
         (["train", "lpn50_coco", "--out", "runs"], "--out goes with --new; keys of a recipe are given as key=value"),
+        (["train", "lpn50_coco", "--out", "my"], "--out goes with --new"),  # also what is there without them
+        (["train", "lpn50_coco", "--minutes", "15"], "--minutes goes with --new"),
         (["train"], "Give a recipe, leanpose train RECIPE; or make one"),
         (["train", "--new", str(tmp_path / "absent.json")], "absent.json"),
     ):

@@ -35,11 +35,23 @@ def read(raw: Any, path: str, images: Path | None, keypoints: Sequence[str] | No
             for image in content["images"]
         ]
     if keypoints:
-        content["categories"] = [
-            one | {"keypoints": [*keypoints]} if isinstance(one, dict) and not one.get("keypoints") else one
-            for one in raw.get("categories") or []
-        ]
+        content["categories"] = _named(raw, keypoints, path)
     return content, notes
+
+
+def _named(raw: dict[str, Any], names: Sequence[str], path: str) -> list[Any]:
+    """Return the categories, with names of keypoints for those that have keypoints annotated, but no names of them."""
+    categories = raw.get("categories") or []
+    annotated = {
+        str(one.get("category_id")) for one in raw["annotations"] if isinstance(one, dict) and one.get("keypoints")
+    }
+    nameless = [
+        isinstance(one, dict) and not one.get("keypoints") and (len(categories) == 1 or str(one.get("id")) in annotated)
+        for one in categories
+    ]
+    if not any(nameless):
+        raise InputError(f"{path} has names for all of its keypoints; change them there, and leave --keypoints out.")
+    return [one | {"keypoints": [*names]} if lacks else one for one, lacks in zip(categories, nameless, strict=True)]
 
 
 def _told_apart(images: list[Any]) -> list[Any]:

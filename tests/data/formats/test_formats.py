@@ -195,6 +195,25 @@ def test_yolo_is_refused_with_the_line(settings: str, row: str, message: str, tm
         read_export(tmp_path / "set.yaml", None)
 
 
+def test_names_are_given_to_the_coco_category_that_has_keypoints(tmp_path: Path) -> None:
+    """Roboflow's category above it has none; names that are there are not overlooked."""
+    content: dict[str, Any] = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 30, 20], "keypoints": [5, 6, 2, 9, 9, 2]}
+        ],
+        "categories": [{"id": 0, "name": "animals"}, {"id": 1, "name": "crab"}],
+    }
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(content))
+    export = read_export(file, None, keypoints=["claw", "eye"])
+    assert [(one["name"], one["keypoints"]) for one in export.content["categories"]] == [("crab", ["claw", "eye"])]
+    content["categories"][1]["keypoints"] = ["0", "1"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"has names for all of its keypoints.*leave --keypoints out"):
+        read_export(file, None, keypoints=["claw", "eye"])
+
+
 def test_yolo_without_names_or_visibility(tmp_path: Path) -> None:
     image(tmp_path / "images/a.png")
     (tmp_path / "labels").mkdir()
