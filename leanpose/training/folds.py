@@ -18,6 +18,7 @@ from leanpose.data.coco import CocoSet
 from leanpose.data.formats import read_export
 from leanpose.data.split import folds
 from leanpose.errors import InputError
+from leanpose.evaluation.pairs import near_share
 from leanpose.io.files import write_text
 from leanpose.models.checkpoints import load_network, save_network
 from leanpose.training.crops import DataSource
@@ -144,8 +145,13 @@ def _choose_epoch(recipe: Recipe, whole: AnnotatedSet, out: Path) -> tuple[int, 
         int(file.stem): [json.loads((folder / stage / "found" / file.name).read_text()) for folder in folders]
         for file in (folders[0] / stage / "found").glob("*.json")
     }
-    figures = {epoch: whole.score([*chain(*parts)], scored) for epoch, parts in found.items()}
-    epoch = max(sorted(figures), key=lambda one: next(iter(figures[one].values())))
+    figures: dict[int, dict[str, float]] = {}
+    ranks: dict[int, tuple[float, ...]] = {}
+    for epoch, parts in found.items():
+        results = [*chain(*parts)]
+        figures[epoch] = whole.score(results, scored)
+        ranks[epoch] = (next(iter(figures[epoch].values())), *near_share(whole, results, scored).values())
+    epoch = max(sorted(ranks), key=lambda one: ranks[one])
     write_text(out / "results.json", json.dumps([*chain(*found[epoch])]))
     name, figure = next(iter(figures[epoch].items()))
     sets = [open_annotations(folder / "val.json", recipe.sources()[0].images) for folder in folders]

@@ -120,7 +120,8 @@ class Recipe:
         accelerator: "auto", "cpu", "cuda" or "mps".
         threads: images decoded at once when crops are made.
         max_minutes: stop a stage after this time; null: no limit.
-        patience: evaluations without a better figure after which a stage ends; null: none.
+        patience: evaluations without a better figure after which a stage ends; null: none. Of the same figure, such as
+            an AP of 0, a better PCK@0.1 is better.
         folds: for sets of few persons: parts of the only training set, images of one scene together. As many runs leave
             one part out each, the figures are of all persons, each found by the run that did not see it, and the
             weights come from a last run on everything, as long as was best for the parts. val_data then serves

@@ -33,8 +33,8 @@ FREE_KEYS = {
 
 class KeepBest(Callback):
     """Score each validation, print one line, and keep the weights: the latest as last.safetensors, those with the best
-    first figure as best.safetensors. Training ends after as many validations in a row without a better figure as the
-    recipe has patience for.
+    first figure as best.safetensors; of the same figure, such as an AP of 0, those with the best PCK@0.1. Training ends
+    after as many validations in a row without a better figure as the recipe has patience for.
 
     It stands before the moving average in the list of callbacks, so that it still sees the averaged weights.
     """
@@ -42,7 +42,7 @@ class KeepBest(Callback):
     def __init__(self, folder: Path, annotated: AnnotatedSet) -> None:
         self.folder = folder
         self.annotated = annotated
-        self.best: float | None = None
+        self.best: tuple[float, ...] | None = None
         self.since_best = 0  # validations
         self._began = time.monotonic()
 
@@ -72,7 +72,7 @@ class KeepBest(Callback):
         minutes = (time.monotonic() - self._began) / 60
         shown = [*[*metrics.items()][:2], *near.items()]
         figures = [f"{name} {100 * value:.1f}" if value >= 0 else f"{name} -" for name, value in shown]
-        figure = next(iter(metrics.values()))
+        figure = (next(iter(metrics.values())), *near.values())
         better = self.best is None or figure > self.best
         self.since_best = 0 if better else self.since_best + 1
         self._stop_in_time(trainer, recipe)
@@ -104,7 +104,9 @@ class KeepBest(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict.get("folder", self.folder.name) == self.folder.name:  # else another part of the run begins
-            self.best, self.since_best = state_dict["best"], state_dict.get("since_best", 0)
+            best = state_dict["best"]
+            self.best = (best,) if isinstance(best, float) else best  # one number: of runs begun before PCK counted
+            self.since_best = state_dict.get("since_best", 0)
 
 
 def _say(module: LightningModule, line: str) -> None:
