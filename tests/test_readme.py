@@ -1,4 +1,4 @@
-"""The README's commands and its example are run, on the demo image in place of the reader's own."""
+"""The README's commands and its example are run, on the demo image in place of the reader's own, and a clip of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from clips import make_clip
 
 import leanpose
 from leanpose.commands.cli import main
@@ -17,6 +18,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 PREDICTIONS = [
     line.partition("#")[0] for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if "predict" in line
 ]
+VIDEO = "clip.mp4"
 
 
 def put_images(folder: Path) -> None:
@@ -37,12 +39,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("line", PREDICTIONS)
 def test_predict_lines_run(desk: Path, line: str) -> None:
+    if VIDEO in line:
+        make_clip(desk / VIDEO, [leanpose.read_image(desk / "photo.jpg")] * 2)
     assert main(shlex.split(line)[1:]) == 0
     assert any((desk / "poses").iterdir())
 
 
 def test_there_are_lines_to_run() -> None:
-    assert len(PREDICTIONS) == 3
+    assert len(PREDICTIONS) == 4 and VIDEO in PREDICTIONS[-1]
 
 
 def test_the_example_runs(desk: Path) -> None:
