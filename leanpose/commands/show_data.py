@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def show_data(file: str, *, images: str, out: str, only: str | None = None, cate
     check_needs(exports=(file,), folders=(images,))
     annotated, _ = read_tolerantly(file, images, category)
     chosen = _chosen(annotated, only)
+    if not any(os.path.isfile(annotated.paths[i]) for i in chosen):
+        raise InputError(f"{images} holds none of the images of {file}; check --images.")
     count = -(-len(chosen) // (COLUMNS * ROWS))
     places = [Path(out) / f"sheet_{number:03d}.png" for number in range(1, count + 1)]
     check_needs(places=places[:1], megabytes=count)

@@ -110,6 +110,9 @@ def test_show_writes_sheets(data: tuple[Path, Path], tmp_path: Path, capsys: pyt
     assert run("data", "show", file, "--images", images, "--out", tmp_path / "sheets") == 2
     assert run("data", "show", file, "--images", images, "--out", tmp_path, "--only", "9.png") == 2
     assert "There is no image '9.png'" in capsys.readouterr().err
+    (tmp_path / "elsewhere").mkdir()
+    assert run("data", "show", file, "--images", tmp_path / "elsewhere", "--out", tmp_path / "blank") == 2
+    assert "elsewhere holds none of the images" in capsys.readouterr().err and not (tmp_path / "blank").exists()
 
 
 def test_hidden_keypoints_look_different(data: tuple[Path, Path]) -> None:
