@@ -1,0 +1,1 @@
+"""The server: a page and an interface over HTTP, for photos and live frames."""
