@@ -1,9 +1,9 @@
 """Build hook: the files of npm packages that the page of `leanpose serve` loads, into leanpose/serve/page/vendor/.
 
-npm fetches each package (so its registry, proxy and certificates are those of npm's configuration), the package is checked by
-the hash below, and a few files are taken out of it. Nothing is fetched again while they are there. Without npm or
-network an editable install goes on, and the page then has no networks in the browser; a wheel is not built, unless
-LEANPOSE_WITHOUT_BROWSER_FILES=1 says that it may lack them.
+npm fetches each package from the registry that it is set up for; the package is checked by the hash below, and a few
+files are taken out of it. Nothing is fetched again while they are there. The base install never depends on this: where
+npm is not installed, and in an editable install that cannot reach the registry, one line warns that the page will run
+no networks in the browser. A wheel that npm cannot fetch for is not built, unless LEANPOSE_WITHOUT_BROWSER_FILES=1.
 """
 
 from __future__ import annotations
@@ -30,19 +30,10 @@ LONGEST = 300  # seconds to fetch one package
 
 
 class Package(NamedTuple):
-    """One package of npm.
-
-    Attributes:
-        version: the release.
-        integrity: SHA-512 of the package, as `npm view NAME@VERSION dist.integrity` shows it.
-        files: where they lie in the package.
-        license: a file of this repository, where the package has none.
-    """
-
     version: str
-    integrity: str
-    files: tuple[str, ...]
-    license: str = ""
+    integrity: str  # SHA-512 of the package, as `npm view NAME@VERSION dist.integrity` shows it
+    files: tuple[str, ...]  # where they lie in the package
+    license: str = ""  # a file of this repository, where the package has none
 
 
 PACKAGES = {
@@ -70,18 +61,18 @@ class BrowserFiles(BuildHookInterface):  # type: ignore[type-arg]
         try:
             for name in PACKAGES:
                 provide(name, Path(self.root))
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            lack = f"The browser's files could not be fetched from npm ({error})"
-            if version != "editable":
-                self.app.abort(f"{lack}; install npm and connect, or set {WITHOUT}=1 to build without them.")
-            self.app.display_warning(f"{lack}; the page of `leanpose serve` will run no networks in the browser.")
+        except (OSError, ValueError) as error:
+            if version != "editable" and not isinstance(error, FileNotFoundError):
+                self.app.abort(f"{error}; connect to npm's registry, or set {WITHOUT}=1 to build without its files.")
+            self.app.display_warning(f"{error}; the page of `leanpose serve` will run no networks in the browser.")
 
 
 def provide(name: str, root: Path) -> None:
     """Put the files of a package into its folder in VENDOR, all or none, unless they are there.
 
     Raises:
-        OSError, subprocess.SubprocessError: it cannot be fetched or written.
+        FileNotFoundError: npm is not installed.
+        OSError: they cannot be fetched or written.
         ValueError: what came is not the package.
     """
     package, folder = PACKAGES[name], root / VENDOR / name
@@ -106,17 +97,20 @@ def provide(name: str, root: Path) -> None:
 
 
 def fetch(name: str, package: Package) -> list[bytes]:
-    """Return the contents of a package's files, as npm fetches it."""
+    """Return the contents of a package's files."""
     npm = shutil.which("npm")
     if npm is None:
-        raise ValueError("npm is not installed")
+        raise FileNotFoundError("npm is not installed")
     with tempfile.TemporaryDirectory() as folder:
         words = [npm, "pack", f"{name}@{package.version}", "--pack-destination", folder, *NPM]
-        subprocess.run(words, cwd=folder, check=True, timeout=LONGEST, capture_output=True)
+        try:
+            subprocess.run(words, cwd=folder, check=True, timeout=LONGEST, capture_output=True)
+        except subprocess.SubprocessError:
+            raise ConnectionError(f"npm cannot fetch {name} {package.version}") from None
         (file,) = Path(folder).glob("*.tgz")
         digest = "sha512-" + base64.b64encode(hashlib.sha512(file.read_bytes()).digest()).decode()
         if digest != package.integrity:
-            raise ValueError(f"{name} {package.version} has another hash than it should")
-        with tarfile.open(file) as archive:  # members are read and written under names of ours, never extracted
+            raise ValueError(f"npm fetched another {name} {package.version} than the one whose hash is known")
+        with tarfile.open(file) as archive:  # members are read, and written under names of ours; nothing is extracted
             members = [archive.extractfile(f"package/{path}") for path in package.files]
             return [member.read() for member in members if member]
