@@ -25,9 +25,9 @@ def run(words: list[str], folder: Path, **environment: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, since building leaves files behind
-    for name in ("leanpose", "recipes"):
+    for name in ("leanpose", "recipes", "licenses"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(source)], folder)
     (file,) = folder.glob("*.whl")
@@ -49,6 +49,18 @@ def test_the_base_install_runs_the_readme(wheel: Path, tmp_path: Path) -> None:
     assert "lpn50" in run([str(programs / "leanpose"), "models"], tmp_path)
     code = "import importlib.util as found; print(found.find_spec('torch'))"
     assert run([str(programs / "python"), "-c", code], tmp_path).strip() == "None"
+
+
+def test_it_holds_the_page_with_the_files_that_the_build_put_there(wheel: Path) -> None:
+    page = ROOT / "leanpose" / "serve" / "page"
+    files = {file.relative_to(ROOT).as_posix() for file in page.rglob("*") if file.is_file()}
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert files <= names
+    if not any("/vendor/" in file for file in files):
+        pytest.skip("this clone was installed without the browser's files")
+    for package, file in (("onnxruntime-web", "ort-wasm-simd-threaded.wasm"), ("swagger-ui-dist", "swagger-ui.css")):
+        folder = f"leanpose/serve/page/vendor/{package}"
+        assert {f"{folder}/{file}", f"{folder}/LICENSE"} <= names
 
 
 TRAINER = """
