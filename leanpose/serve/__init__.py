@@ -1,0 +1,1 @@
+"""Skeletons in the browser and over HTTP: `leanpose serve`, with the extra "serve"."""
