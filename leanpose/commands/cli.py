@@ -23,6 +23,7 @@ from leanpose.errors import InputError, LeanposeError, missing, suggest
 
 COMMANDS = {
     "predict": "leanpose.commands.predict:predict_files",
+    "serve": "leanpose.commands.serve:serve",
     "angles": "leanpose.commands.angles:angles",
     "evaluate": "leanpose.evaluation.evaluate:evaluate",
     "train": "leanpose.commands.train:train_recipe",
@@ -44,6 +45,7 @@ COMMANDS = {
 SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
     "predict": "find keypoints in images and write JSON, CSV, COCO or drawn images",
+    "serve": "open a page for photos, clips and the camera, and a REST service",
     "angles": "turn the poses of a video into joint angles over time: a table, and an image for each person",
     "evaluate": "measure a model on an annotated set with the official metric",
     "train": "train a network from a recipe, or make one for a set of your own (--new)",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Generator, Iterable, Sequence, Sized
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from functools import cache, cached_property, partial
 from importlib.metadata import version
 from itertools import repeat
@@ -77,6 +76,8 @@ class Predictor:
         engine: the loaded network.
         weights: the Weights record of the loaded file.
         keypoint_set: that of the poses.
+        workers: how many images are worked on at once, each on one thread; 1: the persons of several images share calls
+            of the network, which is faster with engines that threads may not share.
     """
 
     def __init__(
@@ -133,9 +134,8 @@ class Predictor:
         self._detector = None if detector is None else cache(partial(self._as_detector, detector))  # when first needed
         self.min_person_score = MIN_GROUPED_SCORE if self.bottom_up else MIN_DETECTED_SCORE
         self.min_person_score = self._least(min_person_score)
-        self._with_one_thread = cache(lambda: Predictor(**self._settings | {"threads": 1}))
         at_once = getattr(self.engine, "concurrent", False) and self._from_files()
-        self._workers = (threads or available_cores()) if at_once else 1
+        self.workers = (threads or available_cores()) if at_once else 1
 
     def _loaded(self, network: str | Path | Engine) -> Engine:
         s = self._settings
@@ -182,6 +182,11 @@ class Predictor:
     def carry_to(self, keypoint_set: KeypointSet) -> None:
         """Carry the keypoints to another set by name from now on, as the argument keypoint_set does."""
         self._settings["keypoint_set"] = self.keypoint_set = keypoint_set
+
+    @cached_property
+    def of_a_worker(self) -> Predictor:
+        """The Predictor that each of `workers` threads calls."""
+        return Predictor(**self._settings | {"threads": 1}) if self.workers > 1 else self
 
     @property
     def bottom_up(self) -> bool:
@@ -277,21 +282,31 @@ class Predictor:
         least = self._least(min_person_score)
         work = pairs(images, repeat(boxes) if isinstance(boxes, str) and boxes == "image" else boxes)
         alone = live or length_hint(images, 2) < 2
-        if self._workers > 1 and not alone:
-            found = in_order(partial(self._with_one_thread()._chunk, least), work, self._workers, 1)
+        if self.workers > 1 and not alone:
+            batch = partial(self.of_a_worker.batch, min_person_score=least)
+            found = in_order(batch, work, self.workers, 1)
         else:
-            size = 1 if live else CHUNK
-            found = in_order(partial(self._chunk, least), work, 1, size, live, fill=isinstance(images, Sized))
+            batch = partial(self.batch, min_person_score=least)
+            found = in_order(batch, work, 1, 1 if live else CHUNK, live, fill=isinstance(images, Sized))
         return found if on_error == "yield" else raised(found)
 
-    def _chunk(
-        self, least: float, reading: Sequence[tuple[Future[np.ndarray], Any]]
+    def batch(
+        self, work: Sequence[tuple[Callable[[], np.ndarray], Any]], min_person_score: float | None = None
     ) -> list[tuple[np.ndarray, Poses] | InputError]:
-        """Return the results of `stream` for some images that are being read."""
+        """Return what a call finds in each of a few images, whose persons share calls of the network.
+
+        Args:
+            work: for each image a function that returns it, (H, W, 3) uint8 RGB, and boxes as of a call.
+            min_person_score: in place of the Predictor's.
+
+        Returns:
+            For each image, it and its poses; or the InputError that reading it or a call raises.
+        """
+        least = self._least(min_person_score)
         located: list[tuple[np.ndarray, _Located] | InputError] = []
-        for future, boxes in reading:
+        for read, boxes in work:
             try:
-                image = future.result()
+                image = read()
                 located.append((image, self._locate(image, boxes, least)))
             except InputError as error:
                 located.append(error)

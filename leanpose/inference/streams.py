@@ -20,7 +20,7 @@ from leanpose.io.images import Source, read_image
 READERS = 2  # threads that read images ahead
 _NONE_LEFT = object()
 
-Reading = tuple[Future[np.ndarray], Any]  # an image that is being read, and its boxes
+Reading = tuple[Callable[[], np.ndarray], Any]  # what waits for an image that is being read, and its boxes
 Result = TypeVar("Result")
 
 
@@ -106,7 +106,7 @@ def _taken(image: Source, boxes: Any, readers: ThreadPoolExecutor) -> Reading:
     reading = readers.submit(_read, image)
     if not isinstance(image, (str, os.PathLike)):
         reading.exception()  # waits
-    return reading, deepcopy(boxes)
+    return reading.result, deepcopy(boxes)
 
 
 def _read(image: Source) -> np.ndarray:

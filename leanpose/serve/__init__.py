@@ -1,1 +1,1 @@
-"""The server: a page and an interface over HTTP, for photos and live frames."""
+"""Skeletons in the browser and over HTTP: `leanpose serve`, with the extra "serve"."""

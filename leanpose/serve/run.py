@@ -1,0 +1,58 @@
+"""The service as a running server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from leanpose.serve.app import create_app
+from leanpose.serve.settings import Settings
+
+CONNECTIONS = 1024
+IDLE_S = 30  # a connection without a request is closed
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP that closes a connection on which no whole request head comes."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(IDLE_S, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.abort()
+
+
+def run(settings: Settings, listener: socket.socket, started: Callable[[str], None]) -> None:
+    """Serve at a listening socket until SIGINT or SIGTERM; what was taken until then is finished.
+
+    Args:
+        settings: of the service.
+        listener: as of `socket.create_server`.
+        started: is told the address of the page, once networks are loaded.
+
+    Raises:
+        WeightsError: a network is missing, or the default one cannot be loaded.
+        InputError: no such engine or device.
+    """
+    config = uvicorn.Config(
+        create_app(settings),
+        http=_Protocol,
+        ws_max_size=settings.limits.bytes,
+        ws_max_queue=4,
+        ws_per_message_deflate=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=int(settings.limits.seconds),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+    )
+    host, port = listener.getsockname()[:2]
+    started(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+    uvicorn.Server(config).run(sockets=[listener])
