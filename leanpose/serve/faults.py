@@ -36,7 +36,8 @@ class RefusedError(InputError):
     def response(self) -> JSONResponse:
         """Return the answer."""
         names = {name.replace("_", "-"): value for name, value in self.headers.items()}
-        return JSONResponse({"detail": str(self)}, self.status, names)
+        detail = "".join(letter if letter.isprintable() else "?" for letter in str(self))
+        return JSONResponse({"detail": detail}, self.status, names)
 
 
 def refusal(error: Exception) -> RefusedError:
@@ -53,7 +54,7 @@ def refusal(error: Exception) -> RefusedError:
     if isinstance(error, InputError):
         return RefusedError(400, str(error))
     if isinstance(error, HTTPException):
-        detail = "There is nothing at this address" if error.status_code == 404 else error.detail.rstrip(".")
+        detail = "There is nothing at this address, or not for this method" if error.status_code == 404 else error.detail.rstrip(".")
         return RefusedError(error.status_code, f"{detail}; see /docs.", **dict(error.headers or {}))
     logger.error("A request failed", exc_info=error)
     return RefusedError(500, TROUBLE)

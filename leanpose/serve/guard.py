@@ -178,6 +178,9 @@ def _may_be_called(host: str, names: Iterable[str]) -> bool:
     name mean this machine (DNS rebinding), but not these."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # "[::1"
+        return False
+    try:
         ipaddress.ip_address(name)
     except ValueError:
         return name == "localhost" or name.endswith(".localhost") or name in names

@@ -17,14 +17,23 @@ IDLE_S = 30  # a connection without a request is closed
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP that closes a connection on which no whole request head comes."""
+    """HTTP that closes a connection on which no whole request head comes, at first or after an answer."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.loop.call_later(IDLE_S, self._close_if_silent)
+        self._latest = self.loop.call_later(IDLE_S, self._close_if_silent)
+
+    def on_response_complete(self) -> None:
+        self._latest.cancel()
+        self._latest = self.loop.call_later(IDLE_S, self._close_if_silent)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._latest.cancel()  # else it would hold the connection in memory
+        super().connection_lost(exc)
 
     def _close_if_silent(self) -> None:
-        if self.cycle is None:
+        if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 
 

@@ -62,6 +62,8 @@ async def receive_uploads(request: Request, limits: Limits) -> tuple[list[Upload
         if "Too many files" in error.message:
             raise RefusedError(413, f"A request takes {limits.images} images; send the others in another.") from None
         raise RefusedError(400, UNREADABLE) from None
+    except RefusedError:  # of the guard, while the body came
+        raise
     except (KeyError, ValueError):  # a boundary is missing, or names are no UTF-8
         raise RefusedError(400, UNREADABLE) from None
     uploads: list[Upload] = []
