@@ -228,7 +228,7 @@ def test_what_was_taken_is_finished_at_the_end() -> None:
 
 
 def test_pages_elsewhere_and_other_names_are_refused(client: httpx.Client) -> None:
-    port = client.base_url.port
+    port = client.base_url.port or 0
     for allowed in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "10.0.0.7"):
         assert client.get("healthz", headers={"Host": allowed}).status_code == 200
     for refused in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
@@ -254,7 +254,7 @@ def test_a_token_is_asked_for() -> None:
         assert client.get("v1/models").status_code == 401
         assert client.get("metrics").status_code == 401
         assert client.get("v1/models", headers={"Authorization": "Bearer other"}).status_code == 401
-        right = {"Authorization": "Bearer säme".encode()}
+        right = {b"Authorization": "Bearer säme".encode()}
         assert client.get("v1/models", headers=right).status_code == 200
         assert client.get("healthz").status_code == 200  # and the page, which asks for the token
 
