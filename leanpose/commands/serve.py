@@ -66,7 +66,7 @@ def serve(
         return
     for package in PACKAGES:
         require(package, "serve")
-    from leanpose.serve.run import run
+    from leanpose.serve.run import address, make_server
     from leanpose.serve.settings import Limits, Settings
 
     most = {"max_megabytes": max_megabytes, "max_megapixels": max_megapixels, "max_images": max_images}
@@ -92,7 +92,11 @@ def serve(
     with _listening(host, port) as listener:
         if settings.token is None and host not in LOOPBACK:
             note("Everybody who reaches this machine can use the service; set a token (LEANPOSE_TOKEN) to prevent it.")
-        run(settings, listener, lambda address: _announce(address, open))
+        server, page = make_server(settings), address(listener)
+        print(f"leanpose serves at {page} (page) and {page}docs (REST); Ctrl-C ends it.", flush=True)
+        if open:
+            webbrowser.open(page)
+        server.run(sockets=[listener])
 
 
 def _names(model: str) -> list[str]:
@@ -120,9 +124,3 @@ def _listening(host: str, port: int) -> socket.socket:
         raise InputError(
             f"{host} port {port} cannot be used ({reason}); choose others with --host and --port."
         ) from None
-
-
-def _announce(address: str, open_page: bool) -> None:
-    print(f"leanpose serves at {address} (page), {address}docs (REST); Ctrl-C ends it.", flush=True)
-    if open_page:
-        webbrowser.open(address)

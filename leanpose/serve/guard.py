@@ -94,7 +94,9 @@ class Guard:
         asks = (
             scope["type"] == "http" and scope["path"].startswith(("/v1/", "/metrics")) and scope["method"] != "OPTIONS"
         )
-        if asks and not knows(self._settings.token, headers.get("authorization", "").removeprefix("Bearer ")):
+        if asks and not knows(
+            self._settings.token, headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")
+        ):
             return RefusedError(
                 401, "This service needs its token: Authorization: Bearer TOKEN.", WWW_Authenticate="Bearer"
             )
@@ -168,9 +170,9 @@ class _Answer:
             raise _StalledError from None
 
 
-def knows(token: str | None, given: str) -> bool:
-    """Whether a client knows the token, if there is one."""
-    return token is None or hmac.compare_digest(token.encode(), given.encode())
+def knows(token: str | None, given: bytes) -> bool:
+    """Whether a client knows the token, if there is one; what it gives is UTF-8."""
+    return token is None or hmac.compare_digest(token.encode(), given)
 
 
 def _may_be_called(host: str, names: Iterable[str]) -> bool:

@@ -85,7 +85,7 @@ async def live(socket: WebSocket, service: Service) -> None:
     try:
         if service.settings.token is not None:
             first = await asyncio.wait_for(socket.receive_text(), limits.seconds)
-            if not knows(service.settings.token, _token(first)):
+            if not knows(service.settings.token, _token(first).encode()):
                 await _close(socket, POLICY, 'The first message must be {"token": TOKEN}, with the right one.')
                 return
         if service.live >= limits.live:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -37,13 +37,9 @@ class _Protocol(HttpToolsProtocol):
             self.transport.abort()
 
 
-def run(settings: Settings, listener: socket.socket, started: Callable[[str], None]) -> None:
-    """Serve at a listening socket until SIGINT or SIGTERM; what was taken until then is finished.
-
-    Args:
-        settings: of the service.
-        listener: as of `socket.create_server`.
-        started: is told the address of the page, once networks are loaded.
+def make_server(settings: Settings) -> uvicorn.Server:
+    """Return the server of a service: `run(sockets=[...])` serves until SIGINT, SIGTERM or `should_exit`, and finishes
+    what was taken until then.
 
     Raises:
         WeightsError: a network is missing, or the default one cannot be loaded.
@@ -57,11 +53,15 @@ def run(settings: Settings, listener: socket.socket, started: Callable[[str], No
         ws_per_message_deflate=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=IDLE_S,
-        timeout_graceful_shutdown=int(settings.limits.seconds),
+        timeout_graceful_shutdown=math.ceil(settings.limits.seconds),
         log_level="warning",
         access_log=False,
         server_header=False,
     )
+    return uvicorn.Server(config)
+
+
+def address(listener: socket.socket) -> str:
+    """Return the address of the page at a listening socket."""
     host, port = listener.getsockname()[:2]
-    started(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-    uvicorn.Server(config).run(sockets=[listener])
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from fastapi import Request
 from PIL import Image
+from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from leanpose.io.images import decode_image
@@ -66,15 +67,23 @@ async def receive_uploads(request: Request, limits: Limits) -> tuple[list[Upload
         raise
     except (KeyError, ValueError):  # a boundary is missing, or names are no UTF-8
         raise RefusedError(400, UNREADABLE) from None
+    try:
+        return await _parts(form)
+    finally:
+        await form.close()
+
+
+async def _parts(form: FormData) -> tuple[list[Upload], dict[str, str]]:
+    """Return the images of a form and its other fields."""
     uploads: list[Upload] = []
     fields: dict[str, str] = {}
     for name, value in form.multi_items():
-        if isinstance(value, str) and name != "file":
-            fields[name] = value
-        elif name != "file":
-            raise RefusedError(400, "The form has a file in another field; images go into the field file.")
-        else:
+        if name == "file":
             uploads.append(await _upload(value, len(uploads)))
+        elif isinstance(value, str):
+            fields[name] = value
+        else:
+            raise RefusedError(400, "The form has a file in another field; images go into the field file.")
     if not uploads:
         raise RefusedError(400, "The form has no image; images go into the field file.")
     return uploads, fields
