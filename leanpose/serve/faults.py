@@ -54,7 +54,11 @@ def refusal(error: Exception) -> RefusedError:
     if isinstance(error, InputError):
         return RefusedError(400, str(error))
     if isinstance(error, HTTPException):
-        detail = "There is nothing at this address, or not for this method" if error.status_code == 404 else error.detail.rstrip(".")
+        detail = (
+            "There is nothing at this address, or not for this method"
+            if error.status_code == 404
+            else error.detail.rstrip(".")
+        )
         return RefusedError(error.status_code, f"{detail}; see /docs.", **dict(error.headers or {}))
     logger.error("A request failed", exc_info=error)
     return RefusedError(500, TROUBLE)

@@ -22,7 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PART = 2**16  # bytes of an answer that are sent at a time
-LONGEST_QUERY = 2**16
+LONGEST_PATH, LONGEST_QUERY = 2**10, 2**16
 SAFE_HEADERS = {
     # Together they give a page threads in WebAssembly.
     "cross-origin-opener-policy": "same-origin",
@@ -86,7 +86,7 @@ class Guard:
             return RefusedError(
                 403, "Pages of other sites may not use this service; it is started with --allow-origin for them."
             )
-        if len(scope["query_string"]) > LONGEST_QUERY:
+        if len(scope["path"]) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
             return RefusedError(414, "The address is too long; send long parameters as fields of a form.")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limits.bytes:
