@@ -83,11 +83,9 @@ async def live(socket: WebSocket, service: Service) -> None:
     limits = service.settings.limits
     await socket.accept()
     try:
-        if service.settings.token is not None:
-            first = await asyncio.wait_for(socket.receive_text(), limits.seconds)
-            if not knows(service.settings.token, _token(first).encode()):
-                await _close(socket, POLICY, 'The first message must be {"token": TOKEN}, with the right one.')
-                return
+        if service.settings.token is not None and not await _knows_token(socket, service):
+            await _close(socket, POLICY, 'The first message must be {"token": TOKEN}, with the right one.')
+            return
         if service.live >= limits.live:
             await _close(socket, TRY_LATER, "Too many cameras are open; try again later.")
             return
@@ -98,7 +96,7 @@ async def live(socket: WebSocket, service: Service) -> None:
             return
         with service.live_connection():
             await _until_it_leaves(socket, session, limits.seconds)
-    except (WebSocketDisconnect, asyncio.TimeoutError, KeyError):  # KeyError: bytes where text is due
+    except (WebSocketDisconnect, asyncio.TimeoutError):
         return
 
 
@@ -139,12 +137,15 @@ async def _answer(session: _Session, number: int, data: bytes | None) -> dict[st
         return {"detail": str(refusal(error)), "frame": number}
 
 
-def _token(text: str) -> str:
+async def _knows_token(socket: WebSocket, service: Service) -> bool:
+    """Whether the first message, which is due soon, has the token."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return ""
-    return str(content.get("token", "")) if isinstance(content, dict) else ""
+        message = await asyncio.wait_for(socket.receive(), service.settings.limits.seconds)
+        content = json.loads(message.get("text") or "")
+        given = str(content["token"]).encode()
+    except (asyncio.TimeoutError, ValueError, RecursionError, TypeError, KeyError):
+        return False
+    return knows(service.settings.token, given)
 
 
 async def _close(socket: WebSocket, code: int, sentence: str) -> None:
