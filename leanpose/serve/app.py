@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.requests import ClientDisconnect
 
 import leanpose
 from leanpose.serve.faults import RefusedError, tell_faults
@@ -28,6 +30,7 @@ IMAGES: dict[str, Any] = {"image/png": {}, "image/jpeg": {}, "image/webp": {}}
 ONE_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 
 AnyOptions = TypeVar("AnyOptions", bound=PoseOptions)
+Result = TypeVar("Result")
 
 
 def create_app(settings: Settings) -> Any:
@@ -66,7 +69,7 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
         The parameters may also be fields of the form.
         """
         uploads, options = await _read(request, options)
-        found = await _each(uploads, options, service.json)
+        found = await _each(request, uploads, options, service.json)
         content = found[0] if len(found) == 1 else b"[" + b",".join(found) + b"]"
         return Response(content, media_type="application/json")
 
@@ -76,7 +79,7 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
         uploads, options = await _read(request, options)
         if len(uploads) > 1:
             raise RefusedError(400, "One image is drawn at a time; send the others in requests of their own.")
-        (drawn,) = await _each(uploads, options, partial(service.drawn, options))
+        (drawn,) = await _each(request, uploads, options, partial(service.drawn, options))
         return Response(drawn, media_type=f"image/{options.format}")
 
     async def _read(request: Request, options: AnyOptions) -> tuple[list[Upload], AnyOptions]:
@@ -85,12 +88,13 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
         given = options.model_dump(exclude_unset=True)
         return uploads, type(options).model_validate({**given, **fields})
 
-    async def _each(uploads: list[Upload], options: PoseOptions, finish: Callable[..., bytes]) -> list[bytes]:
+    async def _each(
+        request: Request, uploads: list[Upload], options: PoseOptions, finish: Callable[..., bytes]
+    ) -> list[bytes]:
         model = service.networks.named(options.model)
         boxes = options.boxes_of(len(uploads), limits.boxes)
-        return await service.run(
-            [Asked(model, *pair, options.min_person_score) for pair in zip(uploads, boxes, strict=True)], finish
-        )
+        asked = [Asked(model, *pair, options.min_person_score) for pair in zip(uploads, boxes, strict=True)]
+        return await _while_there(request, service.run(asked, finish))
 
     @app.get("/v1/models", responses=_faults())
     async def models() -> dict[str, Any]:
@@ -120,6 +124,24 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
     @app.websocket("/v1/live")
     async def frames(socket: WebSocket) -> None:
         await live(socket, service)
+
+
+async def _while_there(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return what work gives, or cancel it when the client leaves."""
+
+    async def until_it_leaves() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(until_it_leaves())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
 
 
 def _body(many: bool) -> dict[str, Any]:

@@ -70,24 +70,29 @@ class Service:
         self._pool.close()
 
     async def run(self, asked: Sequence[Asked], finish: Finish) -> list[Any]:
-        """Return what `finish` makes of each image and its poses, in a thread of the pool, once all are done.
+        """Return what `finish` makes of each image and its poses, in threads of the pool, once all are done.
 
         Raises:
             BusyError: there is no room for them.
             RefusedError: they take too long.
             Exception: of the first that failed.
         """
-        futures = self._pool.submit([self._job(one, finish) for one in asked])
-        done = asyncio.gather(*map(asyncio.wrap_future, futures))
+        futures = [
+            asyncio.wrap_future(future) for future in self._pool.submit([self._job(one, finish) for one in asked])
+        ]
         seconds = self.settings.limits.seconds
         try:
-            return await asyncio.wait_for(done, seconds)
-        except asyncio.TimeoutError:
-            sentence = f"This took longer than {seconds:g} s; send it again later."
-            raise RefusedError(503, sentence, Retry_After="5") from None
-        finally:  # those that have not begun
-            for future in futures:
+            _, late = await asyncio.wait(futures, timeout=seconds)
+        finally:
+            for future in futures:  # those that have not begun never will
                 future.cancel()
+        if late:
+            sentence = f"This took longer than {seconds:g} s; send it again later."
+            raise RefusedError(503, sentence, Retry_After="5")
+        for fault in [future.exception() for future in futures]:
+            if fault is not None:
+                raise fault
+        return [future.result() for future in futures]
 
     def _job(self, asked: Asked, finish: Finish) -> Job:
         return Job(

@@ -227,6 +227,20 @@ def test_what_was_taken_is_finished_at_the_end() -> None:
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
+def test_who_left_is_not_worked_for() -> None:
+    with serving(detector=SlowNetwork(0.4)) as address, httpx.Client(base_url=address) as client:
+        image = png(30, 20)
+        for _ in range(6):
+            with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as leaver:
+                head = f"POST /v1/poses HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(image)}\r\n\r\n"
+                leaver.sendall(head.encode() + image)
+                time.sleep(0.05)
+        assert send(client, image).status_code == 200
+        told = client.get("metrics").text
+    assert f'leanpose_images_total{{model="{SMALL}"}} 2.0' in told  # the first, which had begun, and the last
+    assert 'leanpose_requests_total{path="/v1/poses",status="499"} 6.0' in told
+
+
 def test_pages_elsewhere_and_other_names_are_refused(client: httpx.Client) -> None:
     port = client.base_url.port or 0
     for allowed in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "10.0.0.7"):
