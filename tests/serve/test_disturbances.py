@@ -1,0 +1,116 @@
+"""What clients and machines do to a service in the middle of its work: nobody else loses by it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+
+from serve.bad_images import PNG, encoded, photo
+from serve.bad_uploads import POSES
+from serve.running import FORM, SECONDS, TOKEN, Running, form, get, post, read_answer, running
+
+DRAW = post("/v1/draw?boxes=image", encoded("PNG", photo(size=(1000, 1000))), Connection="keep-alive")  # answer: 3 MB
+CLIENTS = 10
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with running("--timeout", "3", token=TOKEN) as started:
+        yield started
+        assert "Traceback" not in started.log.read_text()
+
+
+@pytest.fixture
+def right(service: Running) -> Iterator[bytes]:
+    """The answer to a good image, which is still given after the test, when the service holds nothing more."""
+    answer = service.send(post(POSES, PNG))
+    assert answer.status == 200
+    yield answer.body
+    assert service.send(post(POSES, PNG)).body == answer.body
+    latest = time.monotonic() + SECONDS
+    while b"leanpose_held_bytes 0.0\n" not in service.send(get("/metrics")).body:
+        assert time.monotonic() < latest, "bytes are still held"
+        time.sleep(0.1)
+
+
+def connections(service: Running) -> list[socket.socket]:
+    return [socket.create_connection(("127.0.0.1", service.port), SECONDS) for _ in range(CLIENTS)]
+
+
+def test_who_does_not_read_is_left_behind(service: Running, right: bytes) -> None:
+    silent = connections(service)
+    for connection in silent:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(DRAW)
+    for _ in range(CLIENTS):
+        assert service.send(post(POSES, PNG)).body == right
+    for connection in silent:  # in the end each is closed, with half an answer
+        time.sleep(0.01)
+        with connection, pytest.raises(OSError):
+            wait_until_closed(connection)
+
+
+def wait_until_closed(connection: socket.socket) -> None:
+    """Send line ends, which ask for nothing, until the connection breaks."""
+    latest = time.monotonic() + SECONDS
+    while time.monotonic() < latest:
+        connection.sendall(b"\r\n")
+        time.sleep(0.1)
+
+
+def test_uploads_cut_in_half(service: Running, right: bytes) -> None:
+    requests = [post(POSES, PNG), post(POSES, form(("file", PNG, "a.png")), FORM)]
+    for connection, request in zip(connections(service), requests * CLIENTS, strict=False):
+        connection.sendall(request[: len(request) // 2])
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not end
+        connection.close()
+        assert service.send(post(POSES, PNG)).body == right
+
+
+def test_slow_uploads_end_in_time(service: Running, right: bytes) -> None:
+    slow, request = connections(service), post(POSES, PNG)
+    for start in range(0, 600, 100):
+        for connection in slow:
+            connection.sendall(request[start : start + 100])
+        assert service.send(post(POSES, PNG)).body == right
+    for connection in slow:
+        with connection:
+            assert read_answer(connection).status == 408
+
+
+def test_a_killed_service_starts_again_on_its_port(service: Running, right: bytes) -> None:
+    with running(token=TOKEN) as first:
+        assert first.send(post(POSES, PNG)).body == right
+        first.process.kill()
+        first.process.wait()
+        with running(token=TOKEN, port=first.port) as second:
+            assert second.port == first.port and second.send(post(POSES, PNG)).body == right
+
+
+def test_sigterm_finishes_what_was_taken() -> None:
+    many = post(POSES, form(*[("file", PNG, "image")] * 16), FORM)
+    with running(token=TOKEN) as service:
+        right = service.send(many).body
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            answers = [clients.submit(service.send, many) for _ in range(CLIENTS)]
+            latest = time.monotonic() + SECONDS
+            while held(service) < (CLIENTS - 3) * len(PNG) * 16 and time.monotonic() < latest:
+                pass  # until most are there
+            service.process.send_signal(signal.SIGTERM)
+            assert [answer.result().body == right for answer in answers] == [True] * CLIENTS
+        service.process.wait(SECONDS)
+        with pytest.raises(ConnectionRefusedError):
+            service.send(get("/healthz"))
+
+
+def held(service: Running) -> float:
+    text = service.send(get("/metrics")).body.decode()
+    return float(text.partition("\nleanpose_held_bytes ")[2].split()[0])
