@@ -58,7 +58,7 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        answer = _Answer(send, self._limits.seconds, self._settings.origins)
+        answer = _Answer(send)
         body = _Body(receive, self._limits.seconds, self._hold)
         start = time.perf_counter()
         try:
@@ -66,8 +66,6 @@ class Guard:
                 await refusal.response()(scope, receive, answer)
             else:
                 await self._app(scope, body, answer)
-        except _StalledError:
-            pass  # the server closes the connection
         except Exception:  # the app told the client, and the log
             if answer.status == LEFT:
                 raise
@@ -140,15 +138,11 @@ class _Body:
         return message
 
 
-class _StalledError(Exception):
-    """A client does not read its answer."""
-
-
 class _Answer:
-    """What a client gets: with safe headers, and in parts, so that one that does not read leaves little behind."""
+    """What a client gets: with safe headers, and in parts, of which the server has few that are not read yet."""
 
-    def __init__(self, send: Send, seconds: float, origins: Iterable[str]) -> None:
-        self._send, self._seconds, self._origins = send, seconds, origins
+    def __init__(self, send: Send) -> None:
+        self._send = send
         self.status = LEFT  # until the answer begins
 
     async def __call__(self, message: Message) -> None:
@@ -159,15 +153,9 @@ class _Answer:
                 headers.setdefault(name, value)
         parts = memoryview(message.get("body", b""))
         while len(parts) > PART:
-            await self._in_time({"type": "http.response.body", "body": bytes(parts[:PART]), "more_body": True})
+            await self._send({"type": "http.response.body", "body": bytes(parts[:PART]), "more_body": True})
             parts = parts[PART:]
-        await self._in_time({**message, "body": bytes(parts)} if "body" in message else message)
-
-    async def _in_time(self, message: Message) -> None:
-        try:
-            await asyncio.wait_for(self._send(message), self._seconds)
-        except asyncio.TimeoutError:
-            raise _StalledError from None
+        await self._send({**message, "body": bytes(parts)} if "body" in message else message)
 
 
 def knows(token: str | None, given: bytes) -> bool:

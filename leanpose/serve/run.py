@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 from typing import Any
@@ -13,27 +14,47 @@ from leanpose.serve.app import create_app
 from leanpose.serve.settings import Settings
 
 CONNECTIONS = 1024
-IDLE_S = 30  # a connection without a request is closed
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP that closes a connection on which no whole request head comes, at first or after an answer."""
+    """HTTP that breaks a connection on which, for the seconds of `timeout_keep_alive`, no whole request head comes, at
+    first or after an answer, or nothing of an answer is read."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._latest = self.loop.call_later(IDLE_S, self._close_if_silent)
+        self._silent = self.loop.call_later(self.timeout_keep_alive, self._break_if_silent)
+        self._unread: asyncio.TimerHandle | None = None
 
     def on_response_complete(self) -> None:
-        self._latest.cancel()
-        self._latest = self.loop.call_later(IDLE_S, self._close_if_silent)
+        self._silent.cancel()
+        self._silent = self.loop.call_later(self.timeout_keep_alive, self._break_if_silent)
         super().on_response_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.timeout_keep_alive, self._leave)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._cancel_unread()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._latest.cancel()  # else it would hold the connection in memory
+        self._silent.cancel()  # else it would hold the connection in memory
+        self._cancel_unread()
         super().connection_lost(exc)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+    def _leave(self) -> None:
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the app goes on, and what it writes goes nowhere
+        self.transport.abort()
+
+    def _cancel_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def _break_if_silent(self) -> None:
+        is_websocket = self.transport.get_protocol() is not self
+        if not is_websocket and (self.cycle is None or self.cycle.response_complete):
             self.transport.abort()
 
 
@@ -52,7 +73,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
         ws_max_queue=4,
         ws_per_message_deflate=False,
         limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=IDLE_S,
+        timeout_keep_alive=math.ceil(settings.limits.seconds),
         timeout_graceful_shutdown=math.ceil(settings.limits.seconds),
         log_level="warning",
         access_log=False,
