@@ -1,6 +1,7 @@
 """A browser for the tests of the page. They are skipped where Playwright or Chromium is not installed.
 
-Playwright's loop runs in the main thread while the browser is open: who needs `asyncio.run` beside it takes a thread.
+Playwright's loop runs in the main thread while the browser is open, so it is closed at the end of each file of tests:
+others may need `asyncio.run`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import cv2
 import pytest
+from support import ASTRONAUT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -23,13 +26,16 @@ ARGUMENTS = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, with a camera made by itself that no page has to ask for; one for all tests of a file."""
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium, one for all tests of a file; its camera shows the astronaut, and no page has to ask for it."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
-        pytest.skip("no Chromium is installed")
+        pytest.skip("Chromium is not installed")
+    film = tmp_path_factory.mktemp("camera") / "astronaut.mjpeg"
+    film.write_bytes(cv2.imencode(".jpg", cv2.imread(str(ASTRONAUT)))[1].tobytes())
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
+        arguments = [*ARGUMENTS, f"--use-file-for-fake-video-capture={film}"]
+        opened = playwright.chromium.launch(executable_path=program, args=arguments)
         yield opened
         opened.close()

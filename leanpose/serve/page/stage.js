@@ -21,6 +21,7 @@ function sizeOf({ source, answer }) {
 
 /** Let the canvas fill the stage, and return its pixels per pixel of the image. */
 function fit(canvas, [width, height]) {
+  part("stage").style.setProperty("--aspect", String(width / height));
   const { clientWidth, clientHeight } = part("stage");
   const zoom = Math.min(clientWidth / width, clientHeight / height, MOST_ENLARGED);
   const dense = window.devicePixelRatio || 1;
@@ -153,7 +154,7 @@ function render() {
   const canvas = part("canvas");
   const one = selected();
   part("empty").hidden = Boolean(one);
-  part("stage").hidden = part("bar").hidden = !one;
+  part("stage").hidden = part("bar").hidden = part("panel").hidden = !one;
   if (!one) return;
   tell(one);
   const size = sizeOf(one);
