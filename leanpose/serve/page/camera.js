@@ -65,9 +65,10 @@ export async function runCamera(one, { signal, onNote }) {
         if (times.length > RECENT) times.shift();
         if (!signal.aborted) patch(one.id, { answer, source: canvas, note: "", facts: factsOf(times, answer.ms) });
       };
+      const onRefused = ({ message }) => patch(one.id, { facts: message });
       signal.addEventListener("abort", () => reject(signal.reason), { once: true });
       stream.getVideoTracks()[0].addEventListener("ended", () => reject(new Fault("The camera was unplugged.")));
-      openFeed(one.name, "live", onAnswer, reject, onNote).then((opened) => {
+      openFeed(one.name, "live", { onAnswer, onRefused, onFault: reject }, onNote).then((opened) => {
         feed = opened;
         pump(video, feed, signal);
       }).catch(reject);

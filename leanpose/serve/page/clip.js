@@ -80,15 +80,17 @@ export async function runClip(one, { signal, onNote }) {
   patch(one.id, { frames });
   let wake = () => {};
   let fault = null;
-  const feed = await openFeed(one.name, "off", (answer, { canvas, time }) => {
+  const onAnswer = (answer, { canvas, time }) => {
     frames.push({ ...answer, time });
-    if (!signal.aborted) patch(one.id, { frames, answer, source: canvas });
+    if (!signal.aborted) patch(one.id, { answer: frames[frames.length - 1], source: canvas });
     onNote(`Frame ${frames.length} of ${count}`, frames.length / count);
     wake();
-  }, (error) => {
+  };
+  const onFault = (error) => {
     fault = error;
     wake();
-  }, onNote);
+  };
+  const feed = await openFeed(one.name, "off", { onAnswer, onRefused: onFault, onFault }, onNote);
   const stop = () => wake();
   signal.addEventListener("abort", stop);
   /** @param {() => boolean} enough */
@@ -123,6 +125,7 @@ async function prepare(one, signal) {
   const video = await open(one, signal);
   const clip = { video, period: await periodOf(video) };
   clips.set(one.id, clip);
+  for (const type of ["play", "pause"]) video.addEventListener(type, () => patch(one.id, {})); // the button tells
   return clip;
 }
 

@@ -50,11 +50,12 @@ function csvOf(items) {
   return [header, ...rows].map((row) => `${row.map(cell).join(",")}\n`).join("");
 }
 
-/** @param {Item} one @returns {Promise<Blob>} */
-function pngOf(one) {
+/** What is shown, at the size of the image; its pixels are read anew. @param {Item} one @returns {Promise<Blob>} */
+async function pngOf(one) {
   const { width, height } = /** @type {any} */ (one.answer).result;
   const canvas = new OffscreenCanvas(width, height);
-  paint(one, canvas, 1, 1);
+  const readable = one.kind === "image" && one.source;
+  paint(readable ? { ...one, source: await createImageBitmap(/** @type {Blob} */ (one.file)) } : one, canvas, 1, 1);
   return canvas.convertToBlob({ type: "image/png" });
 }
 

@@ -5,7 +5,12 @@ import { Fault, LiveSocket } from "./server.js";
 import { get } from "./store.js";
 
 /** @typedef {{canvas: HTMLCanvasElement, time: number, began: number}} Shot */
-/** @typedef {(answer: import("./store.js").Answer, shot: Shot) => void} OnAnswer */
+/**
+ * @typedef {Object} Handlers
+ * @property {(answer: import("./store.js").Answer, shot: Shot) => void} onAnswer
+ * @property {(error: Error) => void} onRefused a frame was not answered; others may be
+ * @property {(error: Error) => void} onFault no frame will be answered any more
+ */
 /**
  * @typedef {Object} Feed
  * @property {() => boolean} ready whether it takes a frame now
@@ -29,12 +34,13 @@ function jpegOf(canvas) {
   });
 }
 
-/** @param {OnAnswer} onAnswer @param {(error: unknown) => void} onFault @param {"live"|"off"} smooth @returns {Feed} */
-function serverFeed(onAnswer, onFault, smooth) {
+/** @param {Handlers} handlers @param {"live"|"off"} smooth @returns {Feed} */
+function serverFeed({ onAnswer, onRefused, onFault }, smooth) {
   const about = question();
   let encoding = 0;
   const socket = new LiveSocket({ ...asked(), track: "true", smooth }, {
     onAnswer: (text, shot) => onAnswer(answerOf(text, about, shot.began), shot),
+    onRefused,
     onFault,
   });
   return {
@@ -52,8 +58,8 @@ function serverFeed(onAnswer, onFault, smooth) {
   };
 }
 
-/** @param {any} predictor @param {string} name @param {OnAnswer} onAnswer @param {(error: unknown) => void} onFault */
-function deviceFeed(predictor, name, onAnswer, onFault) {
+/** @param {any} predictor @param {string} name @param {Handlers} handlers @returns {Feed} */
+function deviceFeed(predictor, name, { onAnswer, onFault }) {
   let busy = false;
   let closed = false;
   return {
@@ -73,11 +79,11 @@ function deviceFeed(predictor, name, onAnswer, onFault) {
 /**
  * @param {string} name of the clip or camera
  * @param {"live"|"off"} smooth
- * @param {OnAnswer} onAnswer @param {(error: unknown) => void} onFault
+ * @param {Handlers} handlers
  * @param {(note: string, progress: number|null) => void} onNote
  * @returns {Promise<Feed>}
  */
-export async function openFeed(name, smooth, onAnswer, onFault, onNote) {
-  if (get().where === "server") return serverFeed(onAnswer, onFault, smooth);
-  return deviceFeed(await localPredictor(onNote), name, onAnswer, onFault);
+export async function openFeed(name, smooth, handlers, onNote) {
+  if (get().where === "server") return serverFeed(handlers, smooth);
+  return deviceFeed(await localPredictor(onNote), name, handlers);
 }

@@ -2,6 +2,7 @@
 
 import { get, add, patch, select } from "./store.js";
 
+const MOST_SHOWN = 2560; // pixels of the longer side; memory would not do for many photos
 const CLIP = /\.(mp4|m4v|mov|webm|ogv|mkv|avi|mpe?g)$/i;
 const IMAGE = /\.(jpe?g|png|webp|gif|bmp|avif|heic|heif|tiff?|jp2|ppm|pgm)$/i;
 
@@ -11,10 +12,16 @@ function kindOf({ type, name }) {
   return type.startsWith("image/") || IMAGE.test(name) ? "image" : null;
 }
 
-/** The image as pixels; null where this browser cannot read its kind. @param {Blob} file */
-export async function bitmapOf(file) {
+/** The image to look at, of no more pixels than that takes; null where this browser cannot read its kind. */
+async function bitmapOf(file) {
   try {
-    return await createImageBitmap(file);
+    const whole = await createImageBitmap(file);
+    const scale = MOST_SHOWN / Math.max(whole.width, whole.height);
+    if (scale >= 1) return whole;
+    const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((side) => Math.max(1, Math.round(scale * side)));
+    const small = await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: "high" });
+    whole.close();
+    return small;
   } catch {
     return null;
   }

@@ -45,9 +45,18 @@ const ACTIONS = {
   png: () => download("png"),
 };
 
+/** A button that goes away while it has the focus hands it on. */
+function keepFocus() {
+  const at = document.activeElement;
+  if (!at || at === document.body || at.checkVisibility()) return;
+  const others = [...document.querySelectorAll('[data-do="choose"]')];
+  /** @type {HTMLElement|undefined} */ (others.find((button) => button.checkVisibility()))?.focus();
+}
+
 takeFromAddress();
 for (const mount of [mountSettings, mountStage, mountPersons, mountStrip, mountDownloads, mountIntake, mountJobs]) mount();
 subscribe(forgetClips);
+subscribe(keepFocus);
 document.addEventListener("click", ({ target }) => {
   const name = target instanceof Element && target.closest("[data-do]")?.getAttribute("data-do");
   if (name) ACTIONS[name]();

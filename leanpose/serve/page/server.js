@@ -98,8 +98,8 @@ const MOST_UNANSWERED = 2;
 export class LiveSocket {
   /**
    * @param {Object<string, string|number>} values of the query: model, track, smooth, min_person_score
-   * @param {{onAnswer: (text: string, sent: any) => void, onFault: (fault: Fault) => void}} handlers `sent` is what
-   *     was given with the frame
+   * @param {{onAnswer: (text: string, sent: any) => void, onRefused: (fault: Fault) => void, onFault: (fault: Fault) => void}}
+   *     handlers `sent` is what was given with the frame; `onRefused` concerns one frame, `onFault` ends all
    */
   constructor(values, handlers) {
     const address = new URL("./v1/live", location.href);
@@ -140,7 +140,7 @@ export class LiveSocket {
     const { frame, detail } = JSON.parse(text);
     const sent = this.unanswered.get(frame);
     for (const number of this.unanswered.keys()) if (!(number > frame)) this.unanswered.delete(number);
-    if (detail) this.handlers.onFault(new Fault(detail));
+    if (detail) this.handlers[frame === undefined ? "onFault" : "onRefused"](new Fault(detail));
     else this.handlers.onAnswer(text, sent);
   }
 

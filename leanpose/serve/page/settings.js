@@ -28,6 +28,9 @@ export async function findPlaces() {
   offered = await askModels();
   set({ hasServer: offered !== null, version: offered?.version ?? "" });
   await choosePlace(offered ? "server" : "device");
+  if (!get().models.length) {
+    set({ fault: "No server answers here, and the page has no networks of its own. Start leanpose serve, then reload." });
+  }
 }
 
 /** "lpn50.coco_256x192_int8" -> with a hint at what it finds. @param {import("./store.js").Model} one */

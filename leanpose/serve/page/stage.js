@@ -114,11 +114,10 @@ export function counted({ answer }) {
 /** @param {Item} one */
 function factsOf(one) {
   if (one.kind !== "image") return one.facts;
-  const size = sizeOf(one);
-  const about = size[0] ? `${size[0]} × ${size[1]}` : "";
-  if (!one.answer) return about;
-  return [about, `${Math.round(one.answer.ms)} ms`, one.source ? "" : "this browser cannot show this kind of file"]
-    .filter(Boolean).join(" · ");
+  if (!one.answer) return "";
+  const { ms, result } = one.answer;
+  const unseen = one.source ? "" : " · this browser cannot show this kind of file";
+  return `${result.width} × ${result.height} · ${Math.round(ms)} ms${unseen}`;
 }
 
 /** Tell what goes on beside the image. @param {Item} one */
@@ -139,6 +138,7 @@ function tell(one) {
   if (one.kind === "clip") {
     part("seek").max = Math.max(0, one.frames.length - 1);
     part("seek").value = frameOf(one);
+    part("seek").setAttribute("aria-valuetext", `${frameOf(one) + 1} of ${one.frames.length}`);
     document.querySelector('[data-do="play"]').textContent = isPlaying(one.id) ? "Pause" : "Play";
   }
   if (one.state === "done") say(`${one.name}: ${counted(one)}.`);
