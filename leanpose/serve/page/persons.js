@@ -1,6 +1,6 @@
 /** The persons of the selected image, and the keypoints of one of them as a table. */
 
-import { readable } from "./look.js";
+import { lookOf, readable } from "./look.js";
 import { personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
 import { thresholds } from "./thresholds.js";
@@ -46,7 +46,7 @@ function renderPersons(answer, person) {
 }
 
 /** One row per keypoint; built anew only for another keypoint set. */
-function rowsFor(names) {
+function rowsFor({ keypoints: names }, { colours }) {
   const body = part("keypoints").tBodies[0];
   const key = names.join();
   if (body.dataset.names !== key) {
@@ -55,7 +55,9 @@ function rowsFor(names) {
       const button = make("button", { type: "button", textContent: readable(name), tabIndex: k ? -1 : 0 });
       button.dataset.name = name;
       const meter = make("span", { className: "meter", ariaHidden: "true" }, make("span"));
-      const head = make("th", { scope: "row" }, button);
+      const dot = make("span", { className: "dot", ariaHidden: "true" });
+      dot.style.background = colours[k];
+      const head = make("th", { scope: "row" }, dot, button);
       const score = make("td", {}, meter, make("span"), make("span", { className: "unseen" }));
       return make("tr", {}, head, score, make("td"), make("td"));
     }));
@@ -93,7 +95,7 @@ function render() {
   write(table.caption, `Keypoints of person ${person + 1}, in pixels of the image`);
   const points = pointsOf(answer, person, thresholds().minScore);
   const { keypoint } = get();
-  const rows = rowsFor(answer.model.keypoints);
+  const rows = rowsFor(answer.model, lookOf(answer.model));
   points.forEach((point, k) => {
     const name = answer.model.keypoints[k];
     renderRow(rows[k], point, keypoint?.person === person && keypoint.name === name);

@@ -63,7 +63,7 @@ function render({ where, hasServer, models, fault, version }) {
   if (part("notice-text").textContent !== fault) part("notice-text").textContent = fault;
   part("privacy").textContent = !models.length ? "" : where === "server"
     ? `Images go to ${location.host} and nowhere else.` : "Images stay on this device.";
-  part("version").textContent = version ? `leanpose ${version}` : "";
+  part("version").textContent = version;
 }
 
 /** Begin to show the settings, and to follow them. */

@@ -56,7 +56,6 @@ function drawThumb(canvas, one) {
 
 function render({ items, selected }) {
   const strip = /** @type {HTMLElement} */ (document.getElementById("strip"));
-  /** @type {HTMLElement} */ (document.getElementById("tray")).hidden = items.length === 0;
   strip.hidden = items.length < 2;
   while (strip.children.length > items.length) strip.lastElementChild?.remove();
   while (strip.children.length < items.length) strip.append(makeEntry());
