@@ -98,7 +98,8 @@ def drop(page: Page, name: str = "astronaut.png", event: str = "drop") -> None:
 def done(page: Page, count: int = 1) -> None:
     """Wait until so many persons of the image on the stage are listed, and nothing more is on its way."""
     page.wait_for_function(
-        "(count) => document.getElementById('busy').hidden && document.querySelectorAll('#persons button').length === count",
+        "(count) => document.getElementById('busy').hidden"
+        " && document.querySelectorAll('#persons button').length === count",
         arg=count,
     )
 
@@ -357,7 +358,7 @@ def test_the_engine_of_this_device_is_optional(page: Page) -> None:
     page.route("**/engine/predictor.js", lambda route: route.fulfill(status=404), times=1)
     page.click("text=On this device")
     page.wait_for_selector("#notice:not([hidden])")
-    assert page.is_checked("#where-server")
+    assert page.is_checked("#where-server") and "engine" in page.inner_text("#notice")
     page.reload()
     page.route("**/engine/predictor.js", lambda route: route.fulfill(body=ENGINE, content_type="text/javascript"))
     page.click("text=On this device")

@@ -8,20 +8,26 @@ let loading = null;
 const predictors = new Map();
 
 async function load() {
+  const engine = await import("./engine/predictor.js").catch(() => null);
+  if (!engine) throw new Fault("This page cannot run networks on this device: its folder engine is not there.");
   try {
-    const engine = await import("./engine/predictor.js");
     return { engine, manifest: await engine.loadManifest() };
   } catch (error) {
-    loading = null;
-    console.info("engine/predictor.js:", String(error));
-    throw new Fault("The networks for this device are not part of this page.");
+    throw new Fault(error instanceof Error ? error.message : String(error));
   }
+}
+
+function loaded() {
+  loading ??= load().catch((error) => {
+    loading = null; // it may be there the next time
+    throw error;
+  });
+  return loading;
 }
 
 /** What models/manifest.json says. @returns {Promise<any>} */
 export async function deviceModels() {
-  loading ??= load();
-  return (await loading).manifest;
+  return (await loaded()).manifest;
 }
 
 /**
@@ -30,8 +36,7 @@ export async function deviceModels() {
  * @returns {Promise<any>} a LocalPredictor
  */
 export async function devicePredictor(name, onProgress) {
-  loading ??= load();
-  const { engine, manifest } = await loading;
+  const { engine, manifest } = await loaded();
   if (!predictors.has(name)) {
     const predictor = engine.LocalPredictor.load(manifest, name, { onProgress });
     predictors.set(name, predictor);

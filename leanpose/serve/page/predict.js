@@ -39,7 +39,8 @@ export async function localPredictor(onNote) {
   onNote("Loading the network", null);
   const predictor = await devicePredictor(get().model ?? "", (loaded, total) => {
     const [have, all] = [loaded, total].map((bytes) => (bytes / 1e6).toFixed(1));
-    onNote(total ? `Loading the network, ${have} of ${all} MB` : `Loading the network, ${have} MB`, total ? loaded / total : null);
+    if (loaded < total) onNote(`Loading the network, ${have} of ${all} MB`, loaded / total);
+    else onNote("Starting the network", null);
   });
   onNote("", null);
   return predictor;

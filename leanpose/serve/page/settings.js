@@ -53,7 +53,7 @@ function renderSlider(id, value) {
 }
 
 function render({ where, hasServer, models, fault, version }) {
-  part("where-server").disabled = !hasServer;
+  part("where").hidden = !hasServer;
   part(`where-${where}`).checked = true;
   renderModels(models);
   const { minScore, minPersonScore } = thresholds();
