@@ -1,6 +1,8 @@
 /** The camera: its frames to poses as they come. What is not answered yet is left out, so nothing lags behind. */
 
-import { openFeed, shotOf } from "./frames.js";
+import { abortOf, openFeed, shotOf } from "./frames.js";
+import { Refusal } from "./live.js";
+import { nextFrame } from "./player.js";
 import { Fault } from "./server.js";
 import { patch } from "./store.js";
 
@@ -31,52 +33,57 @@ function factsOf(times, delay) {
   return `${rate}${Math.round(delay)} ms behind`;
 }
 
-/** Send frames until the signal or a fault ends it. */
-function pump(video, feed, signal) {
-  const began = performance.now();
-  const step = async () => {
-    if (signal.aborted) return;
-    if (feed.ready() && video.videoWidth) await feed.send(shotOf(video, (performance.now() - began) / 1000));
-    if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(step);
-    else requestAnimationFrame(step);
-  };
-  step();
+/**
+ * Send frames as long as the signal does not end it.
+ * @param {HTMLVideoElement} video @param {import("./frames.js").Feed} feed @param {AbortSignal} signal
+ * @param {(answer: import("./store.js").Answer, shot: import("./frames.js").Shot) => void} onAnswer
+ * @param {(message: string) => void} onRefusal of one frame
+ * @returns {Promise<never>} rejects with a fault that ends it
+ */
+function pump(video, feed, signal, onAnswer, onRefusal) {
+  return new Promise((_, reject) => {
+    const step = () => {
+      if (signal.aborted) return;
+      nextFrame(video, step);
+      if (!feed.ready() || !video.videoWidth) return;
+      const shot = shotOf(video, video.currentTime);
+      feed.ask(shot).then((answer) => answer && !signal.aborted && onAnswer(answer, shot))
+        .catch((error) => (error instanceof Refusal ? onRefusal(error.message) : reject(error)));
+    };
+    step();
+  });
 }
 
 /**
  * @param {import("./store.js").Item} one
  * @param {import("./jobs.js").Options} options
- * @returns {Promise<Partial<import("./store.js").Item>>} only if the camera ends by itself
+ * @returns {Promise<never>} rejects when it is ended
  */
 export async function runCamera(one, { signal, onNote }) {
   onNote("Starting the camera", null);
   const stream = await open();
+  const [track] = stream.getVideoTracks();
   const video = document.createElement("video");
   const times = [];
+  const onAnswer = (answer, { canvas }) => {
+    times.push(performance.now());
+    if (times.length > RECENT) times.shift();
+    patch(one.id, { answer, source: canvas, note: "", facts: factsOf(times, answer.ms) });
+  };
+  const unplugged = new Promise((_, reject) => {
+    track.addEventListener("ended", () => reject(new Fault("The camera was unplugged.")));
+  });
   let feed;
   try {
-    signal.throwIfAborted();
     video.muted = video.playsInline = true;
     video.srcObject = stream;
     await video.play();
-    await new Promise((resolve, reject) => {
-      const onAnswer = (answer, { canvas }) => {
-        times.push(performance.now());
-        if (times.length > RECENT) times.shift();
-        if (!signal.aborted) patch(one.id, { answer, source: canvas, note: "", facts: factsOf(times, answer.ms) });
-      };
-      const onRefused = ({ message }) => patch(one.id, { facts: message });
-      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-      stream.getVideoTracks()[0].addEventListener("ended", () => reject(new Fault("The camera was unplugged.")));
-      openFeed(one.name, "live", { onAnswer, onRefused, onFault: reject }, onNote).then((opened) => {
-        feed = opened;
-        pump(video, feed, signal);
-      }).catch(reject);
-    });
-    return {};
+    feed = await openFeed(one.name, "live", onNote);
+    const pumping = pump(video, feed, signal, onAnswer, (facts) => patch(one.id, { facts }));
+    return await Promise.race([pumping, feed.over, unplugged, abortOf(signal)]);
   } finally {
     feed?.close();
-    for (const track of stream.getTracks()) track.stop();
+    track.stop();
     video.srcObject = null;
   }
 }

@@ -19,8 +19,9 @@ function concerned() {
 /** @param {Item} one @returns {string} */
 function jsonOf(one) {
   if (one.kind !== "clip") return one.answer?.text ?? "";
-  const frames = one.frames.map(({ result, time = 0 }, frame) => ({ ...result, image: one.name, frame, time_s: Number(time.toFixed(4)) }));
-  return JSON.stringify(frames);
+  const timeOf = ({ time = 0 }) => Number(time.toFixed(4));
+  const { name, frames } = one;
+  return JSON.stringify(frames.map((answer, frame) => ({ ...answer.result, image: name, frame, time_s: timeOf(answer) })));
 }
 
 /** A cell as Python's csv writes it. @param {string} text */
@@ -46,7 +47,8 @@ function csvOf(items) {
     : [/** @type {const} */ ([/** @type {any} */ (one.answer).result.image, /** @type {any} */ (one.answer)])]));
   const names = answers[0][1].model.keypoints;
   const header = [...COLUMNS, ...names.flatMap((name) => ["x", "y", "score"].map((end) => `${name}_${end}`))];
-  const rows = answers.filter(([, { model }]) => model.keypoints.join() === names.join()).flatMap(([name, answer]) => rowsOf(name, answer));
+  const alike = answers.filter(([, { model }]) => model.keypoints.join() === names.join());
+  const rows = alike.flatMap(([name, answer]) => rowsOf(name, answer));
   return [header, ...rows].map((row) => `${row.map(cell).join(",")}\n`).join("");
 }
 
@@ -77,7 +79,8 @@ export async function download(form) {
   const name = items.length === 1 ? stem(items[0].name) : "poses";
   if (form === "json") {
     const texts = items.map(jsonOf);
-    save(new Blob([texts.length === 1 ? texts[0] : `[${texts.join(",")}]`], { type: "application/json" }), `${name}.json`);
+    const text = texts.length === 1 ? texts[0] : `[${texts.join(",")}]`;
+    save(new Blob([text], { type: "application/json" }), `${name}.json`);
   } else if (form === "csv") {
     save(new Blob([csvOf(items)], { type: "text/csv" }), `${name}.csv`);
   } else {

@@ -1,20 +1,16 @@
 /** Frames of a clip or a camera to poses: through the server's WebSocket, or on this device. */
 
+import { LiveSocket } from "./live.js";
 import { askDevice, answerOf, asked, localPredictor, question } from "./predict.js";
-import { Fault, LiveSocket } from "./server.js";
+import { Fault } from "./server.js";
 import { get } from "./store.js";
 
-/** @typedef {{canvas: HTMLCanvasElement, time: number, began: number}} Shot */
-/**
- * @typedef {Object} Handlers
- * @property {(answer: import("./store.js").Answer, shot: Shot) => void} onAnswer
- * @property {(error: Error) => void} onRefused a frame was not answered; others may be
- * @property {(error: Error) => void} onFault no frame will be answered any more
- */
+/** @typedef {{canvas: HTMLCanvasElement, time: number}} Shot */
 /**
  * @typedef {Object} Feed
- * @property {() => boolean} ready whether it takes a frame now
- * @property {(shot: Shot) => Promise<void>} send resolves when the frame is on its way
+ * @property {() => boolean} ready whether a frame would be worked on soon
+ * @property {(shot: Shot) => Promise<import("./store.js").Answer|null>} ask null if a newer frame took its place
+ * @property {Promise<never>} over rejects when no frame will be answered any more
  * @property {() => void} close
  */
 
@@ -24,7 +20,7 @@ export function shotOf(video, time) {
   canvas.width = video.videoWidth;
   canvas.height = video.videoHeight;
   canvas.getContext("2d")?.drawImage(video, 0, 0);
-  return { canvas, time, began: performance.now() };
+  return { canvas, time };
 }
 
 /** @param {HTMLCanvasElement} canvas @returns {Promise<Blob>} */
@@ -34,56 +30,59 @@ function jpegOf(canvas) {
   });
 }
 
-/** @param {Handlers} handlers @param {"live"|"off"} smooth @returns {Feed} */
-function serverFeed({ onAnswer, onRefused, onFault }, smooth) {
+/** @param {"live"|"off"} smooth @returns {Feed} */
+function serverFeed(smooth) {
   const about = question();
-  let encoding = 0;
-  const socket = new LiveSocket({ ...asked(), track: "true", smooth }, {
-    onAnswer: (text, shot) => onAnswer(answerOf(text, about, shot.began), shot),
-    onRefused,
-    onFault,
-  });
+  const socket = new LiveSocket({ ...asked(), track: "true", smooth });
+  let encoding = false;
   return {
-    ready: () => socket.ready && encoding === 0,
-    send: async (shot) => {
-      encoding += 1;
-      try {
-        const frame = await jpegOf(shot.canvas);
-        if (!socket.closed) socket.send(frame, shot);
-      } finally {
-        encoding -= 1;
-      }
+    ready: () => socket.ready && !encoding,
+    ask: async ({ canvas }) => {
+      const began = performance.now();
+      encoding = true;
+      const frame = await jpegOf(canvas).finally(() => {
+        encoding = false;
+      });
+      const text = await socket.ask(frame);
+      return text && answerOf(text, about, began);
     },
+    over: socket.over,
     close: () => socket.close(),
   };
 }
 
-/** @param {any} predictor @param {string} name @param {Handlers} handlers @returns {Feed} */
-function deviceFeed(predictor, name, { onAnswer, onFault }) {
+/** @param {any} predictor @param {string} name @returns {Feed} */
+function deviceFeed(predictor, name) {
   let busy = false;
-  let closed = false;
   return {
-    ready: () => !busy && !closed,
-    send: async (shot) => {
+    ready: () => !busy,
+    ask: ({ canvas }) => {
       busy = true;
-      askDevice(shot.canvas, name, predictor).then((answer) => closed || onAnswer(answer, shot), onFault).finally(() => {
+      return askDevice(canvas, name, predictor).finally(() => {
         busy = false;
       });
     },
-    close: () => {
-      closed = true;
-    },
+    over: new Promise(() => {}),
+    close: () => {},
   };
 }
 
 /**
  * @param {string} name of the clip or camera
- * @param {"live"|"off"} smooth
- * @param {Handlers} handlers
+ * @param {"live"|"off"} smooth on the server
  * @param {(note: string, progress: number|null) => void} onNote
  * @returns {Promise<Feed>}
  */
-export async function openFeed(name, smooth, handlers, onNote) {
-  if (get().where === "server") return serverFeed(handlers, smooth);
-  return deviceFeed(await localPredictor(onNote), name, handlers);
+export async function openFeed(name, smooth, onNote) {
+  return get().where === "server" ? serverFeed(smooth) : deviceFeed(await localPredictor(onNote), name);
+}
+
+/** Rejects when work is given up. @param {AbortSignal} signal @returns {Promise<never>} */
+export function abortOf(signal) {
+  const aborted = new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  aborted.catch(() => {}); // who waits for it is told; nobody may
+  return /** @type {Promise<never>} */ (aborted);
 }

@@ -18,8 +18,8 @@ async function bitmapOf(file) {
     const whole = await createImageBitmap(file);
     const scale = MOST_SHOWN / Math.max(whole.width, whole.height);
     if (scale >= 1) return whole;
-    const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((side) => Math.max(1, Math.round(scale * side)));
-    const small = await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: "high" });
+    const [width, height] = [whole.width, whole.height].map((side) => Math.max(1, Math.round(scale * side)));
+    const small = await createImageBitmap(whole, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
     whole.close();
     return small;
   } catch {

@@ -1,6 +1,7 @@
 /** What keypoints and limbs look like: the colours and widths of leanpose/io/draw.py. */
 
-/** @typedef {{colours: string[], widths: number[], edges: {a: number, b: number, colour: string, width: number}[]}} Look */
+/** @typedef {{a: number, b: number, colour: string, width: number}} Edge between two positions in `keypoints` */
+/** @typedef {{colours: string[], widths: number[], edges: Edge[]}} Look */
 
 export const CASING = "rgb(16 20 32)";
 export const RIM = "rgb(255 255 255)";

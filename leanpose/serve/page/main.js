@@ -1,10 +1,10 @@
 /** The page: its parts are put together here, and buttons find what they do. */
 
-import { forgetClips, togglePlay } from "./clip.js";
 import { download, mountDownloads } from "./download.js";
 import { choose, mountIntake, openCamera } from "./intake.js";
 import { again, cancel, mountJobs } from "./jobs.js";
 import { mountPersons } from "./persons.js";
+import { forgetClips, togglePlay } from "./player.js";
 import { findPlaces, mountSettings, reset } from "./settings.js";
 import { mountStage } from "./stage.js";
 import { get, select, set, subscribe } from "./store.js";
@@ -48,13 +48,14 @@ const ACTIONS = {
 /** A button that goes away while it has the focus hands it on. */
 function keepFocus() {
   const at = document.activeElement;
-  if (!at || at === document.body || at.checkVisibility()) return;
+  if (!at || at === document.body || (at.checkVisibility?.() ?? true)) return;
   const others = [...document.querySelectorAll('[data-do="choose"]')];
   /** @type {HTMLElement|undefined} */ (others.find((button) => button.checkVisibility()))?.focus();
 }
 
 takeFromAddress();
-for (const mount of [mountSettings, mountStage, mountPersons, mountStrip, mountDownloads, mountIntake, mountJobs]) mount();
+const mounts = [mountSettings, mountStage, mountPersons, mountStrip, mountDownloads, mountIntake, mountJobs];
+for (const mount of mounts) mount();
 subscribe(forgetClips);
 subscribe(keepFocus);
 document.addEventListener("click", ({ target }) => {

@@ -33,7 +33,7 @@ function renderPersons(answer, person) {
   const shown = answer ? personsOf(answer, thresholds()) : [];
   while (group.children.length > shown.length) group.lastChild.remove();
   while (group.children.length < shown.length) {
-    group.append(make("button", { type: "button" }, make("span", { className: "who" }), make("span", { className: "score" })));
+    group.append(make("button", { type: "button" }, make("span"), make("span", { className: "score" })));
   }
   shown.forEach((position, i) => {
     const { id, score } = answer.result.persons[position];

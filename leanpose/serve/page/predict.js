@@ -29,7 +29,9 @@ export function question() {
  * @param {number} began of performance.now()
  * @returns {Answer}
  */
-export const answerOf = (text, about, began) => ({ ...about, text, result: JSON.parse(text), ms: performance.now() - began });
+export function answerOf(text, about, began) {
+  return { ...about, text, result: JSON.parse(text), ms: performance.now() - began };
+}
 
 /**
  * The network of this device, with notes on its download.

@@ -29,7 +29,7 @@ export async function findPlaces() {
   set({ hasServer: offered !== null, version: offered?.version ?? "" });
   await choosePlace(offered ? "server" : "device");
   if (!get().models.length) {
-    set({ fault: "No server answers here, and the page has no networks of its own. Start leanpose serve, then reload." });
+    set({ fault: "No server answers here, and the page has no networks. Start leanpose serve, then reload." });
   }
 }
 

@@ -56,7 +56,7 @@ function layerOf(canvas) {
   return layer.getContext("2d");
 }
 
-/** Paint a line with round ends, one coat [radius, colour] over another; it covers what was there, whatever its opacity. */
+/** Paint a line with round ends, one coat [radius, colour] over another; it covers what was there. */
 function stroke(ctx, a, b, coats, opacity) {
   ctx.beginPath();
   ctx.moveTo(a.x, a.y);

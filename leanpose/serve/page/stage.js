@@ -1,7 +1,7 @@
 /** The stage: the selected image with its skeletons, and what is told of it. */
 
-import { frameOf, isPlaying, showFrame } from "./clip.js";
 import { readable } from "./look.js";
+import { frameOf, isPlaying, showFrame } from "./player.js";
 import { drawSkeletons, personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
 import { thresholds } from "./thresholds.js";
@@ -13,7 +13,7 @@ const MOST_ENLARGED = 4;
 const part = (id) => /** @type {any} */ (document.getElementById(id));
 
 /** Width and height of what an item shows. @param {Item} one */
-function sizeOf({ source, answer }) {
+export function sizeOf({ source, answer }) {
   if (answer) return [answer.result.width, answer.result.height];
   const { videoWidth, width, videoHeight, height } = /** @type {any} */ (source ?? {});
   return [videoWidth || width || 0, videoHeight || height || 0];

@@ -1,6 +1,6 @@
 /** The strip of results: a small drawing of each item, to choose the one on the stage. */
 
-import { counted, paint } from "./stage.js";
+import { counted, paint, sizeOf } from "./stage.js";
 import { get, select, subscribe } from "./store.js";
 
 const SIDE = 72; // visible pixels
@@ -43,8 +43,7 @@ function drawThumb(canvas, one) {
     get().minScore, get().minPersonScore].join();
   if (painted.get(canvas) === key) return;
   painted.set(canvas, key);
-  const { videoWidth, width, videoHeight, height } = /** @type {any} */ (one.source ?? {});
-  const [w, h] = one.answer ? [one.answer.result.width, one.answer.result.height] : [videoWidth || width, videoHeight || height];
+  const [w, h] = sizeOf(one);
   const dense = Math.min(window.devicePixelRatio || 1, 2);
   canvas.width = canvas.height = SIDE * dense;
   if (!w) return;

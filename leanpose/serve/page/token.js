@@ -15,7 +15,7 @@ export function takeFromAddress() {
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-/** Ask for the token; who asks meanwhile waits for the same answer. @returns {Promise<boolean>} whether one was given */
+/** Ask for the token; who asks meanwhile waits for the same one. @returns {Promise<boolean>} whether one was given */
 export function ask() {
   asking ??= new Promise((resolve) => {
     const dialog = /** @type {HTMLDialogElement} */ (document.getElementById("token"));
