@@ -14,6 +14,8 @@ import cv2
 import pytest
 from support import ASTRONAUT
 
+from leanpose.io.images import read_image
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -33,7 +35,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if program is None:
         pytest.skip("Chromium is not installed")
     film = tmp_path_factory.mktemp("camera") / "astronaut.mjpeg"
-    film.write_bytes(cv2.imencode(".jpg", cv2.imread(str(ASTRONAUT)))[1].tobytes())
+    film.write_bytes(cv2.imencode(".jpg", read_image(ASTRONAUT)[..., ::-1])[1].tobytes())
     with sync_api.sync_playwright() as playwright:
         arguments = [*ARGUMENTS, f"--use-file-for-fake-video-capture={film}"]
         opened = playwright.chromium.launch(executable_path=program, args=arguments)

@@ -115,8 +115,7 @@ def downloaded(page: Page, form: str) -> tuple[str, bytes]:
 def shown(page: Page) -> np.ndarray:
     """Return what the canvas shows, (H, W, 3) uint8 RGB."""
     url = page.evaluate("document.getElementById('canvas').toDataURL()")
-    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
-    return pixels[..., ::-1]
+    return read_image(base64.b64decode(url.partition(",")[2]))
 
 
 def slide(page: Page, name: str, value: float) -> None:
@@ -193,7 +192,7 @@ def test_thresholds_ask_the_server_only_for_what_is_not_here(page: Page) -> None
 
 def test_keypoints_are_told_to_mouse_and_keyboard(page: Page, answer: str) -> None:
     nose = json.loads(answer)["persons"][0]["keypoints"]["nose"]
-    told = f"nose {nose['score']:.2f}"
+    told = f"nose {int(100 * nose['score']) / 100:.2f}"  # rounded down
     drop(page)
     done(page)
     box = page.locator("#canvas").bounding_box()
@@ -259,13 +258,13 @@ def test_everything_has_a_name_and_fits_a_phone(page: Page) -> None:
     assert page.get_by_role("table", name="Keypoints of person 1").count() == 1
 
 
-def refuse(page: Page, status: int, detail: str, times: int = 1, **headers: str) -> None:
-    """Answer the next requests for poses in place of the server."""
+def refuse(page: Page, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+    """Answer the next request for poses in place of the server."""
 
     def handle(route: Route) -> None:
         route.fulfill(status=status, body=json.dumps({"detail": detail}), headers=headers)
 
-    page.route("**/v1/poses*", handle, times=times)
+    page.route("**/v1/poses*", handle, times=1)
 
 
 def test_faults_are_told_and_tried_again(page: Page) -> None:
@@ -276,7 +275,7 @@ def test_faults_are_told_and_tried_again(page: Page) -> None:
     page.route("**/v1/poses*", lambda route: route.abort(), times=1)
     page.click("[data-do=retry]")
     page.wait_for_function("() => document.getElementById('fault-text').textContent.includes('does not answer')")
-    refuse(page, 429, "The queue is full.", **{"Retry-After": "1"})
+    refuse(page, 429, "The queue is full.", {"Retry-After": "1"})
     page.click("[data-do=retry]")
     page.wait_for_function("() => document.getElementById('busy-text').textContent.includes('again in 1 s')")
     done(page)

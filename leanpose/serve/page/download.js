@@ -19,9 +19,9 @@ function concerned() {
 /** @param {Item} one @returns {string} */
 function jsonOf(one) {
   if (one.kind !== "clip") return one.answer?.text ?? "";
-  const timeOf = ({ time = 0 }) => Number(time.toFixed(4));
   const { name, frames } = one;
-  return JSON.stringify(frames.map((answer, frame) => ({ ...answer.result, image: name, frame, time_s: timeOf(answer) })));
+  const entry = ({ result, time = 0 }, frame) => ({ ...result, image: name, frame, time_s: Number(time.toFixed(4)) });
+  return JSON.stringify(frames.map(entry));
 }
 
 /** A cell as Python's csv writes it. @param {string} text */

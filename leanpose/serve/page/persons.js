@@ -3,7 +3,7 @@
 import { lookOf, readable } from "./look.js";
 import { personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
-import { thresholds } from "./thresholds.js";
+import { scoreText, thresholds } from "./thresholds.js";
 
 const part = (id) => /** @type {any} */ (document.getElementById(id));
 
@@ -40,7 +40,7 @@ function renderPersons(answer, person) {
     const button = group.children[i];
     button.dataset.person = String(position);
     write(button.firstChild, id === undefined ? `Person ${position + 1}` : `Person ${id}`);
-    write(button.lastChild, score.toFixed(2));
+    write(button.lastChild, scoreText(score));
     button.setAttribute("aria-pressed", String(position === person));
   });
 }
@@ -72,7 +72,7 @@ function renderRow(row, point, isMarked) {
   const [, score, x, y] = row.cells;
   const [meter, number, hint] = score.children;
   meter.firstChild.style.width = `${100 * Math.max(0, Math.min(point?.score ?? 0, 1))}%`;
-  write(number, point ? point.score.toFixed(2) : "–");
+  write(number, point ? scoreText(point.score) : "–");
   write(hint, shown ? "" : " not shown");
   write(x, point ? point.x.toFixed(1) : "–");
   write(y, point ? point.y.toFixed(1) : "–");

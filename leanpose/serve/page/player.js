@@ -2,7 +2,7 @@
 
 import { item, patch } from "./store.js";
 
-/** Clips by item, with the seconds from frame to frame. @type {Map<number, {video: HTMLVideoElement, period: number}>} */
+/** By item, with the seconds from frame to frame. @type {Map<number, {video: HTMLVideoElement, period: number}>} */
 export const clips = new Map();
 
 /** Call back with the next frame that a video shows. @param {HTMLVideoElement} video @param {Function} callback */

@@ -4,7 +4,7 @@ import { readable } from "./look.js";
 import { frameOf, isPlaying, showFrame } from "./player.js";
 import { drawSkeletons, personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
-import { thresholds } from "./thresholds.js";
+import { scoreText, thresholds } from "./thresholds.js";
 
 /** @typedef {import("./store.js").Item} Item */
 
@@ -76,7 +76,7 @@ function showTip(canvas, { answer }, keypoint, width) {
   const point = keypoint && answer?.result.persons[keypoint.person]?.keypoints[keypoint.name];
   tip.hidden = !point;
   if (!point) return;
-  tip.textContent = `${readable(keypoint.name)} ${point.score.toFixed(2)}`;
+  tip.textContent = `${readable(keypoint.name)} ${scoreText(point.score)}`;
   const zoom = canvas.clientWidth / width;
   const x = canvas.offsetLeft + (point.x + 0.5) * zoom;
   const y = canvas.offsetTop + (point.y + 0.5) * zoom;

@@ -2,6 +2,9 @@
 
 import { get, model } from "./store.js";
 
+/** Two places, rounded down: a score that is told is one from which on the thing is shown. @param {number} score */
+export const scoreText = (score) => (Math.floor(100 * score + 1e-6) / 100).toFixed(2);
+
 /** @returns {import("./skeleton.js").Thresholds} */
 export function thresholds() {
   const { minScore, minPersonScore } = get();
