@@ -133,7 +133,9 @@ function tell(one) {
   document.querySelector('[data-do="retry"]').hidden = !one.file && one.kind !== "camera";
   part("name").textContent = one.name;
   part("facts").textContent = factsOf(one);
-  document.querySelector('[data-do="stop-camera"]').hidden = !(one.kind === "camera" && one.state === "working");
+  const filming = one.kind === "camera" && one.state === "working";
+  document.querySelector('[data-do="stop-camera"]').hidden = !filming;
+  document.querySelector('#bar [data-do="camera"]').hidden = filming;
   part("player").hidden = !(one.kind === "clip" && one.state === "done");
   if (one.kind === "clip") {
     part("seek").max = Math.max(0, one.frames.length - 1);
