@@ -1,0 +1,1 @@
+"""leanpose serve: a page and a service that find persons in images."""
