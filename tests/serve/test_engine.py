@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 from support import PUBLIC_FILES, needs
 
 from leanpose import geometry
@@ -34,6 +36,11 @@ RTMPOSE = PUBLIC_FILES / "rtmpose-s_simcc-body7_pt-body7-halpe26_700e-256x192-7f
 YOLOX = PUBLIC_FILES / "yolox_tiny_8xb8-300e_humanart-6f3252f9.onnx"
 BOX = (42.5, 20.0, 371.0, 492.0)  # of the astronaut
 
+ISOLATED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' data:",
+}
 PREDICT = """async ([name, file, options]) => {
   const { loadManifest, LocalPredictor } = await import("./engine/predictor.js");
   globalThis.progress = [];
@@ -45,7 +52,18 @@ PREDICT = """async ([name, file, options]) => {
 
 
 class PlainServer(SimpleHTTPRequestHandler):
-    """A server of files that sends no headers of isolation; `blank.html`, in any folder, is an empty page."""
+    """A server of files; `blank.html`, in any folder, is an empty page.
+
+    Attributes:
+        headers_of_all: what it sends with every file; a plain server sends nothing.
+    """
+
+    headers_of_all: Mapping[str, str] = {}
+
+    def end_headers(self) -> None:
+        for name, value in self.headers_of_all.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def do_GET(self) -> None:
         if not self.path.endswith("/blank.html"):
@@ -60,10 +78,13 @@ class PlainServer(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def site(browser: Browser, root: Path, models: Sequence[str], detector: str) -> Iterator[Page]:
-    """Open an empty page in a site in a sub-folder of a plain server; whatever it asks for elsewhere is a failure."""
+def site(
+    browser: Browser, root: Path, models: Sequence[str], detector: str | None, headers: Mapping[str, str] | None = None
+) -> Iterator[Page]:
+    """Open an empty page in a site in a sub-folder of a server; whatever it asks for elsewhere is a failure."""
     write_site(root / "some" / "site", models, detector)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(PlainServer, directory=root))
+    handler = type("Handler", (PlainServer,), {"headers_of_all": headers or {}})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=root))
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/some/site/"
     asked: list[str] = []
@@ -128,14 +149,15 @@ IMAGES: dict[str, Callable[[], bytes]] = {
 
 @pytest.fixture(scope="module")
 def results(page: Page, predictor: Predictor) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """What the browser and Python find in all images, and in two boxes of each."""
+    """What the browser and Python find in all images, and in boxes of some."""
     pairs = []
-    for image in IMAGES.values():
+    for name, image in IMAGES.items():
         file = image()
-        height, width = read_image(file).shape[:2]
-        boxes = [[0.1 * width, 0.03 * height, 0.72 * width, 0.96 * height], [-20.0, 5.5, width - 1.0, height + 30.0]]
-        for options in ({}, {"boxes": boxes}):
-            pairs.append((in_browser(page, file, **options), on_server(predictor, file, **options)))
+        pairs.append((in_browser(page, file), on_server(predictor, file)))
+        if name in ("odd sides", "grey", "several persons"):
+            height, width = read_image(file).shape[:2]
+            boxes = [[0.1 * width, 0.03 * height, 0.5 * width, height - 1.0], [-20.0, 5.5, 0.9 * width, height + 30.0]]
+            pairs.append((in_browser(page, file, boxes=boxes), on_server(predictor, file, boxes=boxes)))
     return pairs
 
 
@@ -153,7 +175,7 @@ def test_their_keypoints_are_those_of_the_server(results: list[tuple[dict[str, A
     """To half a pixel. In WebAssembly the float sums inside an int8 network have other last digits; where one of them
     falls on the other side of a rounding, all that follows is a little different, in about one person of fifty."""
     pairs = [pair for both in results for pair in zip(*(result["persons"] for result in both), strict=True)]
-    assert len(pairs) > 20
+    assert len(pairs) > 14
     same = [distance(one["keypoints"], other["keypoints"]) <= 0.5 for one, other in pairs]
     assert np.mean(same) > 0.85
 
@@ -161,6 +183,15 @@ def test_their_keypoints_are_those_of_the_server(results: list[tuple[dict[str, A
 def distance(keypoints: dict[str, Any], others: dict[str, Any]) -> float:
     """Return the largest distance on an axis, in pixels."""
     return max(abs(keypoints[name][axis] - others[name][axis]) for name in keypoints for axis in "xy")
+
+
+def test_it_runs_on_threads_under_a_strict_policy(browser: Browser, tmp_path: Path, predictor: Predictor) -> None:
+    file = encoded(ASTRONAUT)
+    with site(browser, tmp_path, ["lpn50"], None, ISOLATED) as page:
+        assert page.evaluate("crossOriginIsolated")
+        found = in_browser(page, file, boxes=[BOX])
+    (one,), (other,) = found["persons"], on_server(predictor, file, boxes=[BOX])["persons"]
+    assert one["score"] == pytest.approx(other["score"], abs=0.01)
 
 
 @needs(RTMPOSE, YOLOX)
@@ -241,6 +272,29 @@ def test_where_there_are_no_networks_that_is_said(page: Page) -> None:
     code = 'async () => (await import("./engine/predictor.js")).loadManifest("./nowhere/")'
     with pytest.raises(Exception, match="There are no networks for the browser here"):
         page.evaluate(code)
+
+
+def test_image_files_are_read_as_in_python(page: Page) -> None:
+    """JPEG, also turned by EXIF, WebP, grey PNG of 16 bits, and colours under alpha."""
+    small, turned = ASTRONAUT[:200, :151], BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(small).save(turned, "JPEG", exif=exif)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint16) * 257
+    alpha = np.arange(small[..., 0].size).reshape(small.shape[:2]) % 256
+    with_alpha = np.dstack([small, alpha.astype(np.uint8)])
+    files = [encoded(small, ".jpg"), turned.getvalue(), encoded(small, ".webp"), encoded(grey), encoded(with_alpha)]
+    for file in files:
+        height, width, data = page.evaluate(
+            """async (file) => {
+              const { readPixels } = await import("./engine/images.js");
+              const image = await readPixels(await (await fetch(`data:;base64,${file}`)).blob());
+              return [image.height, image.width, btoa(Array.from(image.data, (v) => String.fromCharCode(v)).join(""))];
+            }""",
+            base64.b64encode(file).decode(),
+        )
+        pixels = np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
+        assert np.array_equal(pixels[..., :3], read_image(file))
 
 
 def test_crops_are_those_of_opencv_to_the_bit(page: Page) -> None:

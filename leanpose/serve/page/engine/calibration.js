@@ -7,7 +7,8 @@
  */
 export function calibrated(scores, calibration) {
   if (!calibration) return scores;
-  return scores.map((score, k) => (score <= 0 ? 0 : Math.fround(interpolated(score, calibration.raw, calibration.chance[k]))));
+  const { raw, chance } = calibration;
+  return scores.map((score, k) => (score <= 0 ? 0 : Math.fround(interpolated(score, raw, chance[k]))));
 }
 
 /** Return y at x of a line through points, level beyond its ends. */

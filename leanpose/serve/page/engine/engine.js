@@ -24,7 +24,10 @@ let runtime; // the promise that the WebAssembly file is here
  * @returns {Promise<Engine>}
  */
 export async function loadEngine(network, base, onBytes) {
-  runtime ??= loadRuntime(onBytes);
+  runtime ??= loadRuntime(onBytes).catch((error) => {
+    runtime = undefined; // so that it can be tried again
+    throw error;
+  });
   const [file] = await Promise.all([fetched(new URL(encodeURIComponent(network.file), base), onBytes), runtime]);
   const session = await ort.InferenceSession.create(file);
   return { network, run: (input, codec) => run(session, network, input, codec) };

@@ -133,7 +133,7 @@ export function bestFirst(scores) {
   return Array.from(scores, (_, i) => i).sort((i, j) => scores[j] - scores[i]);
 }
 
-/** Return the positions of what is kept, best first: a thing goes when it is too much like a better one that was kept. */
+/** Return the positions of what is kept, best first: what is too much like a better one that was kept goes. */
 function greedy(scores, like, threshold) {
   const kept = [];
   for (const i of bestFirst(scores)) {

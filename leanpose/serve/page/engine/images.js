@@ -15,7 +15,9 @@ export async function readPixels(source) {
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
   const pixels = context.getImageData(0, 0, width, height);
-  return isOpaque(pixels) ? pixels : (readWithAlpha(bitmap) ?? pixels);
+  const straight = isOpaque(pixels) ? pixels : (readWithAlpha(bitmap) ?? pixels);
+  bitmap.close();
+  return straight;
 }
 
 function isOpaque({ data }) {
@@ -37,10 +39,11 @@ function readWithAlpha(bitmap) {
   const gl = new OffscreenCanvas(1, 1).getContext("webgl");
   if (!gl || Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return null;
   gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
   gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
   gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
   const data = new Uint8Array(4 * width * height);
   gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
   gl.getExtension("WEBGL_lose_context")?.loseContext();

@@ -163,7 +163,7 @@ function linearTable(oldLength, length, level) {
   const scale = oldLength / length, last = oldLength - 1;
   return Array.from({ length }, (_, i) => {
     const place = fround((i + 0.5) * scale - 0.5), before = floor(place);
-    const outside = level && (before < 0 || before >= last); // along rows, beyond the outermost pixels, shares are whole
+    const outside = level && (before < 0 || before >= last); // of columns; rows keep their shares there
     const share = outside ? 0 : fround(place - before);
     const first = min(max(before, 0), last), second = min(max(before + 1, 0), last);
     return [first, second, toEven(fround(1 - share) * 2048), toEven(share * 2048)];

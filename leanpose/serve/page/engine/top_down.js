@@ -24,11 +24,11 @@ const { fround } = Math;
  * @returns {Promise<Person[]>}
  */
 export async function posesInBoxes(engine, image, boxes) {
-  const persons = [];
+  const { network } = engine, persons = [];
   for (const box of boxes) {
-    const { input, matrix } = boxInput(image, box, engine.network);
-    const outputs = await engine.run(input, engine.network.codec);
-    persons.push(personIn(box, decode(engine.network.codec, outputs, engine.network.input_size), matrix, engine.network));
+    const { input, matrix } = boxInput(image, box, network);
+    const found = decode(network.codec, await engine.run(input, network.codec), network.input_size);
+    persons.push(personIn(box, found, matrix, network));
   }
   return persons;
 }

@@ -55,24 +55,29 @@ function engineOf(manifest, name, base, onBytes = () => {}) {
 
 /** Find the persons of an image, as leanpose.Predictor does. */
 async function predict({ manifest, name, base, source, options }) {
-  const image = await readPixels(source), engine = await engineOf(manifest, name, base);
-  const { network } = engine, { rules } = manifest;
+  const image = await readPixels(source);
+  const engine = await engineOf(manifest, name, base), { network } = engine;
+  const detector = detectorOf(manifest, name), finder = detector && (await engineOf(manifest, detector, base));
   const least = leastScore(options.minPersonScore, manifest.models.find((model) => model.name === name));
-  const detector = detectorOf(manifest, name);
-  let persons;
+  const persons = await estimated(image, engine, finder, options.boxes, least, manifest.rules);
+  const made = provenance(manifest, network, finder?.network ?? null, least);
+  return toJson(options.name ?? source.name ?? "", image, persons, network, made);
+}
+
+/** Return the persons in boxes, or those that are found, of a score, best first. */
+async function estimated(image, engine, finder, boxes, least, rules) {
+  const { network } = engine;
+  const confident = (persons) => persons.filter(({ personScore }) => personScore >= fround(least));
   if (network.task === "bottom_up") {
-    if (options.boxes) throw new Error(`${name} finds persons without boxes; leave them out.`);
-    persons = confident(await posesOfImage(engine, image, rules), least);
-  } else if (options.boxes || !detector) {
-    const boxes = options.boxes ? checkBoxes(options.boxes, image, rules.farthest) : [wholeImage(image)];
-    persons = await posesInBoxes(engine, image, boxes);
-  } else {
-    const found = await detected(await engineOf(manifest, detector, base), image, rules);
-    const promising = found.filter(({ score }) => confidence(score) >= fround(least));
-    const poses = await posesInBoxes(engine, image, promising.map(({ box }) => box));
-    persons = confident(rescored(poses, promising.map(({ score }) => confidence(score)), network, rules), least);
+    if (boxes) throw new Error(`${network.name} finds persons without boxes; leave them out.`);
+    return confident(await posesOfImage(engine, image, rules));
   }
-  return toJson(options.name ?? source.name ?? "", image, persons, network, provenance(manifest, network, detector, least));
+  if (boxes) return posesInBoxes(engine, image, checkBoxes(boxes, image, rules.farthest));
+  if (!finder) return posesInBoxes(engine, image, [wholeImage(image)]);
+  const found = await detected(finder, image, rules);
+  const promising = found.filter(({ score }) => confidence(score) >= fround(least));
+  const persons = await posesInBoxes(engine, image, promising.map(({ box }) => box));
+  return confident(rescored(persons, promising.map(({ score }) => confidence(score)), network, rules));
 }
 
 function leastScore(given, model) {
@@ -81,14 +86,12 @@ function leastScore(given, model) {
   return given;
 }
 
-const confident = (persons, least) => persons.filter(({ personScore }) => personScore >= fround(least));
-
 function provenance(manifest, network, detector, least) {
   return {
     version: manifest.version,
     model: network.name,
     sha256: network.sha256,
-    detector: detector && manifest.networks[detector].name,
+    detector: detector && detector.name,
     flip_test: false,
     min_person_score: least,
     calibrated: network.calibration !== null,

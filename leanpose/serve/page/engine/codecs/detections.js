@@ -25,17 +25,17 @@ export function detectedPoses(codec, outputs) {
       const start = 3 * (row * count + k);
       return data.subarray(start, start + 3);
     });
-    return { keypoints: triples.map(([x, y]) => [x, y]), scores: triples.map((triple) => triple[2]), personScore: score };
+    const [keypoints, scores] = [triples.map(([x, y]) => [x, y]), triples.map((triple) => triple[2])];
+    return { keypoints, scores, personScore: score };
   });
 }
 
 /** Return the rows of dets that are boxes of some area, of those that are wanted, best first. */
 function best(codec, { data, dims }, wanted) {
-  const rows = Array.from({ length: dims[1] }, (_, row) => {
+  const least = Math.fround(codec.score_threshold), rows = [];
+  for (let row = 0; row < dims[1]; row++) {
     const [x1, y1, x2, y2, score] = data.subarray(5 * row, 5 * row + 5);
-    return { row, box: [x1, y1, x2, y2], score };
-  }).filter(
-    ({ row, box: [x1, y1, x2, y2], score }) => x2 > x1 && y2 > y1 && score > Math.fround(codec.score_threshold) && wanted(row),
-  );
+    if (x2 > x1 && y2 > y1 && score > least && wanted(row)) rows.push({ row, box: [x1, y1, x2, y2], score });
+  }
   return bestFirst(rows.map(({ score }) => score)).slice(0, codec.max_people).map((i) => rows[i]);
 }
