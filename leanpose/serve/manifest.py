@@ -20,6 +20,7 @@ from leanpose import geometry
 from leanpose.codecs import UDP, Codec, Dark, Yolox, codec_of, create_codec, dark, udp, yolox
 from leanpose.errors import InputError, LeanposeError, WeightsError
 from leanpose.inference.bottom_up import check_whole_images, short_sides
+from leanpose.inference.detect import STEPS
 from leanpose.inference.predictor import DETECTORS, MIN_DETECTED_SCORE, MIN_GROUPED_SCORE, MODELS
 from leanpose.inference.top_down import KEYPOINT_THRESHOLD, NMS_THRESHOLD
 from leanpose.io.values import FARTHEST
@@ -201,6 +202,7 @@ def _rules() -> dict[str, float]:
         "keypoint_threshold": KEYPOINT_THRESHOLD,
         "same_person_oks": NMS_THRESHOLD,
         "box_margin": signature(geometry.boxes_around).parameters["margin"].default,
+        "box_steps": STEPS,
         "multiple": laid["multiple"].default,
         "longest": laid["longest"].default,
         "farthest": FARTHEST,

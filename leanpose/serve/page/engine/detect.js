@@ -4,9 +4,10 @@ import { posesOfImage } from "./bottom_up.js";
 import { decode } from "./codecs/index.js";
 import { boxNms, invert, transformBox } from "./geometry.js";
 import { imageInput } from "./preprocess.js";
+import { toEven } from "./resample.js";
 
 /**
- * Return boxes inside the image and their scores, best first.
+ * Return boxes inside the image, on steps of a share of a pixel, and their scores, best first.
  * @param {import("./engine.js").Engine} engine of a network that proposes boxes, or finds persons.
  * @param {import("./resample.js").Pixels} image
  * @param {Object} rules of the manifest.
@@ -17,8 +18,10 @@ export async function detected(engine, image, rules) {
     ? await proposed(engine, image, rules)
     : (await posesOfImage(engine, image, rules)).map(({ box, personScore }) => ({ box, score: personScore }));
   const limits = [image.width - 1, image.height - 1, image.width - 1, image.height - 1];
+  const { box_steps: steps } = rules;
+  const laid = (place, i) => Math.fround(toEven(Math.min(Math.max(place, 0), limits[i]) * steps) / steps);
   return found
-    .map(({ box, score }) => ({ box: box.map((v, i) => Math.fround(Math.min(Math.max(v, 0), limits[i]))), score }))
+    .map(({ box, score }) => ({ box: box.map(laid), score }))
     .filter(({ box: [x1, y1, x2, y2] }) => x2 > x1 && y2 > y1);
 }
 
