@@ -33,7 +33,7 @@ export async function findPlaces() {
   }
 }
 
-/** "lpn50.coco_256x192_int8" -> with a hint at what it finds. @param {import("./store.js").Model} one */
+/** @param {import("./store.js").Model} one */
 const labelOf = ({ name, keypoints }) => `${name} (${keypoints.length} keypoints)`;
 
 function renderModels(models) {
