@@ -1,11 +1,11 @@
 /** The persons of the selected image, and the keypoints of one of them as a table. */
 
+import { part } from "./dom.js";
 import { lookOf, readable } from "./look.js";
 import { personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
 import { scoreText, thresholds } from "./thresholds.js";
 
-const part = (id) => /** @type {any} */ (document.getElementById(id));
 
 /** Make an element. @param {string} tag @param {Object<string, any>} values @param {(Node|string)[]} children */
 function make(tag, values = {}, ...children) {

@@ -1,13 +1,13 @@
 /** Settings: where the network runs, which one, and from which scores on something is shown. */
 
 import { deviceModels } from "./device.js";
+import { part } from "./dom.js";
 import { again } from "./jobs.js";
 import { askedPersonScore } from "./predict.js";
 import { askModels } from "./server.js";
 import { get, model, set, subscribe } from "./store.js";
 import { thresholds } from "./thresholds.js";
 
-const part = (id) => /** @type {any} */ (document.getElementById(id));
 /** What the server offers; null: there is none. */
 let offered = null;
 
