@@ -1,11 +1,11 @@
 /** Settings: where the network runs, which one, and from which scores on something is shown. */
 
 import { deviceModels } from "./device.js";
-import { part } from "./dom.js";
+import { part, write } from "./dom.js";
 import { again } from "./jobs.js";
 import { askedPersonScore } from "./predict.js";
 import { askModels } from "./server.js";
-import { get, model, set, subscribe } from "./store.js";
+import { get, set, subscribe } from "./store.js";
 import { thresholds } from "./thresholds.js";
 
 /** What the server offers; null: there is none. */
@@ -60,10 +60,10 @@ function render({ where, hasServer, models, fault, version }) {
   renderSlider("min-score", minScore);
   renderSlider("min-person-score", minPersonScore);
   part("notice").hidden = !fault;
-  if (part("notice-text").textContent !== fault) part("notice-text").textContent = fault;
-  part("privacy").textContent = !models.length ? "" : where === "server"
-    ? `Images go to ${location.host} and nowhere else.` : "Images stay on this device.";
-  part("version").textContent = version;
+  write(part("notice-text"), fault);
+  const place = where === "server" ? `go to ${location.host} and nowhere else` : "stay on this device";
+  write(part("privacy"), models.length ? `Images ${place}.` : "");
+  write(part("version"), version);
 }
 
 /** Begin to show the settings, and to follow them. */

@@ -1,6 +1,6 @@
 /** The stage: the selected image with its skeletons, and what is told of it. */
 
-import { button, part } from "./dom.js";
+import { button, part, write } from "./dom.js";
 import { readable } from "./look.js";
 import { frameOf, isPlaying, showFrame } from "./player.js";
 import { drawSkeletons, personsOf, pointsOf } from "./skeleton.js";
@@ -125,14 +125,15 @@ function tell(one) {
   const working = one.state === "waiting" || one.state === "working";
   const watching = one.kind === "camera" && one.answer;
   part("busy").hidden = !working || watching;
-  part("busy-text").textContent = one.note || (one.state === "waiting" ? "Waiting" : "Finding persons");
+  const doing = one.note || (one.state === "waiting" ? "Waiting" : "Finding persons");
+  write(part("busy-text"), doing);
   part("busy-bar").hidden = one.progress === null;
   if (one.progress !== null) part("busy-bar").value = one.progress;
   part("fault").hidden = one.state !== "failed";
-  part("fault-text").textContent = one.fault;
+  write(part("fault-text"), one.fault);
   button("retry").hidden = !one.file && one.kind !== "camera";
-  part("name").textContent = one.name;
-  part("facts").textContent = factsOf(one);
+  write(part("name"), one.name);
+  write(part("facts"), factsOf(one));
   const filming = one.kind === "camera" && one.state === "working";
   button("stop-camera").hidden = !filming;
   button("camera", "#bar").hidden = filming;
@@ -141,15 +142,10 @@ function tell(one) {
     part("seek").max = Math.max(0, one.frames.length - 1);
     part("seek").value = frameOf(one);
     part("seek").setAttribute("aria-valuetext", `${frameOf(one) + 1} of ${one.frames.length}`);
-    button("play").textContent = isPlaying(one.id) ? "Pause" : "Play";
+    write(button("play"), isPlaying(one.id) ? "Pause" : "Play");
   }
-  if (one.state === "done") say(`${one.name}: ${counted(one)}.`);
-  else if (working && !watching) say(one.note.startsWith("Frame") ? "Finding persons" : part("busy-text").textContent);
-}
-
-/** Tell screen readers, each thing once. @param {string} text */
-function say(text) {
-  if (part("status").textContent !== text) part("status").textContent = text;
+  if (one.state === "done") write(part("status"), `${one.name}: ${counted(one)}.`);
+  else if (working && !watching) write(part("status"), doing.split(",")[0]); // without the numbers, which run
 }
 
 function render() {
