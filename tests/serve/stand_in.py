@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response, UploadFile, WebSocket, WebSocketDisconnect
+from fastapi.concurrency import run_in_threadpool
 from fastapi.staticfiles import StaticFiles
 
 import leanpose
@@ -65,7 +66,8 @@ def create_app() -> FastAPI:
         try:
             while True:
                 content = await socket.receive_bytes()
-                result = answered(predictors[model], content, f"frame {frame}", min_person_score, tracker)
+                options = (min_person_score, tracker)
+                result = await run_in_threadpool(answered, predictors[model], content, f"frame {frame}", *options)
                 await socket.send_text(json.dumps(result | {"frame": frame}))
                 frame += 1
         except WebSocketDisconnect:

@@ -73,6 +73,7 @@ export async function runCamera(one, { signal, onNote }) {
   const unplugged = new Promise((_, reject) => {
     track.addEventListener("ended", () => reject(new Fault("The camera was unplugged.")));
   });
+  /** @type {import("./frames.js").Feed|undefined} */
   let feed;
   try {
     video.muted = video.playsInline = true;
@@ -80,7 +81,7 @@ export async function runCamera(one, { signal, onNote }) {
     await video.play();
     feed = await openFeed(one.name, "live", onNote);
     const pumping = pump(video, feed, signal, onAnswer, (facts) => patch(one.id, { facts }));
-    return await Promise.race([pumping, feed.over, unplugged, abortOf(signal)]);
+    return /** @type {never} */ (await Promise.race([pumping, feed.over, unplugged, abortOf(signal)]));
   } finally {
     feed?.close();
     track.stop();

@@ -102,7 +102,7 @@ export async function runClip(one, { signal, onNote }) {
       const [answer, next] = await Promise.race([both, ended]);
       frames.push({ ...answer, time: shot.time });
       patch(one.id, { answer: frames[i], source: shot.canvas, facts: factsOf(frames, period) });
-      onNote(`Frame ${i + 1} of ${count}`, (i + 1) / count);
+      onNote(`Finding persons, frame ${i + 1} of ${count}`, (i + 1) / count);
       shot = next;
     }
   } finally { // what was found is kept, whatever ends it

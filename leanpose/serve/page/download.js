@@ -1,11 +1,11 @@
 /** Results as files: JSON as it was answered, CSV with the columns of poses.csv, PNG at the size of the image. */
 
+import { button, part } from "./dom.js";
 import { paint } from "./stage.js";
 import { get, selected, subscribe } from "./store.js";
 
 /** @typedef {import("./store.js").Item} Item */
 
-const part = (id) => /** @type {any} */ (document.getElementById(id));
 const COLUMNS = ["image", "person", "score", "x1", "y1", "x2", "y2"];
 
 /** Items to download: the one on the stage, or all. @returns {Item[]} */
@@ -93,8 +93,6 @@ export function mountDownloads() {
   subscribe(({ items }) => {
     part("scope").hidden = items.length < 2;
     const none = concerned().length === 0;
-    for (const form of ["json", "csv", "png"]) {
-      /** @type {any} */ (document.querySelector(`[data-do="${form}"]`)).disabled = none;
-    }
+    for (const form of ["json", "csv", "png"]) button(form).disabled = none;
   });
 }

@@ -1,5 +1,6 @@
 /** Files come in: dropped, chosen or pasted. */
 
+import { part } from "./dom.js";
 import { get, add, patch, select } from "./store.js";
 
 const MOST_SHOWN = 2560; // pixels of the longer side; memory would not do for many photos
@@ -47,8 +48,8 @@ const hasFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false
 
 /** Listen for files. */
 export function mountIntake() {
-  const input = /** @type {HTMLInputElement} */ (document.getElementById("files"));
-  const veil = /** @type {HTMLElement} */ (document.getElementById("drop"));
+  const input = part("files");
+  const veil = part("drop");
   input.addEventListener("change", () => {
     takeFiles(input.files ?? []);
     input.value = ""; // so that the same file can be chosen again
@@ -74,7 +75,7 @@ export function mountIntake() {
 }
 
 /** Open the dialog of files. */
-export const choose = () => document.getElementById("files")?.click();
+export const choose = () => part("files").click();
 
 /** Show the camera. */
 export function openCamera() {

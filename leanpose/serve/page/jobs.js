@@ -18,7 +18,7 @@ const RUN = {
 /** @type {Map<number, AbortController>} */
 const running = new Map();
 
-/** What an item becomes when its work was cut off. @param {Item|undefined} one */
+/** What an item becomes when its work was cut off. @param {Item|undefined} one @returns {Partial<Item>} */
 function whenCancelled(one) {
   if (one?.answer) return { state: "done", note: "", progress: null };
   return { state: "failed", fault: one?.kind === "camera" ? "The camera is off." : "Cancelled." };
@@ -38,6 +38,7 @@ async function run(one) {
   running.set(one.id, controller);
   patch(one.id, { state: "working", note: "", progress: null, fault: "" });
   const onNote = (note, progress = null) => signal.aborted || patch(one.id, { note, progress });
+  /** @type {Partial<Item>} */
   let end;
   try {
     end = { state: "done", note: "", progress: null, ...(await RUN[one.kind](one, { signal, onNote })) };

@@ -1,11 +1,11 @@
 /** The persons of the selected image, and the keypoints of one of them as a table. */
 
+import { part, write } from "./dom.js";
 import { lookOf, readable } from "./look.js";
 import { personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
 import { scoreText, thresholds } from "./thresholds.js";
 
-const part = (id) => /** @type {any} */ (document.getElementById(id));
 
 /** Make an element. @param {string} tag @param {Object<string, any>} values @param {(Node|string)[]} children */
 function make(tag, values = {}, ...children) {
@@ -13,11 +13,6 @@ function make(tag, values = {}, ...children) {
   Object.assign(element, values);
   element.append(...children);
   return element;
-}
-
-/** Write a text where it differs, so that nothing flickers and screen readers keep still. */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 /** Which person the table shows. @returns {number|null} position in the answer */

@@ -5,7 +5,11 @@ import { item, patch } from "./store.js";
 /** By item, with the seconds from frame to frame. @type {Map<number, {video: HTMLVideoElement, period: number}>} */
 export const clips = new Map();
 
-/** Call back with the next frame that a video shows. @param {HTMLVideoElement} video @param {Function} callback */
+/**
+ * Call back with the next frame that a video shows.
+ * @param {HTMLVideoElement} video
+ * @param {(time: number, metadata?: any) => void} callback
+ */
 export function nextFrame(video, callback) {
   if ("requestVideoFrameCallback" in video) video.requestVideoFrameCallback(callback);
   else requestAnimationFrame(callback);

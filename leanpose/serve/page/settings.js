@@ -1,13 +1,13 @@
 /** Settings: where the network runs, which one, and from which scores on something is shown. */
 
 import { deviceModels } from "./device.js";
+import { part, write } from "./dom.js";
 import { again } from "./jobs.js";
 import { askedPersonScore } from "./predict.js";
 import { askModels } from "./server.js";
-import { get, model, set, subscribe } from "./store.js";
+import { get, set, subscribe } from "./store.js";
 import { thresholds } from "./thresholds.js";
 
-const part = (id) => /** @type {any} */ (document.getElementById(id));
 /** What the server offers; null: there is none. */
 let offered = null;
 
@@ -33,7 +33,7 @@ export async function findPlaces() {
   }
 }
 
-/** "lpn50.coco_256x192_int8" -> with a hint at what it finds. @param {import("./store.js").Model} one */
+/** @param {import("./store.js").Model} one */
 const labelOf = ({ name, keypoints }) => `${name} (${keypoints.length} keypoints)`;
 
 function renderModels(models) {
@@ -60,10 +60,10 @@ function render({ where, hasServer, models, fault, version }) {
   renderSlider("min-score", minScore);
   renderSlider("min-person-score", minPersonScore);
   part("notice").hidden = !fault;
-  if (part("notice-text").textContent !== fault) part("notice-text").textContent = fault;
-  part("privacy").textContent = !models.length ? "" : where === "server"
-    ? `Images go to ${location.host} and nowhere else.` : "Images stay on this device.";
-  part("version").textContent = version;
+  write(part("notice-text"), fault);
+  const place = where === "server" ? `go to ${location.host} and nowhere else` : "stay on this device";
+  write(part("privacy"), models.length ? `Images ${place}.` : "");
+  write(part("version"), version);
 }
 
 /** Begin to show the settings, and to follow them. */

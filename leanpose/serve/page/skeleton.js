@@ -92,9 +92,10 @@ function drawPerson(ctx, points, look, width, pixel) {
 }
 
 /** A text in a pill on the box's top edge, moved into the image where it would be cut. */
-function drawLabel(ctx, { width, height }, [left, top], text, colour, size) {
+function drawLabel(ctx, { width, height }, box, text, colour, size) {
   ctx.lineCap = "round";
   ctx.font = `600 ${size}px system-ui, sans-serif`;
+  const [left, top] = box;
   const long = ctx.measureText(text).width;
   const radius = 0.72 * size;
   const x = Math.max(radius, Math.min(left + radius, width - 1 - radius - long));
@@ -122,22 +123,22 @@ export function drawSkeletons(canvas, scale, answer, thresholds, pixel = 1) {
   const longer = Math.max(result.width, result.height);
   const persons = personsOf(answer, thresholds).map((i) => {
     const points = pointsOf(answer, i, thresholds.minScore);
-    return { ...result.persons[i], points, size: sizeOf(points, result.persons[i].box_xyxy) };
+    const size = sizeOf(points, result.persons[i].box_xyxy);
+    const width = Math.max(Math.min(size * LIMB_WIDTH, longer * THICKEST), longer * THINNEST, 2 * unit);
+    return { ...result.persons[i], points, size, width };
   });
-  const thinnest = Math.max(longer * THINNEST, 2 * unit);
-  for (const person of persons.filter(({ size }) => size > 0).sort((p, q) => p.size - q.size)) {
-    const width = Math.max(Math.min(person.size * LIMB_WIDTH, longer * THICKEST), thinnest);
+  const shown = persons.filter(({ size }) => size > 0).sort((p, q) => p.size - q.size);
+  for (const { points, width } of shown) {
     layer.setTransform(1, 0, 0, 1, 0, 0);
     layer.clearRect(0, 0, canvas.width, canvas.height);
     layer.setTransform(scale, 0, 0, scale, 0.5 * scale, 0.5 * scale); // pixel centers lie at whole numbers
     layer.lineCap = "round";
-    drawPerson(layer, person.points, lookOf(model), width, unit);
+    drawPerson(layer, points, lookOf(model), width, unit);
     ctx.setTransform(1, 0, 0, 1, 0, 0);
     ctx.drawImage(layer.canvas, 0, 0);
-    person.width = width;
   }
   ctx.setTransform(scale, 0, 0, scale, 0.5 * scale, 0.5 * scale);
-  for (const { id, box_xyxy, width } of persons.filter((person) => person.width && person.id !== undefined)) {
-    drawLabel(ctx, result, box_xyxy, String(id), idColour(id), Math.max(13 * unit, 1.4 * width));
+  for (const { id, box_xyxy, width } of shown) {
+    if (id !== undefined) drawLabel(ctx, result, box_xyxy, String(id), idColour(id), Math.max(13 * unit, 1.4 * width));
   }
 }

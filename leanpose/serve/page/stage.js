@@ -1,5 +1,6 @@
 /** The stage: the selected image with its skeletons, and what is told of it. */
 
+import { button, part, write } from "./dom.js";
 import { readable } from "./look.js";
 import { frameOf, isPlaying, showFrame } from "./player.js";
 import { drawSkeletons, personsOf, pointsOf } from "./skeleton.js";
@@ -10,9 +11,8 @@ import { scoreText, thresholds } from "./thresholds.js";
 
 const NEAR = 18; // visible pixels between pointer and keypoint
 const MOST_ENLARGED = 4;
-const part = (id) => /** @type {any} */ (document.getElementById(id));
 
-/** Width and height of what an item shows. @param {Item} one */
+/** Width and height of what an item shows. @param {Item} one @returns {[number, number]} */
 export function sizeOf({ source, answer }) {
   if (answer) return [answer.result.width, answer.result.height];
   const { videoWidth, width, videoHeight, height } = /** @type {any} */ (source ?? {});
@@ -51,9 +51,9 @@ function mark(canvas, scale, { answer }, { person, keypoint }) {
   const unit = dense / scale;
   if (person !== null && answer.result.persons.length > 1 && answer.result.persons[person]) {
     const [left, top, right, bottom] = answer.result.persons[person].box_xyxy;
-    for (const [width, colour] of [[3.5, "rgb(16 20 32 / 0.6)"], [1.5, "#fff"]]) {
-      ctx.lineWidth = width * unit;
-      ctx.strokeStyle = colour;
+    for (const coat of [{ width: 3.5, colour: "rgb(16 20 32 / 0.6)" }, { width: 1.5, colour: "#fff" }]) {
+      ctx.lineWidth = coat.width * unit;
+      ctx.strokeStyle = coat.colour;
       ctx.setLineDash([6 * unit, 5 * unit]);
       ctx.strokeRect(left, top, right - left, bottom - top);
     }
@@ -61,11 +61,11 @@ function mark(canvas, scale, { answer }, { person, keypoint }) {
   }
   const point = keypoint && answer.result.persons[keypoint.person]?.keypoints[keypoint.name];
   if (!point) return;
-  for (const [width, colour] of [[5, "rgb(16 20 32)"], [2.5, "#fff"]]) {
+  for (const coat of [{ width: 5, colour: "rgb(16 20 32)" }, { width: 2.5, colour: "#fff" }]) {
     ctx.beginPath();
     ctx.arc(point.x, point.y, 11 * unit, 0, 2 * Math.PI);
-    ctx.lineWidth = width * unit;
-    ctx.strokeStyle = colour;
+    ctx.lineWidth = coat.width * unit;
+    ctx.strokeStyle = coat.colour;
     ctx.stroke();
   }
 }
@@ -125,31 +125,27 @@ function tell(one) {
   const working = one.state === "waiting" || one.state === "working";
   const watching = one.kind === "camera" && one.answer;
   part("busy").hidden = !working || watching;
-  part("busy-text").textContent = one.note || (one.state === "waiting" ? "Waiting" : "Finding persons");
+  const doing = one.note || (one.state === "waiting" ? "Waiting" : "Finding persons");
+  write(part("busy-text"), doing);
   part("busy-bar").hidden = one.progress === null;
   if (one.progress !== null) part("busy-bar").value = one.progress;
   part("fault").hidden = one.state !== "failed";
-  part("fault-text").textContent = one.fault;
-  document.querySelector('[data-do="retry"]').hidden = !one.file && one.kind !== "camera";
-  part("name").textContent = one.name;
-  part("facts").textContent = factsOf(one);
+  write(part("fault-text"), one.fault);
+  button("retry").hidden = !one.file && one.kind !== "camera";
+  write(part("name"), one.name);
+  write(part("facts"), factsOf(one));
   const filming = one.kind === "camera" && one.state === "working";
-  document.querySelector('[data-do="stop-camera"]').hidden = !filming;
-  document.querySelector('#bar [data-do="camera"]').hidden = filming;
+  button("stop-camera").hidden = !filming;
+  button("camera", "#bar").hidden = filming;
   part("player").hidden = !(one.kind === "clip" && one.state === "done");
   if (one.kind === "clip") {
     part("seek").max = Math.max(0, one.frames.length - 1);
     part("seek").value = frameOf(one);
     part("seek").setAttribute("aria-valuetext", `${frameOf(one) + 1} of ${one.frames.length}`);
-    document.querySelector('[data-do="play"]').textContent = isPlaying(one.id) ? "Pause" : "Play";
+    write(button("play"), isPlaying(one.id) ? "Pause" : "Play");
   }
-  if (one.state === "done") say(`${one.name}: ${counted(one)}.`);
-  else if (working && !watching) say(one.note.startsWith("Frame") ? "Finding persons" : part("busy-text").textContent);
-}
-
-/** Tell screen readers, each thing once. @param {string} text */
-function say(text) {
-  if (part("status").textContent !== text) part("status").textContent = text;
+  if (one.state === "done") write(part("status"), `${one.name}: ${counted(one)}.`);
+  else if (working && !watching) write(part("status"), doing.split(",")[0]); // without the numbers, which run
 }
 
 function render() {

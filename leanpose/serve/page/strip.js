@@ -1,5 +1,6 @@
 /** The strip of results: a small drawing of each item, to choose the one on the stage. */
 
+import { part } from "./dom.js";
 import { counted, paint, sizeOf } from "./stage.js";
 import { get, select, subscribe } from "./store.js";
 
@@ -54,13 +55,13 @@ function drawThumb(canvas, one) {
 }
 
 function render({ items, selected }) {
-  const strip = /** @type {HTMLElement} */ (document.getElementById("strip"));
+  const strip = part("strip");
   strip.hidden = items.length < 2;
-  while (strip.children.length > items.length) strip.lastElementChild?.remove();
+  while (strip.children.length > items.length) strip.lastElementChild.remove();
   while (strip.children.length < items.length) strip.append(makeEntry());
   if (strip.hidden) return;
   items.forEach((one, i) => {
-    const button = /** @type {HTMLButtonElement} */ (strip.children[i].firstElementChild);
+    const button = strip.children[i].firstElementChild;
     button.dataset.id = String(one.id);
     button.dataset.state = one.kind === "camera" && one.answer ? "live" : one.state;
     button.title = one.name;
@@ -72,8 +73,8 @@ function render({ items, selected }) {
 
 /** Begin to show the strip. */
 export function mountStrip() {
-  document.getElementById("strip")?.addEventListener("click", (event) => {
-    const button = /** @type {HTMLElement} */ (event.target).closest("button");
+  part("strip").addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
     if (button) select(Number(button.dataset.id));
   });
   subscribe(render);

@@ -1,5 +1,7 @@
 /** The server's token: taken from the address's fragment (#token=...) or asked for, kept for this tab. */
 
+import { part } from "./dom.js";
+
 const KEY = "leanpose-token";
 /** @type {Promise<boolean>|null} */
 let asking = null;
@@ -18,8 +20,8 @@ export function takeFromAddress() {
 /** Ask for the token; who asks meanwhile waits for the same one. @returns {Promise<boolean>} whether one was given */
 export function ask() {
   asking ??= new Promise((resolve) => {
-    const dialog = /** @type {HTMLDialogElement} */ (document.getElementById("token"));
-    const input = /** @type {HTMLInputElement} */ (document.getElementById("token-input"));
+    const dialog = part("token");
+    const input = part("token-input");
     input.value = "";
     dialog.returnValue = "";
     dialog.addEventListener("close", () => {
