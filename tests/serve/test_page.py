@@ -1,12 +1,10 @@
-"""The page, in a browser, before a server that answers as the contract says."""
+"""The page in a browser."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +14,13 @@ import cv2
 import numpy as np
 import pytest
 from clips import make_clip
+from serve.serving import serving
 from support import ASTRONAUT
 
 from leanpose.inference.predictor import Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.images import read_image
 from leanpose.io.results import to_csv
-
-pytest.importorskip("fastapi", reason="the extra serve is not installed")
-uvicorn = pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Download, Page, Route
@@ -35,16 +31,8 @@ WAIT_MS = 20000
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of the page, with a server behind it."""
-    from serve.stand_in import create_app
-
-    server = uvicorn.Server(uvicorn.Config(create_app(), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
+    with serving("lpn50", "lpn50.coco_128x96_int8") as found:
+        yield found
 
 
 @pytest.fixture
