@@ -22,6 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PART = 2**16  # bytes of an answer that are sent at a time
+LIVE = "/v1/live"  # the one address of WebSockets
 LONGEST_PATH, LONGEST_QUERY = 2**10, 2**16
 SAFE_HEADERS = {
     # Together they give a page threads in WebAssembly.
@@ -51,7 +52,7 @@ class Guard:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "websocket" and self._refusal(scope):
+        elif scope["type"] == "websocket" and (scope["path"] != LIVE or self._refusal(scope)):
             await receive()
             await send({"type": "websocket.close"})  # before it is accepted: 403
         else:
@@ -84,6 +85,8 @@ class Guard:
             return RefusedError(
                 403, "Pages of other sites may not use this service; it is started with --allow-origin for them."
             )
+        if "\0" in scope["path"]:
+            return RefusedError(404, "There is nothing at this address; see /docs.")
         if len(scope["path"]) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
             return RefusedError(414, "The address is too long; send long parameters as fields of a form.")
         length = headers.get("content-length", "0")

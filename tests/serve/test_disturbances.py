@@ -26,7 +26,7 @@ CLIENTS = 10
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Running]:
-    with running("--timeout", "2", token=TOKEN) as started:
+    with running("--timeout", "4", token=TOKEN) as started:
         yield started
         assert "Traceback" not in started.log.read_text()
 
@@ -48,7 +48,7 @@ def connections(service: Running, count: int = CLIENTS) -> list[socket.socket]:
 def test_who_does_not_read_is_left_behind(service: Running, right: bytes) -> None:
     time.sleep(0.5)  # until earlier connections are closed
     open_files = service.open_files()
-    silent = connections(service, 3)
+    silent = connections(service, 2)
     for connection in silent:
         connection.sendall(DRAW)
     for _ in range(CLIENTS):
@@ -92,7 +92,7 @@ def test_a_camera_outlives_the_time_of_a_request(service: Running, right: bytes)
         for _ in range(2):
             camera.send(PNG)
             assert json.loads(camera.recv(SECONDS))["width"] == json.loads(right)["width"]
-            time.sleep(2.5)
+            time.sleep(4.5)
         camera.ping().wait(SECONDS)
 
 

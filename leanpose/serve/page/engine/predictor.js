@@ -23,11 +23,11 @@ export async function loadManifest(base = "./models/") {
 
 /** A network in the browser, with the detector that it needs. */
 export class LocalPredictor {
-  #request;
+  #setup;
 
   /** @private Use `load`. */
-  constructor(request) {
-    this.#request = request;
+  constructor(setup) {
+    this.#setup = setup;
   }
 
   /**
@@ -40,17 +40,17 @@ export class LocalPredictor {
    * @returns {Promise<LocalPredictor>}
    */
   static async load(manifest, name, { onProgress = () => {}, base = "./models/" } = {}) {
-    if (!manifest.models.some((model) => model.name === name)) {
-      throw new Error(`There is no network '${name}' for the browser.`);
-    }
-    const request = { manifest, name, base: addressOf(base) };
-    const needed = new Set([name, manifest.networks[name].task === "top_down" ? manifest.detector : null]);
-    const files = [...needed].filter(Boolean).map((one) => manifest.networks[one].bytes);
-    const total = files.reduce((sum, bytes) => sum + bytes, manifest.runtime_bytes);
+    const model = manifest.models.find((one) => one.name === name);
+    if (!model) throw new Error(`There is no network '${name}' for the browser.`);
+    const network = manifest.networks[name];
+    const detector = network.task === "top_down" && manifest.detector ? manifest.networks[manifest.detector] : null;
+    const { version, rules } = manifest, least = model.min_person_score;
+    const setup = { network, detector, rules, least, version, base: addressOf(base) };
+    const total = manifest.runtime_bytes + network.bytes + (detector?.bytes ?? 0);
     let loaded = 0;
-    await ask({ action: "load", ...request }, [], (bytes) => onProgress((loaded += bytes), total));
+    await ask({ action: "load", ...setup }, [], (bytes) => onProgress((loaded += bytes), total));
     onProgress(total, total); // of what was loaded before nothing came
-    return new LocalPredictor(request);
+    return new LocalPredictor(setup);
   }
 
   /**
@@ -67,7 +67,7 @@ export class LocalPredictor {
     const plain = source instanceof Blob || source instanceof ImageData;
     const sent = plain ? source : await createImageBitmap(source, AS_STORED);
     const options = { boxes, minPersonScore, name };
-    return ask({ action: "predict", ...this.#request, source: sent, options }, plain ? [] : [sent]);
+    return ask({ action: "predict", ...this.#setup, source: sent, options }, plain ? [] : [sent]);
   }
 }
 
