@@ -87,8 +87,8 @@ def serve(
         {"engine": engine, "threads": threads, "device": device},
         limits,
         token or os.environ.get("LEANPOSE_TOKEN") or None,
-        (*_words(allow_host), host),
-        tuple(word.rstrip("/") for word in _words(allow_origin)),
+        (*_hosts(allow_host), host.lower()),
+        _origins(allow_origin),
     )
     with _listening(host, port) as listener:
         if settings.token is None and host not in LOOPBACK:
@@ -111,6 +111,22 @@ def _names(model: str) -> list[str]:
 
 def _words(text: str) -> list[str]:
     return [word for word in map(str.strip, text.split(",")) if word]
+
+
+def _hosts(text: str) -> list[str]:
+    for word in _words(text):
+        if "/" in word or ":" in word:
+            raise InputError(f"--allow-host takes a name without scheme and port, pose.example.org, not {word}.")
+    return _words(text.lower())
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(word.rstrip("/").lower() for word in _words(text))
+    for origin in origins:
+        scheme, _, site = origin.partition("://")
+        if origin != "*" and (scheme not in ("http", "https") or not site or "/" in site):
+            raise InputError(f'--allow-origin takes a site, https://example.org, or "*", not {origin}.')
+    return origins
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -23,6 +23,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PART = 2**16  # bytes of an answer that are sent at a time
 LIVE = "/v1/live"  # the one address of WebSockets
+ASKED = ("/v1/", "/models/", "/metrics")  # addresses that need the token; the page asks for it
 LONGEST_PATH, LONGEST_QUERY = 2**10, 2**16
 SAFE_HEADERS = {
     # Together they give a page threads in WebAssembly.
@@ -92,9 +93,7 @@ class Guard:
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limits.bytes:
             return self._too_large()
-        asks = (
-            scope["type"] == "http" and scope["path"].startswith(("/v1/", "/metrics")) and scope["method"] != "OPTIONS"
-        )
+        asks = scope["type"] == "http" and scope["path"].startswith(ASKED) and scope["method"] != "OPTIONS"
         if asks and not knows(
             self._settings.token, headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")
         ):

@@ -83,18 +83,18 @@ async def live(socket: WebSocket, service: Service) -> None:
     limits = service.settings.limits
     await socket.accept()
     try:
-        if service.settings.token is not None and not await _knows_token(socket, service):
-            await _close(socket, POLICY, 'The first message must be {"token": TOKEN}, with the right one.')
-            return
         if service.live >= limits.live:
             await _close(socket, TRY_LATER, "Too many cameras are open; try again later.")
             return
-        try:
-            session = _Session(service, LiveOptions.model_validate(dict(socket.query_params)))
-        except (ValidationError, ValueError) as error:
-            await _close(socket, POLICY, str(refusal(error)))
-            return
-        with service.live_connection():
+        with service.live_connection():  # from here on, since also a client without the token can fill memory
+            if service.settings.token is not None and not await _knows_token(socket, service):
+                await _close(socket, POLICY, 'The first message must be {"token": TOKEN}, with the right one.')
+                return
+            try:
+                session = _Session(service, LiveOptions.model_validate(dict(socket.query_params)))
+            except (ValidationError, ValueError) as error:
+                await _close(socket, POLICY, str(refusal(error)))
+                return
             await _until_it_leaves(socket, session, limits.seconds)
     except (WebSocketDisconnect, asyncio.TimeoutError):
         return

@@ -11,7 +11,8 @@ class Limits:
     """What one client can ask of the service, so that none takes it from the others.
 
     Attributes:
-        bytes: of a request's body, and of a message of a WebSocket.
+        bytes: of a request's body.
+        frame: bytes of a message of a WebSocket; each holds up to four at once.
         pixels: of an image, width times height.
         images: in a request.
         boxes: of an image.
@@ -22,6 +23,7 @@ class Limits:
     """
 
     bytes: int = 32 * 2**20
+    frame: int = 4 * 2**20
     pixels: int = 64_000_000
     images: int = 16
     boxes: int = 100

@@ -15,6 +15,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from serve.bad_images import jpeg_of_scans, tiff_in_tiles
 from serve.serving import SMALL, serving
 
 from leanpose.commands.cli import main
@@ -169,6 +170,13 @@ def test_large_images_are_refused_before_they_are_unpacked(monkeypatch: pytest.M
         chunks = iter([bytes(60_000)] * 2)
         assert client.post("v1/poses", content=chunks).status_code == 413
         assert send(client, bomb, bomb, bomb).status_code == 413
+        assert send(client, tiff_in_tiles(112)).status_code == 413
+        assert "more than 100 scans" in send(client, jpeg_of_scans(100)).json()["detail"]
+
+
+def test_an_image_may_have_some_scans_and_tiles(client: httpx.Client) -> None:
+    found = send(client, jpeg_of_scans(50), tiff_in_tiles(112)).json()
+    assert [(one["width"], one["height"]) for one in found] == [(64, 48)] * 2
 
 
 class SlowNetwork:
@@ -267,6 +275,7 @@ def test_a_token_is_asked_for() -> None:
     with serving(token="säme") as address, httpx.Client(base_url=address) as client:
         assert client.get("v1/models").status_code == 401
         assert client.get("metrics").status_code == 401
+        assert client.get("models/manifest.json").status_code == 401
         assert client.get("v1/models", headers={"Authorization": "Bearer other"}).status_code == 401
         right = {b"Authorization": "Bearer säme".encode()}
         assert client.get("v1/models", headers=right).status_code == 200

@@ -1,6 +1,6 @@
 /** The server: its networks, and poses of one image. Addresses are relative, so it may lie under any path. */
 
-import { ask, token } from "./token.js";
+import { ask, authorization } from "./token.js";
 
 const MOST_TRIES = 8;
 const LONGEST_WAIT_S = 60;
@@ -44,10 +44,9 @@ function retryAfter(response) {
 async function send(path, options, onWait) {
   const signal = options.signal ?? undefined;
   for (let tries = 1; ; tries += 1) {
-    const headers = token() ? { Authorization: `Bearer ${token()}` } : undefined;
     let response;
     try {
-      response = await fetch(path, { ...options, headers });
+      response = await fetch(path, { ...options, headers: authorization() });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Fault("The server does not answer. Is leanpose serve still running?");

@@ -9,6 +9,9 @@ let asking = null;
 /** @returns {string|null} */
 export const token = () => sessionStorage.getItem(KEY);
 
+/** What is sent with requests to the server. @returns {Object<string, string>} */
+export const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
+
 /** Move the token out of the address, so that it is neither bookmarked nor shared. */
 export function takeFromAddress() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");

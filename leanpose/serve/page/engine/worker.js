@@ -2,7 +2,8 @@
  * The thread that the networks run in, so that the page stays responsive.
  *
  * In: {id, action: "load", ...setup} or {id, action: "predict", ...setup, source, options}; a setup is two networks of
- * the manifest (detector may be null), its rules and version, the least person score and the address of the files.
+ * the manifest (detector may be null), its rules and version, the least person score, and the address of the files with
+ * the headers of requests to it.
  * Out: {id, bytes} for each part of a file that came, then {id, result} or {id, error}.
  */
 
@@ -33,16 +34,16 @@ async function answer({ id, action, ...request }) {
 }
 
 /** Load a network and the detector that it needs. */
-async function load({ network, detector, base }, onBytes) {
+async function load({ network, detector, place }, onBytes) {
   for (const needed of [network, detector]) {
-    if (needed) await engineOf(needed, base, onBytes);
+    if (needed) await engineOf(needed, place, onBytes);
   }
 }
 
-function engineOf(network, base, onBytes = () => {}) {
-  const address = base + network.file;
+function engineOf(network, place, onBytes = () => {}) {
+  const address = place.base + network.file;
   if (!engines.has(address)) {
-    const loading = loadEngine(network, base, onBytes);
+    const loading = loadEngine(network, place, onBytes);
     loading.catch(() => engines.delete(address)); // so that it can be tried again
     engines.set(address, loading);
   }
@@ -50,9 +51,9 @@ function engineOf(network, base, onBytes = () => {}) {
 }
 
 /** Find the persons of an image, as leanpose.Predictor does. */
-async function predict({ network, detector, base, rules, version, least, source, options }) {
+async function predict({ network, detector, place, rules, version, least, source, options }) {
   const image = await readPixels(source);
-  const engine = await engineOf(network, base), finder = detector && (await engineOf(detector, base));
+  const engine = await engineOf(network, place), finder = detector && (await engineOf(detector, place));
   const asked = leastScore(options.minPersonScore, least);
   const persons = await estimated(image, engine, finder, options.boxes, asked, rules);
   const made = provenance(version, network, detector, asked);
