@@ -137,7 +137,7 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # Python repeats the address there
         raise InputError(
             f"{host} port {port} cannot be used ({reason}); choose others with --host and --port."
         ) from None

@@ -130,6 +130,7 @@ def test_numbers_are_counted(client: httpx.Client) -> None:
 
 def test_openapi_names_what_can_be_sent(client: httpx.Client) -> None:
     operation = client.get("openapi.json").json()["paths"]["/v1/poses"]["post"]
+    assert operation["security"] == [{"HTTPBearer": []}]
     assert {entry["name"] for entry in operation["parameters"]} == {"model", "boxes", "min_person_score"}
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert form["file"]["items"]["format"] == "binary"

@@ -81,7 +81,7 @@ function render() {
   const found = answer?.result.persons.length ?? 0;
   const none = part("persons-none");
   none.hidden = person !== null;
-  write(none, !one ? "No image yet." : !answer ? "Nothing found yet."
+  write(none, !one ? "No image yet." : !answer ? (one.state === "failed" ? "Nothing found." : "Nothing found yet.")
     : found ? "No person has this score. Lower the person score to see them."
       : "No person found. A lower person score shows weaker candidates.");
   const table = part("keypoints");
