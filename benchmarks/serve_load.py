@@ -296,9 +296,7 @@ def main() -> None:
     load = Load(bodies, [expected(predictor, body, given.boxes) for body in bodies], given.boxes)
     name = predictor.provenance["model"]
     print(f"{machine()['processor']}, {machine()['cores']} cores; {name}, detector {predictor.provenance['detector']}")
-    print(
-        f"{len(files)} images, boxes {given.boxes or 'found'}; {given.clients} clients, {given.rounds} x {given.seconds:g} s"
-    )
+    print(f"{len(files)} images, boxes {given.boxes or 'found'}; {given.clients} clients, {given.seconds:g} s")
 
     server = Server(["--model", name])
     memory: list[float] = []
