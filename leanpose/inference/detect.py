@@ -14,6 +14,10 @@ from leanpose.inference.bottom_up import BottomUp, check_whole_images, short_sid
 from leanpose.inference.engines import Engine
 from leanpose.inference.preprocess import image_input
 
+# Boxes lie on eighths of a pixel. The last digits of a network's sums differ between processors, threads and browsers;
+# without this they would move the crop, and an int8 network answers to a change of one grey level.
+STEPS = 8
+
 
 class Detector(Protocol):
     """What finds persons for a top-down network; a plain function will do."""
@@ -52,7 +56,7 @@ class NetworkDetector:
             self._people = BottomUp(engine, scales=scales)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes_xyxy (N, 4) float32 inside the image, in pixels, and scores (N,), best first."""
+        """Return boxes_xyxy (N, 4) float32 inside the image, in eighths of a pixel, and scores (N,), best first."""
         if self.codec is None:
             poses = self._people.poses(image)
             boxes, scores = poses.boxes_xyxy, poses.person_scores
@@ -62,7 +66,8 @@ class NetworkDetector:
             best = geometry.box_nms(boxes, scores, self.codec.nms_iou)[: self.codec.max_people]
             boxes, scores = boxes[best], scores[best]
         height, width = image.shape[:2]
-        boxes = boxes.clip(0, [width - 1, height - 1, width - 1, height - 1]).astype(np.float32)
+        boxes = boxes.clip(0, [width - 1, height - 1, width - 1, height - 1])
+        boxes = (np.round(boxes * STEPS) / STEPS).astype(np.float32)
         kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         return boxes[kept], scores[kept]
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
 import leanpose
+from leanpose.errors import InputError
 from leanpose.serve.faults import RefusedError, tell_faults
 from leanpose.serve.guard import Guard
 from leanpose.serve.live import live
@@ -111,6 +112,19 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
     async def healthz() -> dict[str, str]:
         """Say that the service answers."""
         return {"status": "ok"}
+
+    @app.get("/models/manifest.json", include_in_schema=False)
+    async def manifest() -> JSONResponse:
+        try:
+            return JSONResponse(service.networks.for_browsers)
+        except InputError as error:
+            raise RefusedError(404, str(error)) from None
+
+    @app.get("/models/{name}", include_in_schema=False)
+    async def network(name: str) -> FileResponse:
+        if name not in service.networks.files:
+            raise RefusedError(404, "There is no such network; see /models/manifest.json.")
+        return FileResponse(service.networks.files[name])
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from leanpose.errors import InputError, suggest
-from leanpose.inference.predictor import DETECTORS, MIN_DETECTED_SCORE, MIN_GROUPED_SCORE, MODELS, Predictor
+from leanpose.inference.predictor import DETECTORS, MODELS, Predictor
+from leanpose.serve.manifest import described, manifest, network_files
 from leanpose.serve.settings import Settings
-from leanpose.structures import CALIBRATED_LEAST, LEAST
 from leanpose.weights.catalogue import BUNDLED, find_weights, on_this_machine, read_record
 
 
@@ -56,17 +58,18 @@ class Networks:
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what a client should know of each network, JSON-ready."""
-        return [
-            {
-                "name": name,
-                "task": record.task,
-                "input_size": list(record.input_size),
-                "calibrated": record.calibration is not None,
-                "min_score": LEAST if record.calibration is None else CALIBRATED_LEAST,
-                "min_person_score": MIN_GROUPED_SCORE if record.task == "bottom_up" else MIN_DETECTED_SCORE,
-                "keypoint_set": record.keypoint_set.name,
-                "keypoints": list(record.keypoint_set.keypoints),
-                "edges": record.keypoint_set.edge_indices.tolist(),
-            }
-            for name, record in self._records.items()
-        ]
+        return [described(name, record) for name, record in self._records.items()]
+
+    @cached_property
+    def for_browsers(self) -> dict[str, Any]:
+        """The manifest of the networks.
+
+        Raises:
+            InputError: no network runs in a browser, or leanpose was installed without onnxruntime-web.
+        """
+        return manifest([*self._records], self.detector)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The files of the networks for browsers, by the names that the manifest gives them."""
+        return network_files([*self._records], self.detector)

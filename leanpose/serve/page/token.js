@@ -1,0 +1,36 @@
+/** The server's token: taken from the address's fragment (#token=...) or asked for, kept for this tab. */
+
+import { part } from "./dom.js";
+
+const KEY = "leanpose-token";
+/** @type {Promise<boolean>|null} */
+let asking = null;
+
+/** @returns {string|null} */
+export const token = () => sessionStorage.getItem(KEY);
+
+/** Move the token out of the address, so that it is neither bookmarked nor shared. */
+export function takeFromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return;
+  sessionStorage.setItem(KEY, given);
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
+/** Ask for the token; who asks meanwhile waits for the same one. @returns {Promise<boolean>} whether one was given */
+export function ask() {
+  asking ??= new Promise((resolve) => {
+    const dialog = part("token");
+    const input = part("token-input");
+    input.value = "";
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => {
+      const given = dialog.returnValue === "ok" && input.value.trim() !== "";
+      if (given) sessionStorage.setItem(KEY, input.value.trim());
+      asking = null;
+      resolve(given);
+    }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
