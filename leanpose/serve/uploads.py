@@ -18,6 +18,10 @@ from leanpose.serve.faults import RefusedError
 from leanpose.serve.settings import Limits
 
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")  # Pillow's names
+SCAN, SCANS = (
+    b"\xff\xda",
+    100,
+)  # of a JPEG: 100 bytes and less each, but all pixels are gone through for each; usual: 10
 FIELD_BYTES = 2**16
 FIELDS = 16
 UNREADABLE = "The form cannot be read; send multipart/form-data with images in the field file."
@@ -100,7 +104,7 @@ def read_upload(upload: Upload, limits: Limits) -> np.ndarray:
     """Return an image as (H, W, 3) uint8 RGB.
 
     Raises:
-        RefusedError: 415: it is no image of a known kind; 413: it has too many pixels.
+        RefusedError: 415: it is no image of a known kind; 413: it has too many pixels or scans.
         InputError: it is damaged.
     """
     name = upload.name[:60]
@@ -112,4 +116,6 @@ def read_upload(upload: Upload, limits: Limits) -> np.ndarray:
     if width * height > limits.pixels:
         most = f"{limits.pixels / 1e6:g} megapixels"
         raise RefusedError(413, f"{name} has {width} x {height} pixels, more than {most}; make it smaller.")
+    if header.format in ("JPEG", "MPO") and upload.data.count(SCAN) > SCANS:
+        raise RefusedError(413, f"{name} is a JPEG of more than {SCANS} scans; save it anew.")
     return decode_image(upload.data, name)

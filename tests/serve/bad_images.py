@@ -86,6 +86,13 @@ def canvas_webp(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def jpeg_of_scans(count: int) -> bytes:
+    """Return a progressive JPEG whose last scan comes again and again."""
+    data = encoded("JPEG", photo("L"), progressive=True)
+    last = data.rindex(b"\xff\xc4", 0, data.rindex(b"\xff\xda"))
+    return data[:-2] + data[last:-2] * count + data[-2:]
+
+
 JPEG, PNG, WEBP = encoded("JPEG"), encoded("PNG"), encoded("WEBP")
 GIF, BMP, TIFF = encoded("GIF"), encoded("BMP"), encoded("TIFF")
 PIXELS = b"".join(b"\0" + bytes(3 * 64) for _ in range(48))  # of a PNG with 64 x 48
@@ -139,6 +146,7 @@ NO_IMAGE = {
     "a PNG whose chunk has 2^32 - 1 bytes": PNG[:33] + chunk(b"IDAT", b"abc", length=2**32 - 1),
     "a PNG without pixels": b"\x89PNG\r\n\x1a\n" + PNG[8:33] + chunk(b"IEND", b""),
     "a PNG of depth 7": png(64, 48, rows=PIXELS, depth=7),
+    "a JPEG of 200 scans": jpeg_of_scans(200),
     "a JPEG of two marks": b"\xff\xd8\xff\xd9",
 }  # fmt: skip
 
@@ -156,6 +164,7 @@ ODD = {
     "palette with transparency": encoded("PNG", photo("P"), transparency=0),
     "CMYK": encoded("JPEG", photo("CMYK")),
     "progressive": encoded("JPEG", progressive=True),
+    "more scans than usual": jpeg_of_scans(10),
     "turned": encoded("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"),
     "interlaced": png(64, 48, rows=PIXELS)[:28] + b"\1" + png(64, 48, rows=PIXELS)[29:],
     "animated GIF": encoded("GIF", save_all=True, append_images=[photo("L")] * 3),
