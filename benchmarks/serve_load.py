@@ -296,9 +296,7 @@ def main() -> None:
     load = Load(bodies, [expected(predictor, body, given.boxes) for body in bodies], given.boxes)
     name = predictor.provenance["model"]
     print(f"{machine()['processor']}, {machine()['cores']} cores; {name}, detector {predictor.provenance['detector']}")
-    print(
-        f"{len(files)} images, boxes {given.boxes or 'found'}; {given.clients} clients, {given.rounds} x {given.seconds:g} s"
-    )
+    print(f"{len(files)} images, boxes {given.boxes or 'found'}; {given.clients} clients, {given.seconds:g} s")
 
     server = Server(["--model", name])
     memory: list[float] = []
@@ -320,18 +318,19 @@ def main() -> None:
             offline.add(work_offline, time.process_time)
     finally:
         server.signal(signal.SIGKILL)
-    report(load, online, offline, memory)
+    report(load, memory)
+    if not (given.kill or given.terminate):
+        print(f"served: {online}")
+        print(f"offline stream: {offline}")
+        print(f"served, of offline: {100 * online.rate / offline.rate:.1f} % of the images per second")
 
 
-def report(load: Load, online: Speed, offline: Speed, memory: list[float]) -> None:
+def report(load: Load, memory: list[float]) -> None:
     """Print what came out."""
     print("answers: " + ", ".join(f"{count} {kind}" for kind, count in sorted(load.counts.items())))
     print(f"wrong: {load.counts['wrong']}; connections lost without an answer: {len(load.unanswered)}")
     p50, p95, p99 = np.percentile(load.times, (50, 95, 99))
     print(f"seconds from request to answer: p50 {p50:.3f}, p95 {p95:.3f}, p99 {p99:.3f}, most {max(load.times):.3f}")
-    print(f"served: {online}")
-    print(f"offline stream: {offline}")
-    print(f"served, of offline: {100 * online.rate / offline.rate:.1f} % of the images per second")
     quarters = ", ".join(f"{memory[len(memory) * i // 4 - (i == 4)]:.0f}" for i in range(5))
     print(f"memory of the server in MiB: {quarters} at quarters of the time, most {max(memory):.0f}")
     for line in load.wrong[:5]:

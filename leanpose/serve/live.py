@@ -61,8 +61,9 @@ class _Session:
             BusyError: others are before it.
         """
         time_s = time.monotonic()
-        start = self._service.networks.default.min_person_score if self._least is None else self._least
         if self._tracks and self._tracker is None:
+            predictor = await asyncio.to_thread(self._service.networks.load, self._model)
+            start = predictor.min_person_score if self._least is None else self._least
             self._tracker = Tracker(start, min(WEAK, start))
 
         def finish(asked: Asked, image: np.ndarray, poses: Poses) -> dict[str, Any]:

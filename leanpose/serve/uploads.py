@@ -104,7 +104,7 @@ def read_upload(upload: Upload, limits: Limits) -> np.ndarray:
     """Return an image as (H, W, 3) uint8 RGB.
 
     Raises:
-        RefusedError: 415: it is no image of a known kind; 413: it has too many pixels.
+        RefusedError: 415: it is no image of a known kind; 413: it has too many pixels or scans.
         InputError: it is damaged.
     """
     name = upload.name[:60]

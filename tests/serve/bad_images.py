@@ -155,6 +155,7 @@ NO_IMAGE = {
     "a PNG whose chunk has 2^32 - 1 bytes": PNG[:33] + chunk(b"IDAT", b"abc", length=2**32 - 1),
     "a PNG without pixels": b"\x89PNG\r\n\x1a\n" + PNG[8:33] + chunk(b"IEND", b""),
     "a PNG of depth 7": png(64, 48, rows=PIXELS, depth=7),
+    "a JPEG of 200 scans": jpeg_of_scans(200),
     "a JPEG of two marks": b"\xff\xd8\xff\xd9",
 }  # fmt: skip
 

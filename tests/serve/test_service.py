@@ -15,7 +15,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from serve.bad_images import jpeg_of_scans, tiff_in_tiles
+from serve.bad_images import encoded, jpeg_of_scans, tiff_in_tiles
 from serve.serving import SMALL, serving
 
 from leanpose.commands.cli import main
@@ -176,8 +176,9 @@ def test_large_images_are_refused_before_they_are_unpacked(monkeypatch: pytest.M
 
 
 def test_an_image_may_have_some_scans_and_tiles(client: httpx.Client) -> None:
-    found = send(client, jpeg_of_scans(50), tiff_in_tiles(112)).json()
-    assert [(one["width"], one["height"]) for one in found] == [(64, 48)] * 2
+    with_a_clip_behind = encoded("JPEG") + b"\xff\xda" * 200
+    found = send(client, jpeg_of_scans(50), tiff_in_tiles(112), with_a_clip_behind).json()
+    assert [(one["width"], one["height"]) for one in found] == [(64, 48)] * 3
 
 
 class SlowNetwork:
