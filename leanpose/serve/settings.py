@@ -17,7 +17,7 @@ class Limits:
         images: in a request.
         boxes: of an image.
         waiting: images that wait to be worked on; who comes then is asked to come again (429).
-        memory: bytes of all bodies that are held at once.
+        memory: bytes of all bodies and answers that are held at once.
         live: WebSockets at once.
         seconds: for reading a request, for its work, and for each 64 KiB of an answer.
     """

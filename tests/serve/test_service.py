@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
@@ -22,7 +23,7 @@ from leanpose.commands.cli import main
 from leanpose.inference.predictor import Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.images import read_image
-from leanpose.serve import uploads
+from leanpose.serve import guard, uploads
 from leanpose.serve.settings import Limits
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -301,6 +302,30 @@ def test_a_client_that_does_not_read_holds_nobody_up(client: httpx.Client) -> No
         stuck.sendall(head.encode() + image)
         for _ in range(3):
             assert send(client, png(30, 20)).status_code == 200
+
+
+def test_who_reads_very_slowly_gets_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SLOWEST", 2**24)
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    image = cv2.imencode(".png", noise)[1].tobytes()
+    with serving(limits=Limits(seconds=1)) as address, httpx.Client(base_url=address) as client:
+        assert client.base_url.port is not None
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as slow:
+            head = f"POST /v1/draw?boxes=image HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(image)}\r\n\r\n"
+            slow.sendall(head.encode() + image)
+            read = len(slow.recv(2**16))
+            assert held(client) >= 2 * len(image)  # the body and the answer
+            while held(client) > 0:
+                read += len(slow.recv(2**14))
+                time.sleep(0.05)
+            with contextlib.suppress(ConnectionError):
+                while part := slow.recv(2**20):
+                    read += len(part)
+            assert read < len(image)
+
+
+def held(client: httpx.Client) -> float:
+    return float(client.get("metrics").text.partition("\nleanpose_held_bytes ")[2].split()[0])
 
 
 def test_bytes_of_all_requests_are_limited() -> None:
