@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from leanpose.serve.faults import refusal
 from leanpose.serve.guard import knows
 from leanpose.serve.options import LiveOptions
-from leanpose.serve.pool import BusyError
 from leanpose.serve.service import Asked, Service
 from leanpose.serve.uploads import Upload
 from leanpose.structures import Poses
@@ -132,8 +131,6 @@ async def _answer(session: _Session, number: int, data: bytes | None) -> dict[st
         return {"detail": "A frame must be a binary message: the bytes of an image file.", "frame": number}
     try:
         return await session.answer(number, data)
-    except BusyError as error:
-        return {"detail": str(refusal(error)), "frame": number}
     except Exception as error:
         return {"detail": str(refusal(error)), "frame": number}
 

@@ -6,7 +6,6 @@ import { personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
 import { scoreText, thresholds } from "./thresholds.js";
 
-
 /** Make an element. @param {string} tag @param {Object<string, any>} values @param {(Node|string)[]} children */
 function make(tag, values = {}, ...children) {
   const element = document.createElement(tag);
