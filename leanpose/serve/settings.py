@@ -23,7 +23,7 @@ class Limits:
     """
 
     bytes: int = 32 * 2**20
-    frame: int = 4 * 2**20
+    frame: int = 8 * 2**20
     pixels: int = 64_000_000
     images: int = 16
     boxes: int = 100
