@@ -115,8 +115,10 @@ def read_upload(upload: Upload, limits: Limits) -> np.ndarray:
             tile = math.prod(int(tags.get(tag, 0)) for tag in TILE_SIDES)
     except Exception:  # Pillow raises many kinds for what is no image
         raise RefusedError(415, f"{name} is not an image that can be read; use JPEG, PNG, WebP, BMP or TIFF.") from None
-    if max(width * height, tile) > limits.pixels:
-        most = f"{limits.pixels / 1e6:g} megapixels"
+    most = f"{limits.pixels / 1e6:g} megapixels"
+    if tile > limits.pixels:
+        raise RefusedError(413, f"{name} is stored in tiles of more than {most}; save it anew.")
+    if width * height > limits.pixels:
         raise RefusedError(413, f"{name} has {width} x {height} pixels, more than {most}; make it smaller.")
     if upload.data.startswith(b"\xff\xd8") and _scans(upload.data) > MOST_SCANS:
         raise RefusedError(413, f"{name} is a JPEG of more than {MOST_SCANS} scans; save it anew.")
