@@ -1,14 +1,15 @@
 """Many clients at once on `leanpose serve`: wrong answers, times, images per second, memory, and what disturbs them.
 
     python benchmarks/serve_load.py IMAGES [--model auto] [--boxes image] [--clients 64] [--seconds 60]
+    python benchmarks/serve_load.py IMAGES --seconds 15 --rounds 4   # both in turns, where the machine has other work
     python benchmarks/serve_load.py IMAGES --disturb       # beside clients that do not read, cut off, or are slow
     python benchmarks/serve_load.py IMAGES --kill          # kill -9 in the middle, and a restart on the same port
     python benchmarks/serve_load.py IMAGES --terminate     # SIGTERM under load
 
 IMAGES is a folder of images, of which --images are sent again and again, as raw bytes over connections of 127.0.0.1
 that stay open. Each answer must be what the offline `Predictor` gives for the same bytes. Server and clients share the
-machine. The stream that it is compared with, `Predictor.stream` on the same files, runs before and after, half as long
-each, while the server idles.
+machine. `Predictor.stream` on the same files, for comparison, runs before and after each round, half as long, while the
+server idles. Time of the processor is that of one process, so other work changes it little.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import json
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def cpu(self) -> float:
+        """Return the seconds of the processor so far."""
+        assert self.process is not None
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory(self) -> float:
         """Return MiB."""
         assert self.process is not None
@@ -133,8 +140,9 @@ async def client(number: int, server: Server, load: Load, until: float) -> None:
             streams[1].close()
             streams = None
             continue
-        load.times.append(time.perf_counter() - load.sent.pop(number))
+        seconds = time.perf_counter() - load.sent.pop(number)
         if status == 200:
+            load.times.append(seconds)
             load.judge(image, answer)
         else:
             load.counts[f"status {status}"] += 1
@@ -183,11 +191,9 @@ async def is_slow(server: Server, load: Load) -> None:
         writer.close()
 
 
-async def run_load(server: Server, load: Load, given: argparse.Namespace) -> tuple[float, list[float]]:
-    """Return the seconds that it took and the server's memory in MiB, each second."""
-    began = time.perf_counter()
-    until = began + given.seconds
-    memory: list[float] = []
+async def run_load(server: Server, load: Load, given: argparse.Namespace, memory: list[float]) -> None:
+    """Let all clients ask for some seconds, and note the server's memory in MiB, each second."""
+    until = time.perf_counter() + given.seconds
 
     async def watch() -> None:
         while True:
@@ -211,7 +217,6 @@ async def run_load(server: Server, load: Load, given: argparse.Namespace) -> tup
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-    return time.perf_counter() - began, memory
 
 
 async def end_it(server: Server, load: Load, given: argparse.Namespace) -> None:
@@ -232,12 +237,36 @@ async def end_it(server: Server, load: Load, given: argparse.Namespace) -> None:
     print(f"another listens on the same port after {time.perf_counter() - began:.1f} s")
 
 
-def offline_rate(predictor: Predictor, files: list[str], boxes: str, seconds: float) -> float:
-    """Return images per second of `stream` on the files again and again."""
-    began = time.perf_counter()
-    endless = itertools.takewhile(lambda _: time.perf_counter() < began + seconds, itertools.cycle(files))
-    count = sum(1 for _ in predictor.stream(endless, itertools.repeat(boxes) if boxes else None))
-    return count / (time.perf_counter() - began)
+@dataclass
+class Speed:
+    """Of one way: images, and seconds of the clock and of the processor."""
+
+    images: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:.2f} images per second, {1000 * self.cpu / max(self.images, 1):.0f} ms of the processor each"
+        )
+
+    @property
+    def rate(self) -> float:
+        return self.images / self.seconds
+
+    def add(self, work: Callable[[], int], cpu: Callable[[], float]) -> None:
+        """Count work, which returns its images; `cpu` returns the seconds of the processor so far."""
+        began, cpu_began = time.perf_counter(), cpu()
+        self.images += work()
+        self.seconds += time.perf_counter() - began
+        self.cpu += cpu() - cpu_began
+
+
+def stream(predictor: Predictor, files: list[str], boxes: str, seconds: float) -> int:
+    """Work through the files again and again; return the number of images."""
+    latest = time.perf_counter() + seconds
+    endless = itertools.takewhile(lambda _: time.perf_counter() < latest, itertools.cycle(files))
+    return sum(1 for _ in predictor.stream(endless, itertools.repeat(boxes) if boxes else None))
 
 
 def expected(predictor: Predictor, body: bytes, boxes: str) -> Any:
@@ -255,6 +284,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=1)
     for option in ("disturb", "kill", "terminate"):
         parser.add_argument(f"--{option}", action="store_true")
     given = parser.parse_args()
@@ -266,31 +296,41 @@ def main() -> None:
     load = Load(bodies, [expected(predictor, body, given.boxes) for body in bodies], given.boxes)
     name = predictor.provenance["model"]
     print(f"{machine()['processor']}, {machine()['cores']} cores; {name}, detector {predictor.provenance['detector']}")
-    print(f"{len(files)} images, boxes {given.boxes or 'found'}; {given.clients} clients for {given.seconds:g} s")
+    print(f"{len(files)} images, boxes {given.boxes or 'found'}; {given.clients} clients, {given.seconds:g} s")
 
     server = Server(["--model", name])
+    memory: list[float] = []
+    online, offline = Speed(), Speed()
+
+    def ask() -> int:
+        before = load.counts["right"] + load.counts["wrong"]
+        asyncio.run(run_load(server, load, given, memory))
+        return load.counts["right"] + load.counts["wrong"] - before
+
+    def work_offline() -> int:
+        return stream(predictor, files, given.boxes, given.seconds / 2)
+
     try:
         server.start()
-        before = offline_rate(predictor, files, given.boxes, given.seconds / 2)
-        seconds, memory = asyncio.run(run_load(server, load, given))
-        after = offline_rate(predictor, files, given.boxes, given.seconds / 2)
+        for _ in range(given.rounds):
+            offline.add(work_offline, time.process_time)
+            online.add(ask, server.cpu)
+            offline.add(work_offline, time.process_time)
     finally:
         server.signal(signal.SIGKILL)
-    report(load, seconds, memory, statistics.mean((before, after)), (before, after))
+    report(load, memory)
+    if not (given.kill or given.terminate):
+        print(f"served: {online}")
+        print(f"offline stream: {offline}")
+        print(f"served, of offline: {100 * online.rate / offline.rate:.1f} % of the images per second")
 
 
-def report(load: Load, seconds: float, memory: list[float], offline: float, rounds: tuple[float, float]) -> None:
+def report(load: Load, memory: list[float]) -> None:
     """Print what came out."""
-    answered = load.counts["right"] + load.counts["wrong"]
     print("answers: " + ", ".join(f"{count} {kind}" for kind, count in sorted(load.counts.items())))
     print(f"wrong: {load.counts['wrong']}; connections lost without an answer: {len(load.unanswered)}")
     p50, p95, p99 = np.percentile(load.times, (50, 95, 99))
     print(f"seconds from request to answer: p50 {p50:.3f}, p95 {p95:.3f}, p99 {p99:.3f}, most {max(load.times):.3f}")
-    online = answered / seconds
-    print(
-        f"images per second: {online:.1f}; offline stream {offline:.1f} ({rounds[0]:.1f} before, {rounds[1]:.1f} after)"
-    )
-    print(f"ratio: {100 * online / offline:.1f} %")
     quarters = ", ".join(f"{memory[len(memory) * i // 4 - (i == 4)]:.0f}" for i in range(5))
     print(f"memory of the server in MiB: {quarters} at quarters of the time, most {max(memory):.0f}")
     for line in load.wrong[:5]:

@@ -87,8 +87,8 @@ def serve(
         {"engine": engine, "threads": threads, "device": device},
         limits,
         token or os.environ.get("LEANPOSE_TOKEN") or None,
-        (*_words(allow_host), host),
-        tuple(word.rstrip("/") for word in _words(allow_origin)),
+        (*_hosts(allow_host), host.lower()),
+        _origins(allow_origin),
     )
     with _listening(host, port) as listener:
         if settings.token is None and host not in LOOPBACK:
@@ -113,6 +113,22 @@ def _words(text: str) -> list[str]:
     return [word for word in map(str.strip, text.split(",")) if word]
 
 
+def _hosts(text: str) -> list[str]:
+    for word in _words(text):
+        if "/" in word or ":" in word:
+            raise InputError(f"--allow-host takes a name without scheme and port, pose.example.org, not {word}.")
+    return _words(text.lower())
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(word.rstrip("/").lower() for word in _words(text))
+    for origin in origins:
+        scheme, _, site = origin.partition("://")
+        if origin != "*" and (scheme not in ("http", "https") or not site or "/" in site):
+            raise InputError(f'--allow-origin takes a site, https://example.org, or "*", not {origin}.')
+    return origins
+
+
 def _listening(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address."""
     if not 0 <= port <= 65535:
@@ -121,7 +137,7 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # Python repeats the address there
         raise InputError(
             f"{host} port {port} cannot be used ({reason}); choose others with --host and --port."
         ) from None

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Query, Request, Response, WebSocket
+from fastapi import FastAPI, Query, Request, Response, Security, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
@@ -29,6 +30,7 @@ from leanpose.serve.uploads import Upload, receive_uploads
 PAGE = Path(__file__).parent / "page"
 IMAGES: dict[str, Any] = {"image/png": {}, "image/jpeg": {}, "image/webp": {}}
 ONE_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
+TOKEN = [Security(HTTPBearer(auto_error=False))]  # told by OpenAPI; the guard checks it
 
 AnyOptions = TypeVar("AnyOptions", bound=PoseOptions)
 Result = TypeVar("Result")
@@ -63,7 +65,7 @@ def create_app(settings: Settings) -> Any:
 def _add_addresses(app: FastAPI, service: Service) -> None:
     limits = service.settings.limits
 
-    @app.post("/v1/poses", openapi_extra=_body(many=True), responses=_faults())
+    @app.post("/v1/poses", dependencies=TOKEN, openapi_extra=_body(many=True), responses=_faults())
     async def poses(request: Request, options: Annotated[PoseOptions, Query()]) -> Response:
         """Return the keypoints of the persons in an image, as `leanpose predict` writes them; of several images a list.
 
@@ -74,7 +76,12 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
         content = found[0] if len(found) == 1 else b"[" + b",".join(found) + b"]"
         return Response(content, media_type="application/json")
 
-    @app.post("/v1/draw", openapi_extra=_body(many=False), responses={200: {"content": IMAGES}, **_faults()})
+    @app.post(
+        "/v1/draw",
+        dependencies=TOKEN,
+        openapi_extra=_body(many=False),
+        responses={200: {"content": IMAGES}, **_faults()},
+    )
     async def draw(request: Request, options: Annotated[DrawOptions, Query()]) -> Response:
         """Return an image with the skeletons of its persons drawn on it."""
         uploads, options = await _read(request, options)
@@ -97,7 +104,7 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
         asked = [Asked(model, *pair, options.min_person_score) for pair in zip(uploads, boxes, strict=True)]
         return await _while_there(request, service.run(asked, finish))
 
-    @app.get("/v1/models", responses=_faults())
+    @app.get("/v1/models", dependencies=TOKEN, responses=_faults())
     async def models() -> dict[str, Any]:
         """Return the networks that can be asked for, with their keypoints, and the limits of requests."""
         return {
@@ -130,7 +137,7 @@ def _add_addresses(app: FastAPI, service: Service) -> None:
     async def docs() -> FileResponse:
         return FileResponse(PAGE / "docs.html")
 
-    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+    @app.get("/metrics", dependencies=TOKEN, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Return numbers in Prometheus's text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)

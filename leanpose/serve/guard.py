@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from leanpose.serve.faults import LEFT, RefusedError
 from leanpose.serve.metrics import Metrics
@@ -22,6 +23,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PART = 2**16  # bytes of an answer that are sent at a time
+SLOWEST = 2**18  # bytes of an answer that a client reads in a second
+LIVE = "/v1/live"  # the one address of WebSockets
+ASKED = ("/v1/", "/models/", "/metrics")  # addresses that need the token; the page asks for it
 LONGEST_PATH, LONGEST_QUERY = 2**10, 2**16
 SAFE_HEADERS = {
     # Together they give a page threads in WebAssembly.
@@ -51,14 +55,14 @@ class Guard:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "websocket" and self._refusal(scope):
+        elif scope["type"] == "websocket" and (scope["path"] != LIVE or self._refusal(scope)):
             await receive()
             await send({"type": "websocket.close"})  # before it is accepted: 403
         else:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        answer = _Answer(send)
+        answer = _Answer(send, self._limits.seconds, self._count)
         body = _Body(receive, self._limits.seconds, self._hold)
         start = time.perf_counter()
         try:
@@ -70,7 +74,7 @@ class Guard:
             if answer.status == LEFT:
                 raise
         finally:
-            self._hold(-body.held, 0)
+            self._count(-body.held)
             self._metrics.answered(scope["path"], answer.status, time.perf_counter() - start)
 
     def _refusal(self, scope: MutableMapping[str, Any]) -> RefusedError | None:
@@ -84,14 +88,14 @@ class Guard:
             return RefusedError(
                 403, "Pages of other sites may not use this service; it is started with --allow-origin for them."
             )
+        if "\0" in scope["path"]:
+            return RefusedError(404, "There is nothing at this address; see /docs.")
         if len(scope["path"]) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
             return RefusedError(414, "The address is too long; send long parameters as fields of a form.")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limits.bytes:
             return self._too_large()
-        asks = (
-            scope["type"] == "http" and scope["path"].startswith(("/v1/", "/metrics")) and scope["method"] != "OPTIONS"
-        )
+        asks = scope["type"] == "http" and scope["path"].startswith(ASKED) and scope["method"] != "OPTIONS"
         if asks and not knows(
             self._settings.token, headers.get("authorization", "").removeprefix("Bearer ").encode("latin-1")
         ):
@@ -106,6 +110,10 @@ class Guard:
             raise self._too_large()
         if more > 0 and self._held + more > self._limits.memory:
             raise RefusedError(429, "Too many requests are being read; send this again in 1 s.", Retry_After="1")
+        self._count(more)
+
+    def _count(self, more: int) -> None:
+        """Count bytes of bodies and answers that are held in addition."""
         self._held += more
         self._metrics.held.set(self._held)
 
@@ -139,10 +147,11 @@ class _Body:
 
 
 class _Answer:
-    """What a client gets: with safe headers, and in parts, of which the server has few that are not read yet."""
+    """What a client gets: with safe headers, and in parts, of which the server has few that are not read yet. Who reads
+    very slowly gets no more."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, seconds: float, count: Callable[[int], None]) -> None:
+        self._send, self._seconds, self._count = send, seconds, count
         self.status = LEFT  # until the answer begins
 
     async def __call__(self, message: Message) -> None:
@@ -151,6 +160,16 @@ class _Answer:
             headers = MutableHeaders(scope=message)
             for name, value in SAFE_HEADERS.items():
                 headers.setdefault(name, value)
+        size = len(message.get("body", b""))
+        self._count(size)
+        try:
+            await asyncio.wait_for(self._send_parts(message), self._seconds + size / SLOWEST)
+        except asyncio.TimeoutError:
+            raise ClientDisconnect from None
+        finally:
+            self._count(-size)
+
+    async def _send_parts(self, message: Message) -> None:
         parts = memoryview(message.get("body", b""))
         while len(parts) > PART:
             await self._send({"type": "http.response.body", "body": bytes(parts[:PART]), "more_body": True})

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from leanpose.serve.faults import refusal
 from leanpose.serve.guard import knows
 from leanpose.serve.options import LiveOptions
-from leanpose.serve.pool import BusyError
 from leanpose.serve.service import Asked, Service
 from leanpose.serve.uploads import Upload
 from leanpose.structures import Poses
@@ -61,8 +60,9 @@ class _Session:
             BusyError: others are before it.
         """
         time_s = time.monotonic()
-        start = self._service.networks.default.min_person_score if self._least is None else self._least
         if self._tracks and self._tracker is None:
+            predictor = await asyncio.to_thread(self._service.networks.load, self._model)
+            start = predictor.min_person_score if self._least is None else self._least
             self._tracker = Tracker(start, min(WEAK, start))
 
         def finish(asked: Asked, image: np.ndarray, poses: Poses) -> dict[str, Any]:
@@ -83,18 +83,18 @@ async def live(socket: WebSocket, service: Service) -> None:
     limits = service.settings.limits
     await socket.accept()
     try:
-        if service.settings.token is not None and not await _knows_token(socket, service):
-            await _close(socket, POLICY, 'The first message must be {"token": TOKEN}, with the right one.')
-            return
         if service.live >= limits.live:
             await _close(socket, TRY_LATER, "Too many cameras are open; try again later.")
             return
-        try:
-            session = _Session(service, LiveOptions.model_validate(dict(socket.query_params)))
-        except (ValidationError, ValueError) as error:
-            await _close(socket, POLICY, str(refusal(error)))
-            return
-        with service.live_connection():
+        with service.live_connection():  # from here on, since also a client without the token can fill memory
+            if service.settings.token is not None and not await _knows_token(socket, service):
+                await _close(socket, POLICY, 'The first message must be {"token": TOKEN}, with the right one.')
+                return
+            try:
+                session = _Session(service, LiveOptions.model_validate(dict(socket.query_params)))
+            except (ValidationError, ValueError) as error:
+                await _close(socket, POLICY, str(refusal(error)))
+                return
             await _until_it_leaves(socket, session, limits.seconds)
     except (WebSocketDisconnect, asyncio.TimeoutError):
         return
@@ -131,8 +131,6 @@ async def _answer(session: _Session, number: int, data: bytes | None) -> dict[st
         return {"detail": "A frame must be a binary message: the bytes of an image file.", "frame": number}
     try:
         return await session.answer(number, data)
-    except BusyError as error:
-        return {"detail": str(refusal(error)), "frame": number}
     except Exception as error:
         return {"detail": str(refusal(error)), "frame": number}
 

@@ -57,7 +57,7 @@ def manifest(models: Sequence[str], detector: str | None) -> dict[str, Any]:
         raise InputError(" ".join(reasons.values()) or "Give at least one network.")
     proposing = _proposing(detector)
     if not RUNTIME.is_file():
-        raise InputError("Nothing runs in a browser, since this install has no onnxruntime-web: install a wheel.")
+        raise InputError("Nothing runs in a browser without onnxruntime-web: install leanpose again where npm is.")
     networks = {name: _network(name, path) for name, path in {**chosen, **proposing}.items()}
     return {
         "version": version("leanpose"),

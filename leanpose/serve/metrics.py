@@ -16,7 +16,7 @@ class Metrics:
         images: worked on, by network.
         persons: found in them, by network.
         waiting: images in the line; set by who owns it.
-        held: bytes of bodies that are in memory.
+        held: bytes of bodies and answers that are in memory.
         live: open WebSockets.
     """
 
@@ -29,7 +29,7 @@ class Metrics:
         self.images = Counter("leanpose_images", "Images worked on", ["model"], registry=self._registry)
         self.persons = Counter("leanpose_persons", "Persons found", ["model"], registry=self._registry)
         self.waiting = Gauge("leanpose_waiting_images", "Images that wait", registry=self._registry)
-        self.held = Gauge("leanpose_held_bytes", "Bytes of requests in memory", registry=self._registry)
+        self.held = Gauge("leanpose_held_bytes", "Bytes of requests and answers in memory", registry=self._registry)
         self.live = Gauge("leanpose_live_connections", "Open WebSockets", registry=self._registry)
 
     def answered(self, path: str, status: int, seconds: float) -> None:

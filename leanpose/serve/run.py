@@ -14,16 +14,32 @@ from leanpose.serve.app import create_app
 from leanpose.serve.settings import Settings
 
 CONNECTIONS = 1024
+LONGEST_HEAD = 2**17  # bytes of a request that are no part of its body
 
 
 class _Protocol(HttpToolsProtocol):
     """HTTP that breaks a connection on which, for the seconds of `timeout_keep_alive`, no whole request head comes, at
-    first or after an answer, or nothing of an answer is read."""
+    first or after an answer, or nothing of an answer is read; and one with a head that does not end."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._silent = self.loop.call_later(self.timeout_keep_alive, self._break_if_silent)
         self._unread: asyncio.TimerHandle | None = None
+        self._head = 0  # bytes since the last that ended a head or were of a body
+
+    def data_received(self, data: bytes) -> None:
+        self._head += len(data)
+        super().data_received(data)
+        if self._head > LONGEST_HEAD:
+            self.send_400_response("The head of the request is too long.")
+
+    def on_headers_complete(self) -> None:
+        self._head = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head = 0
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         self._silent.cancel()
@@ -69,8 +85,8 @@ def make_server(settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
         create_app(settings),
         http=_Protocol,
-        ws_max_size=settings.limits.bytes,
-        ws_max_queue=4,
+        ws_max_size=min(settings.limits.frame, settings.limits.bytes),
+        ws_max_queue=1,
         ws_per_message_deflate=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=math.ceil(settings.limits.seconds),

@@ -11,17 +11,19 @@ class Limits:
     """What one client can ask of the service, so that none takes it from the others.
 
     Attributes:
-        bytes: of a request's body, and of a message of a WebSocket.
+        bytes: of a request's body.
+        frame: bytes of a message of a WebSocket; each holds up to four at once.
         pixels: of an image, width times height.
         images: in a request.
         boxes: of an image.
         waiting: images that wait to be worked on; who comes then is asked to come again (429).
-        memory: bytes of all bodies that are held at once.
+        memory: bytes of all bodies and answers that are held at once.
         live: WebSockets at once.
         seconds: for reading a request, for its work, and for each 64 KiB of an answer.
     """
 
     bytes: int = 32 * 2**20
+    frame: int = 8 * 2**20
     pixels: int = 64_000_000
     images: int = 16
     boxes: int = 100

@@ -55,8 +55,8 @@ def write_site(out: Path, models: Sequence[str], detector: str | None) -> list[P
 
 def _page_files() -> dict[str, Path]:
     """Return the files of the page that need no server, by their names in it."""
-    vendor = PAGE / "vendor"
-    found = [path for path in PAGE.rglob("*") if path.is_file() and vendor not in path.parents]
+    left_out = {PAGE / name for name in ("vendor", "docs.html", "docs.js")}  # of vendor one part follows
+    found = [path for path in PAGE.rglob("*") if path.is_file() and not left_out & {path, *path.parents}]
     found += [path for path in RUNTIME.parent.iterdir() if path.is_file()]
     return {path.relative_to(PAGE).as_posix(): path for path in found}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,6 +22,8 @@ from leanpose.serve.settings import Limits
 KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")  # Pillow's names
 FIELD_BYTES = 2**16
 FIELDS = 16
+MOST_SCANS = 100  # of a JPEG; cameras and programs write 1 to 12
+TILE_SIDES = (322, 323)  # tags of TIFF
 UNREADABLE = "The form cannot be read; send multipart/form-data with images in the field file."
 Image.MAX_IMAGE_PIXELS = None  # `read_upload` has a limit of its own
 
@@ -100,16 +104,32 @@ def read_upload(upload: Upload, limits: Limits) -> np.ndarray:
     """Return an image as (H, W, 3) uint8 RGB.
 
     Raises:
-        RefusedError: 415: it is no image of a known kind; 413: it has too many pixels.
+        RefusedError: 415: it is no image of a known kind; 413: it has too many pixels or scans.
         InputError: it is damaged.
     """
     name = upload.name[:60]
     try:
         with Image.open(BytesIO(upload.data), formats=KINDS) as header:
             width, height = header.size
+            tags = getattr(header, "tag_v2", {})  # of TIFF, whose tiles may be larger than the image
+            tile = math.prod(int(tags.get(tag, 0)) for tag in TILE_SIDES)
     except Exception:  # Pillow raises many kinds for what is no image
         raise RefusedError(415, f"{name} is not an image that can be read; use JPEG, PNG, WebP, BMP or TIFF.") from None
+    most = f"{limits.pixels / 1e6:g} megapixels"
+    if tile > limits.pixels:
+        raise RefusedError(413, f"{name} is stored in tiles of more than {most}; save it anew.")
     if width * height > limits.pixels:
-        most = f"{limits.pixels / 1e6:g} megapixels"
         raise RefusedError(413, f"{name} has {width} x {height} pixels, more than {most}; make it smaller.")
+    if upload.data.startswith(b"\xff\xd8") and _scans(upload.data) > MOST_SCANS:
+        raise RefusedError(413, f"{name} is a JPEG of more than {MOST_SCANS} scans; save it anew.")
     return decode_image(upload.data, name)
+
+
+def _scans(jpeg: bytes) -> int:
+    """Return how often a JPEG goes over its pixels. A scan of all of them can take less than 100 bytes."""
+    marker = re.compile(rb"\xff[^\0\1\xd0-\xd8\xff]")  # those that a length follows, and the end
+    scans = position = 0
+    while (found := marker.search(jpeg, position)) and found[0] != b"\xff\xd9":
+        scans += found[0] == b"\xff\xda"
+        position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    return scans

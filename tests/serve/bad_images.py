@@ -65,6 +65,22 @@ def tiff_of_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def tiff_in_tiles(side: int) -> bytes:
+    """Return a TIFF of 64 x 48 in one tile of another size."""
+    packed = zlib.compress(bytes(side * side))
+    values = {256: 64, 257: 48, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    header = struct.pack("<2sHI", b"II", 42, 8 + len(packed))
+    return header + packed + struct.pack("<H", len(values)) + entries + bytes(4)
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """Return a progressive JPEG whose last scan comes again and again."""
+    data = encoded("JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
+
+
 def bmp_of_size(width: int, height: int) -> bytes:
     data = bytearray(encoded("BMP"))
     data[18:26] = struct.pack("<ii", width, height)
@@ -139,6 +155,7 @@ NO_IMAGE = {
     "a PNG whose chunk has 2^32 - 1 bytes": PNG[:33] + chunk(b"IDAT", b"abc", length=2**32 - 1),
     "a PNG without pixels": b"\x89PNG\r\n\x1a\n" + PNG[8:33] + chunk(b"IEND", b""),
     "a PNG of depth 7": png(64, 48, rows=PIXELS, depth=7),
+    "a JPEG of 200 scans": jpeg_of_scans(200),
     "a JPEG of two marks": b"\xff\xd8\xff\xd9",
 }  # fmt: skip
 
@@ -156,6 +173,7 @@ ODD = {
     "palette with transparency": encoded("PNG", photo("P"), transparency=0),
     "CMYK": encoded("JPEG", photo("CMYK")),
     "progressive": encoded("JPEG", progressive=True),
+    "many scans": jpeg_of_scans(50),
     "turned": encoded("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"),
     "interlaced": png(64, 48, rows=PIXELS)[:28] + b"\1" + png(64, 48, rows=PIXELS)[29:],
     "animated GIF": encoded("GIF", save_all=True, append_images=[photo("L")] * 3),

@@ -100,7 +100,7 @@ def camera(service: Running, target: str = "/v1/live?model=" + SMALL, **options:
     return connect(f"ws://localhost:{service.port}{target}", open_timeout=SECONDS, **options)
 
 
-FRAMES = {
+FRAMES: dict[str, str | bytes] = {
     "text": "image",
     "text of 1 MB": "x" * 2**20,
     "nothing": b"",

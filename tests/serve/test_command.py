@@ -41,6 +41,8 @@ def test_it_tells_its_address_and_ends_at_sigterm() -> None:
         (["--model", "lpn51"], "There are no weights 'lpn51'"),
         (["--host", "999.1.1.1"], "cannot be used"),
         (["--max-images", "0"], "--max-images must be above 0"),
+        (["--allow-host", "http://pose.example.org"], "--allow-host takes a name"),
+        (["--allow-origin", "example.org"], "--allow-origin takes a site"),
         (["--timeout", "-1"], "--timeout must be above 0"),
         (["--engine", "none"], "--engine cannot be 'none'"),
     ],

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -26,7 +27,7 @@ CLIENTS = 10
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Running]:
-    with running("--timeout", "2", token=TOKEN) as started:
+    with running("--timeout", "4", token=TOKEN) as started:
         yield started
         assert "Traceback" not in started.log.read_text()
 
@@ -48,7 +49,7 @@ def connections(service: Running, count: int = CLIENTS) -> list[socket.socket]:
 def test_who_does_not_read_is_left_behind(service: Running, right: bytes) -> None:
     time.sleep(0.5)  # until earlier connections are closed
     open_files = service.open_files()
-    silent = connections(service, 3)
+    silent = connections(service, 2)
     for connection in silent:
         connection.sendall(DRAW)
     for _ in range(CLIENTS):
@@ -86,13 +87,36 @@ def test_slow_uploads_end_in_time(service: Running, right: bytes) -> None:
             assert read_answer(connection).status == 408
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ",
+        post(POSES, b"1\r\na\r\n0\r\n", Content_Length="", Transfer_Encoding="chunked") + b"X: ",
+        post(POSES, b"1;", Content_Length="", Transfer_Encoding="chunked"),
+    ],
+)
+def test_a_head_that_does_not_end_is_broken_off(service: Running, right: bytes, start: bytes) -> None:
+    (connection,) = connections(service, 1)
+    with connection, pytest.raises(ConnectionError):
+        connection.sendall(start)
+        for _ in range(1000):
+            connection.sendall(b"x" * 2**16)
+
+
+def test_cameras_without_the_token_take_a_place_too(service: Running, right: bytes) -> None:
+    with ExitStack() as silent:
+        for _ in range(33):
+            camera = silent.enter_context(connect(f"ws://localhost:{service.port}/v1/live"))
+        assert "Too many" in json.loads(camera.recv(SECONDS))["detail"]
+
+
 def test_a_camera_outlives_the_time_of_a_request(service: Running, right: bytes) -> None:
     with connect(f"ws://localhost:{service.port}/v1/live") as camera:
         camera.send(json.dumps({"token": TOKEN}))
         for _ in range(2):
             camera.send(PNG)
             assert json.loads(camera.recv(SECONDS))["width"] == json.loads(right)["width"]
-            time.sleep(2.5)
+            time.sleep(4.5)
         camera.ping().wait(SECONDS)
 
 

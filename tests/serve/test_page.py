@@ -288,6 +288,10 @@ def test_the_token_is_asked_for_once_and_sent(page: Page, address: str) -> None:
     page.route("**/v1/**", guarded)
     drop(page)
     page.wait_for_selector("dialog[open]")
+    assert not page.is_visible("#token-wrong")
+    page.keyboard.type("open poppy")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#token-wrong", state="visible")
     page.keyboard.type("open sesame")
     page.keyboard.press("Enter")
     done(page)
@@ -295,10 +299,26 @@ def test_the_token_is_asked_for_once_and_sent(page: Page, address: str) -> None:
     drop(page)
     done(page)
     page.evaluate("sessionStorage.clear()")
+    page.reload()
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.getElementById('notice-text').textContent.includes('who give its token')")
     page.goto(f"{address}#token=open%20sesame")
     page.reload()
     page.wait_for_selector("#model option", state="attached")
     assert page.url == address
+
+
+def test_the_place_that_was_chosen_last_is_used(page: Page) -> None:
+    late: list[Route] = []
+    page.route("**/models/manifest.json", lambda route: late.append(route))
+    page.click("label[for=where-device]")
+    page.wait_for_timeout(300)
+    page.click("label[for=where-server]")
+    with page.expect_response("**/models/manifest.json"):
+        late[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.is_checked("#where-server")
 
 
 def test_the_camera_runs_live(page: Page) -> None:
@@ -306,7 +326,8 @@ def test_the_camera_runs_live(page: Page) -> None:
     page.on("websocket", lambda socket: socket.on("framereceived", lambda text: answers.append(json.loads(text))))
     page.click("[data-do=camera]")
     page.wait_for_function("() => document.getElementById('facts').textContent.includes('frames per second')")
-    assert page.inner_text("#persons").startswith("Person 1")  # its id
+    told = "() => document.getElementById('persons').textContent.startsWith('Person 1')"  # its id
+    page.wait_for_function(told)  # a camera's first frames can be black
     page.click("[data-do=stop-camera]")
     page.wait_for_selector("[data-do=stop-camera]", state="hidden")
     assert json.loads(downloaded(page, "json")[1]) in answers

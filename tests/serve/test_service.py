@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
@@ -15,13 +16,14 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from serve.bad_images import encoded, jpeg_of_scans, tiff_in_tiles
 from serve.serving import SMALL, serving
 
 from leanpose.commands.cli import main
 from leanpose.inference.predictor import Predictor
 from leanpose.io.draw import draw_poses
 from leanpose.io.images import read_image
-from leanpose.serve import uploads
+from leanpose.serve import guard, uploads
 from leanpose.serve.settings import Limits
 
 ASTRONAUT = Path(__file__).parents[2] / "docs" / "assets" / "astronaut.png"
@@ -129,6 +131,7 @@ def test_numbers_are_counted(client: httpx.Client) -> None:
 
 def test_openapi_names_what_can_be_sent(client: httpx.Client) -> None:
     operation = client.get("openapi.json").json()["paths"]["/v1/poses"]["post"]
+    assert operation["security"] == [{"HTTPBearer": []}]
     assert {entry["name"] for entry in operation["parameters"]} == {"model", "boxes", "min_person_score"}
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
     assert form["file"]["items"]["format"] == "binary"
@@ -169,6 +172,14 @@ def test_large_images_are_refused_before_they_are_unpacked(monkeypatch: pytest.M
         chunks = iter([bytes(60_000)] * 2)
         assert client.post("v1/poses", content=chunks).status_code == 413
         assert send(client, bomb, bomb, bomb).status_code == 413
+        assert "in tiles of more" in send(client, tiff_in_tiles(112)).json()["detail"]
+        assert "more than 100 scans" in send(client, jpeg_of_scans(100)).json()["detail"]
+
+
+def test_an_image_may_have_some_scans_and_tiles(client: httpx.Client) -> None:
+    with_a_clip_behind = encoded("JPEG") + b"\xff\xda" * 200
+    found = send(client, jpeg_of_scans(50), tiff_in_tiles(112), with_a_clip_behind).json()
+    assert [(one["width"], one["height"]) for one in found] == [(64, 48)] * 3
 
 
 class SlowNetwork:
@@ -267,6 +278,7 @@ def test_a_token_is_asked_for() -> None:
     with serving(token="säme") as address, httpx.Client(base_url=address) as client:
         assert client.get("v1/models").status_code == 401
         assert client.get("metrics").status_code == 401
+        assert client.get("models/manifest.json").status_code == 401
         assert client.get("v1/models", headers={"Authorization": "Bearer other"}).status_code == 401
         right = {b"Authorization": "Bearer säme".encode()}
         assert client.get("v1/models", headers=right).status_code == 200
@@ -290,6 +302,30 @@ def test_a_client_that_does_not_read_holds_nobody_up(client: httpx.Client) -> No
         stuck.sendall(head.encode() + image)
         for _ in range(3):
             assert send(client, png(30, 20)).status_code == 200
+
+
+def test_who_reads_very_slowly_gets_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "SLOWEST", 2**24)
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    image = cv2.imencode(".png", noise)[1].tobytes()
+    with serving(limits=Limits(seconds=1)) as address, httpx.Client(base_url=address) as client:
+        assert client.base_url.port is not None
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as slow:
+            head = f"POST /v1/draw?boxes=image HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(image)}\r\n\r\n"
+            slow.sendall(head.encode() + image)
+            read = len(slow.recv(2**16))
+            assert held(client) >= 2 * len(image)  # the body and the answer
+            while held(client) > 0:
+                read += len(slow.recv(2**14))
+                time.sleep(0.05)
+            with contextlib.suppress(ConnectionError):
+                while part := slow.recv(2**20):
+                    read += len(part)
+            assert read < len(image)
+
+
+def held(client: httpx.Client) -> float:
+    return float(client.get("metrics").text.partition("\nleanpose_held_bytes ")[2].split()[0])
 
 
 def test_bytes_of_all_requests_are_limited() -> None:

@@ -1,6 +1,7 @@
 /** The networks in this browser, by engine/ as far as it is there. It is loaded when it is first needed. */
 
 import { Fault } from "./server.js";
+import { authorization } from "./token.js";
 
 /** @type {Promise<{engine: any, manifest: any}>|null} */
 let loading = null;
@@ -11,7 +12,7 @@ async function load() {
   const engine = await import("./engine/predictor.js").catch(() => null);
   if (!engine) throw new Fault("This page cannot run networks on this device: its folder engine is not there.");
   try {
-    return { engine, manifest: await engine.loadManifest() };
+    return { engine, manifest: await engine.loadManifest(undefined, authorization()) };
   } catch (error) {
     throw new Fault(error instanceof Error ? error.message : String(error));
   }
@@ -38,7 +39,7 @@ export async function deviceModels() {
 export async function devicePredictor(name, onProgress) {
   const { engine, manifest } = await loaded();
   if (!predictors.has(name)) {
-    const predictor = engine.LocalPredictor.load(manifest, name, { onProgress });
+    const predictor = engine.LocalPredictor.load(manifest, name, { onProgress, headers: authorization() });
     predictors.set(name, predictor);
     predictor.catch(() => predictors.delete(name));
   }

@@ -6,7 +6,6 @@ import { personsOf, pointsOf } from "./skeleton.js";
 import { get, selected, set, subscribe } from "./store.js";
 import { scoreText, thresholds } from "./thresholds.js";
 
-
 /** Make an element. @param {string} tag @param {Object<string, any>} values @param {(Node|string)[]} children */
 function make(tag, values = {}, ...children) {
   const element = document.createElement(tag);
@@ -81,7 +80,7 @@ function render() {
   const found = answer?.result.persons.length ?? 0;
   const none = part("persons-none");
   none.hidden = person !== null;
-  write(none, !one ? "No image yet." : !answer ? "Nothing found yet."
+  write(none, !one ? "No image yet." : !answer ? (one.state === "failed" ? "Nothing found." : "Nothing found yet.")
     : found ? "No person has this score. Lower the person score to see them."
       : "No person found. A lower person score shows weaker candidates.");
   const table = part("keypoints");

@@ -1,12 +1,15 @@
 /** The server: its networks, and poses of one image. Addresses are relative, so it may lie under any path. */
 
-import { ask, token } from "./token.js";
+import { ask, authorization } from "./token.js";
 
 const MOST_TRIES = 8;
 const LONGEST_WAIT_S = 60;
 
 /** What went wrong, as one sentence for people. */
 export class Fault extends Error {}
+
+/** The server asks for its token, and nobody gives it. */
+export class NoTokenFault extends Fault {}
 
 /** Wait, unless it is given up. @param {number} ms @param {AbortSignal} [signal] */
 function pause(ms, signal) {
@@ -44,16 +47,18 @@ function retryAfter(response) {
 async function send(path, options, onWait) {
   const signal = options.signal ?? undefined;
   for (let tries = 1; ; tries += 1) {
-    const headers = token() ? { Authorization: `Bearer ${token()}` } : undefined;
     let response;
     try {
-      response = await fetch(path, { ...options, headers });
+      response = await fetch(path, { ...options, headers: authorization() });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Fault("The server does not answer. Is leanpose serve still running?");
     }
     if (response.ok) return response;
-    if (response.status === 401 && (await ask())) continue;
+    if (response.status === 401) {
+      if (await ask()) continue;
+      throw new NoTokenFault("This server works only for those who give its token.");
+    }
     if (response.status !== 429 || tries === MOST_TRIES) throw new Fault(await detailOf(response));
     const seconds = retryAfter(response);
     onWait(`The server is busy. Trying again in ${Math.ceil(seconds)} s`);
@@ -67,7 +72,8 @@ export async function askModels() {
   try {
     const response = await send("./v1/models", {}, () => {});
     return await response.json();
-  } catch {
+  } catch (error) {
+    if (error instanceof NoTokenFault) throw error;
     return null;
   }
 }

@@ -10,11 +10,14 @@ import { thresholds } from "./thresholds.js";
 
 /** What the server offers; null: there is none. */
 let offered = null;
+let choices = 0;
 
 /** Choose where the network runs. @param {"server"|"device"} where */
 async function choosePlace(where) {
+  const choice = (choices += 1);
   try {
     const { models, default: usual, limits } = where === "server" ? offered : await deviceModels();
+    if (choice !== choices) return; // another place was chosen meanwhile
     const kept = models.some(({ name }) => name === get().model);
     set({ where, models, model: kept ? get().model : usual, limits: limits ?? null, fault: "" });
     again();
@@ -25,7 +28,12 @@ async function choosePlace(where) {
 
 /** Find out what is there: a server, or only files. */
 export async function findPlaces() {
-  offered = await askModels();
+  try {
+    offered = await askModels();
+  } catch (error) {
+    set({ fault: `${/** @type {Error} */ (error).message} Reload the page to give it.` });
+    return;
+  }
   set({ hasServer: offered !== null, version: offered?.version ?? "" });
   await choosePlace(offered ? "server" : "device");
   if (!get().models.length) {

@@ -117,7 +117,7 @@ function factsOf(one) {
   if (!one.answer) return "";
   const { ms, result } = one.answer;
   const unseen = one.source ? "" : " · this browser cannot show this kind of file";
-  return `${result.width} × ${result.height} · ${Math.round(ms)} ms${unseen}`;
+  return `${result.width} × ${result.height} · ${counted(one)} · ${Math.round(ms)} ms${unseen}`;
 }
 
 /** Tell what goes on beside the image. @param {Item} one */
@@ -144,8 +144,14 @@ function tell(one) {
     part("seek").setAttribute("aria-valuetext", `${frameOf(one) + 1} of ${one.frames.length}`);
     write(button("play"), isPlaying(one.id) ? "Pause" : "Play");
   }
-  if (one.state === "done") write(part("status"), `${one.name}: ${counted(one)}.`);
-  else if (working && !watching) write(part("status"), doing.split(",")[0]); // without the numbers, which run
+  write(part("status"), statusOf(one, doing));
+}
+
+/** What screen readers are told. @param {Item} one @param {string} doing */
+function statusOf(one, doing) {
+  if (one.state === "failed") return ""; // the fault itself is told
+  if (one.state === "done") return `${one.name}: ${counted(one)}.`;
+  return one.kind === "camera" && one.answer ? "The camera runs." : doing.split(",")[0]; // no numbers, which run
 }
 
 function render() {

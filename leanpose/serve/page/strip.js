@@ -63,7 +63,7 @@ function render({ items, selected }) {
   items.forEach((one, i) => {
     const button = strip.children[i].firstElementChild;
     button.dataset.id = String(one.id);
-    button.dataset.state = one.kind === "camera" && one.answer ? "live" : one.state;
+    button.dataset.state = one.kind === "camera" && one.answer && one.state === "working" ? "live" : one.state;
     button.title = one.name;
     button.setAttribute("aria-label", `${one.name}, ${describe(one)}`);
     button.setAttribute("aria-pressed", String(one.id === selected));

@@ -19,16 +19,18 @@ let runtime; // the promise that the WebAssembly file is here
 /**
  * Fetch a network and make it ready.
  * @param {Object} network of the manifest.
- * @param {string} base address of the folder with its file.
+ * @param {{base: string, headers: Object<string, string>}} place address of the folder with its file, and what is
+ *   sent with requests to it.
  * @param {(bytes: number) => void} onBytes called with the number of bytes of each part that came.
  * @returns {Promise<Engine>}
  */
-export async function loadEngine(network, base, onBytes) {
+export async function loadEngine(network, { base, headers }, onBytes) {
   runtime ??= loadRuntime(onBytes).catch((error) => {
     runtime = undefined; // so that it can be tried again
     throw error;
   });
-  const [file] = await Promise.all([fetched(new URL(encodeURIComponent(network.file), base), onBytes), runtime]);
+  const address = new URL(encodeURIComponent(network.file), base);
+  const [file] = await Promise.all([fetched(address, onBytes, headers), runtime]);
   const session = await ort.InferenceSession.create(file);
   return { network, run: (input, codec) => run(session, network, input, codec) };
 }
@@ -39,8 +41,8 @@ async function loadRuntime(onBytes) {
   ort.env.wasm.wasmBinary = await fetched(new URL("ort-wasm-simd-threaded.wasm", RUNTIME), onBytes);
 }
 
-async function fetched(url, onBytes) {
-  const answer = await fetch(url).catch(() => null);
+async function fetched(url, onBytes, headers = {}) {
+  const answer = await fetch(url, { headers }).catch(() => null);
   if (!answer?.ok) throw new Error(`${url.pathname} cannot be fetched; check the connection and load the page again.`);
   const parts = [];
   for (const reader = answer.body.getReader(); ; ) {

@@ -12,10 +12,11 @@ let requests = 0;
 /**
  * Fetch the list of networks.
  * @param {string} base address of the folder of the networks, relative to the page.
+ * @param {Object<string, string>} headers sent with requests there, such as a token.
  * @returns {Promise<Object>}
  */
-export async function loadManifest(base = "./models/") {
-  const answer = await fetch(new URL("manifest.json", addressOf(base))).catch(() => null);
+export async function loadManifest(base = "./models/", headers = {}) {
+  const answer = await fetch(new URL("manifest.json", addressOf(base)), { headers }).catch(() => null);
   const manifest = answer?.ok ? await answer.json().catch(() => null) : null;
   if (!manifest?.networks) throw new Error("There are no networks for the browser here; use the server.");
   return manifest;
@@ -23,11 +24,11 @@ export async function loadManifest(base = "./models/") {
 
 /** A network in the browser, with the detector that it needs. */
 export class LocalPredictor {
-  #request;
+  #setup;
 
   /** @private Use `load`. */
-  constructor(request) {
-    this.#request = request;
+  constructor(setup) {
+    this.#setup = setup;
   }
 
   /**
@@ -37,20 +38,21 @@ export class LocalPredictor {
    * @param {Object} [options]
    * @param {(loadedBytes: number, totalBytes: number) => void} [options.onProgress]
    * @param {string} [options.base] as of `loadManifest`.
+   * @param {Object<string, string>} [options.headers] as of `loadManifest`.
    * @returns {Promise<LocalPredictor>}
    */
-  static async load(manifest, name, { onProgress = () => {}, base = "./models/" } = {}) {
-    if (!manifest.models.some((model) => model.name === name)) {
-      throw new Error(`There is no network '${name}' for the browser.`);
-    }
-    const request = { manifest, name, base: addressOf(base) };
-    const needed = new Set([name, manifest.networks[name].task === "top_down" ? manifest.detector : null]);
-    const files = [...needed].filter(Boolean).map((one) => manifest.networks[one].bytes);
-    const total = files.reduce((sum, bytes) => sum + bytes, manifest.runtime_bytes);
+  static async load(manifest, name, { onProgress = () => {}, base = "./models/", headers = {} } = {}) {
+    const model = manifest.models.find((one) => one.name === name);
+    if (!model) throw new Error(`There is no network '${name}' for the browser.`);
+    const network = manifest.networks[name];
+    const detector = network.task === "top_down" && manifest.detector ? manifest.networks[manifest.detector] : null;
+    const { version, rules } = manifest, least = model.min_person_score;
+    const setup = { network, detector, rules, least, version, place: { base: addressOf(base), headers } };
+    const total = manifest.runtime_bytes + network.bytes + (detector?.bytes ?? 0);
     let loaded = 0;
-    await ask({ action: "load", ...request }, [], (bytes) => onProgress((loaded += bytes), total));
+    await ask({ action: "load", ...setup }, [], (bytes) => onProgress((loaded += bytes), total));
     onProgress(total, total); // of what was loaded before nothing came
-    return new LocalPredictor(request);
+    return new LocalPredictor(setup);
   }
 
   /**
@@ -67,7 +69,7 @@ export class LocalPredictor {
     const plain = source instanceof Blob || source instanceof ImageData;
     const sent = plain ? source : await createImageBitmap(source, AS_STORED);
     const options = { boxes, minPersonScore, name };
-    return ask({ action: "predict", ...this.#request, source: sent, options }, plain ? [] : [sent]);
+    return ask({ action: "predict", ...this.#setup, source: sent, options }, plain ? [] : [sent]);
   }
 }
 

@@ -97,9 +97,9 @@ export function shrink(image, [height, width]) {
   const sums = new Float32Array(3 * width), line = new Float32Array(3 * width);
   for (let y = 0; y < height; y++) {
     sums.fill(0);
-    for (const [row, share] of rows[y]) {
-      shrunkRow(image, row, columns, line);
-      for (let i = 0; i < sums.length; i++) sums[i] += fround(share * line[i]);
+    for (let part = rows.starts[y]; part < rows.starts[y + 1]; part++) {
+      shrinkRow(image, rows.places[part], columns, line);
+      for (let i = 0; i < sums.length; i++) sums[i] += fround(rows.shares[part] * line[i]);
     }
     for (let x = 0; x < width; x++) {
       for (let c = 0; c < 3; c++) result.data[4 * (y * width + x) + c] = sums[3 * x + c];
@@ -108,28 +108,40 @@ export function shrink(image, [height, width]) {
   return result;
 }
 
-function shrunkRow(image, row, columns, line) {
-  line.fill(0);
-  for (let x = 0; x < columns.length; x++) {
-    for (const [column, share] of columns[x]) {
-      const from = 4 * (row * image.width + column);
-      for (let c = 0; c < 3; c++) line[3 * x + c] += fround(share * image.data[from + c]);
+/** Shrink one row of an image into a line of red, green and blue. */
+function shrinkRow({ data, width }, row, { starts, places, shares }, line) {
+  for (let x = 0; x + 1 < starts.length; x++) {
+    let red = 0, green = 0, blue = 0;
+    for (let part = starts[x]; part < starts[x + 1]; part++) {
+      const from = 4 * (row * width + places[part]), share = shares[part];
+      red = fround(red + fround(share * data[from]));
+      green = fround(green + fround(share * data[from + 1]));
+      blue = fround(blue + fround(share * data[from + 2]));
     }
+    line[3 * x] = red;
+    line[3 * x + 1] = green;
+    line[3 * x + 2] = blue;
   }
 }
 
-/** For each pixel of a shrunk axis the old pixels that it covers, and their shares. */
+/** Return the parts of a shrunk axis, the old pixel and its share each, and where those of each new pixel start. */
 function areaTable(oldLength, length) {
   const scale = oldLength / length, tiny = 1e-3;
-  return Array.from({ length }, (_, i) => {
+  const starts = [], places = [], shares = [];
+  const add = (place, share) => {
+    places.push(place);
+    shares.push(share);
+  };
+  for (let i = 0; i < length; i++) {
+    starts.push(places.length);
     const start = i * scale, stop = start + scale, covered = min(scale, oldLength - start);
     const last = min(floor(stop), oldLength - 1), first = min(ceil(start), last);
-    const parts = [];
-    if (first - start > tiny) parts.push([first - 1, fround((first - start) / covered)]);
-    for (let k = first; k < last; k++) parts.push([k, fround(1 / covered)]);
-    if (stop - last > tiny) parts.push([last, fround(min(stop - last, 1, covered) / covered)]);
-    return parts;
-  });
+    if (first - start > tiny) add(first - 1, (first - start) / covered);
+    for (let k = first; k < last; k++) add(k, 1 / covered);
+    if (stop - last > tiny) add(last, min(stop - last, 1, covered) / covered);
+  }
+  starts.push(places.length);
+  return { starts: Int32Array.from(starts), places: Int32Array.from(places), shares: Float32Array.from(shares) };
 }
 
 /**

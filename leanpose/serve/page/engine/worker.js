@@ -1,7 +1,9 @@
 /**
  * The thread that the networks run in, so that the page stays responsive.
  *
- * In: {id, action: "load", manifest, name, base} or {id, action: "predict", manifest, name, base, source, options}.
+ * In: {id, action: "load", ...setup} or {id, action: "predict", ...setup, source, options}; a setup is two networks of
+ * the manifest (detector may be null), its rules and version, the least person score, and the address of the files with
+ * the headers of requests to it.
  * Out: {id, bytes} for each part of a file that came, then {id, result} or {id, error}.
  */
 
@@ -32,21 +34,16 @@ async function answer({ id, action, ...request }) {
 }
 
 /** Load a network and the detector that it needs. */
-async function load({ manifest, name, base }, onBytes) {
-  for (const needed of [name, detectorOf(manifest, name)]) {
-    if (needed) await engineOf(manifest, needed, base, onBytes);
+async function load({ network, detector, place }, onBytes) {
+  for (const needed of [network, detector]) {
+    if (needed) await engineOf(needed, place, onBytes);
   }
 }
 
-/** Return the name of the detector that a network needs, if it needs one and there is one. */
-function detectorOf(manifest, name) {
-  return manifest.networks[name].task === "top_down" ? manifest.detector : null;
-}
-
-function engineOf(manifest, name, base, onBytes = () => {}) {
-  const network = manifest.networks[name], address = base + network.file;
+function engineOf(network, place, onBytes = () => {}) {
+  const address = place.base + network.file;
   if (!engines.has(address)) {
-    const loading = loadEngine(network, base, onBytes);
+    const loading = loadEngine(network, place, onBytes);
     loading.catch(() => engines.delete(address)); // so that it can be tried again
     engines.set(address, loading);
   }
@@ -54,13 +51,12 @@ function engineOf(manifest, name, base, onBytes = () => {}) {
 }
 
 /** Find the persons of an image, as leanpose.Predictor does. */
-async function predict({ manifest, name, base, source, options }) {
+async function predict({ network, detector, place, rules, version, least, source, options }) {
   const image = await readPixels(source);
-  const engine = await engineOf(manifest, name, base), { network } = engine;
-  const detector = detectorOf(manifest, name), finder = detector && (await engineOf(manifest, detector, base));
-  const least = leastScore(options.minPersonScore, manifest.models.find((model) => model.name === name));
-  const persons = await estimated(image, engine, finder, options.boxes, least, manifest.rules);
-  const made = provenance(manifest, network, finder?.network ?? null, least);
+  const engine = await engineOf(network, place), finder = detector && (await engineOf(detector, place));
+  const asked = leastScore(options.minPersonScore, least);
+  const persons = await estimated(image, engine, finder, options.boxes, asked, rules);
+  const made = provenance(version, network, detector, asked);
   return toJson(options.name ?? source.name ?? "", image, persons, network, made);
 }
 
@@ -80,15 +76,15 @@ async function estimated(image, engine, finder, boxes, least, rules) {
   return confident(rescored(persons, promising.map(({ score }) => confidence(score)), network, rules));
 }
 
-function leastScore(given, model) {
-  if (given == null) return model.min_person_score;
+function leastScore(given, usual) {
+  if (given == null) return usual;
   if (!(given >= 0 && given <= 1)) throw new Error(`minPersonScore must be 0 to 1, not ${given}.`);
   return given;
 }
 
-function provenance(manifest, network, detector, least) {
+function provenance(version, network, detector, least) {
   return {
-    version: manifest.version,
+    version,
     model: network.name,
     sha256: network.sha256,
     detector: detector && detector.name,
