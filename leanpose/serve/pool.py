@@ -63,12 +63,15 @@ class Pool:
         load: returns the Predictor of a model's name, which may be loaded then.
         workers: as of a Predictor.
         waiting: most jobs that wait.
+        longest_s: seconds that a job may have to wait, by what the last ones took.
     """
 
-    def __init__(self, load: Callable[[str], Predictor], workers: int, waiting: int) -> None:
+    def __init__(
+        self, load: Callable[[str], Predictor], workers: int, waiting: int, longest_s: float = math.inf
+    ) -> None:
         self._load = load
         self._together = 1 if workers > 1 else CHUNK
-        self._most = waiting
+        self._most, self._longest_s = waiting, longest_s
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -89,8 +92,8 @@ class Pool:
             BusyError: there is no room.
         """
         with self._changed:
-            if len(self._jobs) + len(jobs) > self._most:
-                wait = len(self._jobs) * self._seconds / len(self._threads)
+            wait = len(self._jobs) * self._seconds / len(self._threads)
+            if wait > self._longest_s or len(self._jobs) + len(jobs) > self._most:
                 raise BusyError(max(1, math.ceil(wait / 2)))
             self._jobs.extend(jobs)
             self._changed.notify_all()

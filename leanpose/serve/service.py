@@ -61,7 +61,8 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.networks = Networks(settings)
-        self._pool = Pool(self.networks.load, self.networks.default.workers, settings.limits.waiting)
+        limits = settings.limits
+        self._pool = Pool(self.networks.load, self.networks.default.workers, limits.waiting, limits.seconds)
         self.metrics.waiting.set_function(lambda: self._pool.waiting)
         self.live = 0
 

@@ -83,6 +83,18 @@ def test_the_line_takes_all_or_none(network: Any) -> None:
     assert len(network.calls) == 2
 
 
+def test_who_would_wait_too_long_is_told_at_once(network: Any) -> None:
+    gate = Gate(network)
+    pool = Pool({"a": Predictor(gate)}.__getitem__, 1, 100, longest_s=0.25)  # a job is taken for 0.1 s at first
+    futures = []
+    with pytest.raises(BusyError):
+        for _ in range(9):
+            futures += pool.submit([job()])
+    gate.opened.set()
+    pool.close()
+    assert 3 <= len(futures) <= 4 and all(len(future.result(0)) == 1 for future in futures)
+
+
 def test_closing_finishes_what_waits(network: Any) -> None:
     pool = Pool({"a": Predictor(network)}.__getitem__, 1, 20)
     futures = pool.submit([job() for _ in range(12)])
