@@ -19,8 +19,9 @@ import onnx.version_converter
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from leanpose.data.annotations import open_annotations
-from leanpose.deploy.export import real_inputs, to_onnx
 from leanpose.deploy.int8 import most_harmful, write_int8
+from leanpose.deploy.parity import real_inputs
+from leanpose.deploy.targets.onnx import to_onnx
 from leanpose.errors import InputError, MissingPackageError, WeightsError
 from leanpose.evaluation.evaluate import measure
 from leanpose.evaluation.timing import medians_in_turns

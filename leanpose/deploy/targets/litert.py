@@ -1,0 +1,43 @@
+"""LiteRT (TensorFlow Lite), for Android, iOS and boards: a .tflite file of one input size, in float32 or in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from leanpose.deploy.rewrites import rewritten
+from leanpose.deploy.targets import Request, Runner, Target
+from leanpose.deploy.targets.quiet import silent
+from leanpose.errors import require
+from leanpose.inference.device_engines import LiteRtNetwork
+
+
+def _convert(request: Request, path: Path) -> None:
+    litert_torch = require("litert_torch", "litert")
+    with silent():
+        model = litert_torch.convert(request.network, (request.example,))
+        model.export(str(path))
+
+
+def _load(path: Path, names: Sequence[str]) -> Runner:
+    return LiteRtNetwork(path, threads=1)
+
+
+def _quantize(source: Path, small: Path, inputs: Sequence[np.ndarray]) -> None:
+    """Turn weights, per channel, and activations into bytes; what goes in and comes out stays in float32."""
+    require("ai_edge_quantizer", "litert")
+    from ai_edge_quantizer import quantizer, recipe
+
+    with silent():
+        worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+        name = LiteRtNetwork(source, threads=1).input_name
+        ranges = worker.calibrate({"serving_default": [{name: images} for images in inputs]}, num_threads=1)
+        worker.quantize(ranges).export_model(str(small), overwrite=True)
+
+
+TARGET = Target(
+    ".tflite", _convert, _load, {"litert_torch": "litert", "ai_edge_litert": "litert"}, end_to_end=True,
+    rewrite=rewritten, quantize=_quantize,
+)  # fmt: skip

@@ -1,0 +1,105 @@
+"""Engines of phones and small boards: LiteRT and ncnn, for files that `leanpose export` wrote, with their sidecars.
+
+Their networks take one image a call, so a batch is a loop.
+"""
+
+from __future__ import annotations
+
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from leanpose.errors import InputError, WeightsError, require
+from leanpose.weights.sidecar import read_sidecar
+
+
+class _Network(Protocol):
+    """A loaded network of one input a call: (1, 3, h, w) float32 -> named outputs, of one input too."""
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+class DeviceEngine:
+    """A network of LiteRT or ncnn with the record of its sidecar.
+
+    Args:
+        path: the file, with what belongs to it beside it.
+        network: what runs it.
+    """
+
+    def __init__(self, path: Path, network: _Network) -> None:
+        self.path, self.weights = path, read_sidecar(path)
+        self._network = network
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        with self._one_at_a_time:
+            found = [self._network(np.ascontiguousarray(images[i : i + 1])) for i in range(len(images))]
+        return {name: np.concatenate([outputs[name] for outputs in found]) for name in found[0]}
+
+
+def litert_engine(path: Path, threads: int | None = None, device: str = "cpu") -> DeviceEngine:
+    """Load a .tflite file with its sidecar; threads None: one."""
+    _check_device("litert", device)
+    return DeviceEngine(path, LiteRtNetwork(path, threads or 1))
+
+
+def ncnn_engine(path: Path, threads: int | None = None, device: str = "cpu") -> DeviceEngine:
+    """Load x.ncnn.param with x.ncnn.bin and its sidecar; threads None: one."""
+    _check_device("ncnn", device)
+    return DeviceEngine(path, NcnnNetwork(path, threads or 1))
+
+
+def _check_device(engine: str, device: str) -> None:
+    if device != "cpu":
+        raise InputError(f"The engine {engine} runs on the cpu here, not on '{device}': leave the device out.")
+
+
+class LiteRtNetwork:
+    """A .tflite file on LiteRT (TensorFlow Lite) with its XNNPACK kernels.
+
+    Attributes:
+        input_name: of the network's one input.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        interpreter = require("ai_edge_litert", "litert") and import_module("ai_edge_litert.interpreter")
+        try:
+            self._interpreter = interpreter.Interpreter(str(path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(f"{path.name} cannot be used by LiteRT ({str(error).splitlines()[0]}).") from None
+        self._run = self._interpreter.get_signature_runner()
+        (self.input_name,) = self._run.get_input_details()
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return self._run(**{self.input_name: images})
+
+
+class NcnnNetwork:
+    """A network of ncnn on the processor, in float32."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._ncnn: Any = require("ncnn", "ncnn")
+        self._path, self._net = path, self._ncnn.Net()
+        options = self._net.opt
+        options.num_threads = threads
+        options.use_vulkan_compute = False
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
+        options.use_bf16_storage = False
+        if self._net.load_param(str(path)) or self._net.load_model(str(path.with_suffix(".bin"))):
+            raise WeightsError(f"{path.name} cannot be used by ncnn; export it again.")
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        with self._net.create_extractor() as extractor:
+            extractor.input(self._net.input_names()[0], self._ncnn.Mat(images[0]))
+            outputs = {}
+            for name in self._net.output_names():
+                failed, values = extractor.extract(name)
+                if failed:
+                    raise WeightsError(f"{self._path.name} gives no {name} for an input {images.shape}; export again.")
+                outputs[name] = np.array(values)[None]  # a copy: the extractor's memory goes with it
+            return outputs
