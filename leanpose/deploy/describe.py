@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from leanpose.deploy.targets import Request
@@ -26,19 +27,22 @@ HEATMAP_STEP = {
 READ = {
     "heatmap": "the highest pixel, moved a quarter pixel to the higher neighbour on each axis",
     "udp": "the highest pixel m; blurred by a Gaussian (mirrored border), L its logarithm: m - inverse(L'') L'",
-    "dark": "the highest pixel m; blurred by a Gaussian (border of 0), L its logarithm: m - inverse(L'') L', differences "
-    "over two pixels; a peak within two pixels of the border stays",
+    "dark": "the highest pixel m; blurred by a Gaussian (border of 0), L its logarithm: m - inverse(L'') L', with "
+    "differences over two pixels; a peak within two pixels of the border stays",
     "beta_soft_argmax": "the mean position under softmax(beta * map), then a quarter pixel to the higher neighbour",
     "simcc": "the highest bin of each vector, divided by `split`; the score is the smaller of both values",
 }
 
 
-def app_recipe(request: Request, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+def app_recipe(
+    request: Request, shapes: Mapping[str, tuple[int, ...]], scales: Mapping[str, tuple[float, int]]
+) -> dict[str, Any]:
     """Return, JSON-ready, what comes before and after a network in an app.
 
     Args:
         request: what was exported.
         shapes: of the outputs for one input, by name.
+        scales: of inputs and outputs in int8: number = scale * (byte - zero point).
     """
     weights = request.weights
     recipe: dict[str, Any] = {
@@ -63,6 +67,9 @@ def app_recipe(request: Request, shapes: dict[str, tuple[int, ...]]) -> dict[str
         recipe["decode"] = {"codec": weights.codec, **weights.codec_options, "words": READ.get(weights.codec, "")}
         if weights.codec in READ and weights.codec != "simcc":
             recipe["decode"]["to_crop"] = HEATMAP_STEP[weights.convention]
+    if scales:
+        recipe["int8"] = {name: {"scale": scale, "zero_point": zero} for name, (scale, zero) in scales.items()}
+        recipe["int8"]["words"] = "number = scale * (byte - zero_point)"
     if weights.bias:
         recipe["bias"] = f"take {weights.bias:g} image pixels off x and y"
     recipe["present"] = (

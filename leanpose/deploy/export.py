@@ -1,4 +1,4 @@
-"""Export: a network in the form that a device runs, with its record beside it, and a proof that it computes the same."""
+"""Export: a network in the form that a device runs, with its record beside it and a proof that it is the same."""
 
 from __future__ import annotations
 
@@ -258,5 +258,6 @@ def _describe(request: Request, target: Target, file: Path, int8: bool, report: 
     with torch.inference_mode():
         shapes = {name: tuple(values.shape) for name, values in request.network(request.example).items()}
     found = dataclasses.asdict(report) | {"file": file.name}
-    more = {"app": app_recipe(request, shapes), "end_to_end": request.end_to_end, "report": found}
+    scales = getattr(target.load(file, request.output_names), "scales", {}) if int8 and target.load else {}
+    more = {"app": app_recipe(request, shapes, scales), "end_to_end": request.end_to_end, "report": found}
     sidecar_path(file).write_text(sidecar(weights, target.files(file), more), "utf-8")

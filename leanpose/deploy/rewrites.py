@@ -15,18 +15,25 @@ from leanpose.models.layers import GlobalContext
 TAPS = (((0, 3), (1, 1)), ((1, 2), (2, 0)))
 
 
-def rewritten(network: nn.Module) -> nn.Module:
-    """Return a copy of a network that LiteRT's converter takes, and takes right.
-
-    It makes one operator for each group of a deconvolution, of which lpn50 has 256: these become `SubPixel`. It stops at
-    the matrix product of `GlobalContext`: that becomes a sum. And it enlarges 2 pixels to 3 by other ones than torch:
-    this is done by their numbers.
-    """
+def with_summed_contexts(network: nn.Module) -> nn.Module:
+    """Return a copy of a network whose `GlobalContext`s are `SummedContext`s: ncnn knows no norm over the channels of a
+    map, and LiteRT's converter stops at the matrix product."""
     network = copy.deepcopy(network)
-    for name, module in list(network.named_modules()):
+    for module in network.modules():
         if isinstance(module, GlobalContext):
             module.__class__ = SummedContext
-        elif isinstance(module, nn.ConvTranspose2d) and module.groups > 1 and SubPixel.fits(module):
+    return network
+
+
+def for_litert(network: nn.Module) -> nn.Module:
+    """Return a copy of a network that LiteRT's converter takes, and takes right.
+
+    It makes one operator for each group of a deconvolution, of which lpn50 has 256: these become `SubPixel`. And it
+    enlarges 2 pixels to 3 by other ones than torch: this is done by their numbers.
+    """
+    network = with_summed_contexts(network)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.ConvTranspose2d) and module.groups > 1 and SubPixel.fits(module):
             network.set_submodule(name, SubPixel(module))
     graph = fx.symbolic_trace(network)
     enlarging = [node for node in graph.graph.nodes if node.target is functional.interpolate]
@@ -47,12 +54,17 @@ def _nearest(features: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class SummedContext(GlobalContext):
-    """`GlobalContext` with its weighted mean of pixels as a product and a sum, not as a matrix product."""
+    """`GlobalContext` with its weighted mean of pixels as a product and a sum, and layers of vectors behind it, not of
+    maps of one pixel."""
 
     def forward(self, features: Tensor) -> Tensor:
         attention = self.conv_mask(features).flatten(2).softmax(dim=2)  # (B, 1, H*W), sums to 1
         context = (features.flatten(2) * attention).sum(dim=2)  # (B, C)
-        return features + self.channel_add_conv(context[:, :, None, None])
+        first, norm, _, last = self.channel_add_conv
+        hidden = functional.linear(context, first.weight.flatten(1), first.bias)
+        hidden = functional.layer_norm(hidden, hidden.shape[1:], norm.weight.flatten(), norm.bias.flatten(), norm.eps)
+        added = functional.linear(hidden.relu(), last.weight.flatten(1), last.bias)
+        return features + added[:, :, None, None]
 
 
 class SubPixel(nn.Module):

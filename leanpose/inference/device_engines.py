@@ -6,7 +6,6 @@ Their networks take one image a call, so a batch is a loop.
 from __future__ import annotations
 
 import threading
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,24 +58,40 @@ def _check_device(engine: str, device: str) -> None:
 
 
 class LiteRtNetwork:
-    """A .tflite file on LiteRT (TensorFlow Lite) with its XNNPACK kernels.
+    """A .tflite file on LiteRT (TensorFlow Lite) with its XNNPACK kernels; bytes at its ends become numbers here.
 
     Attributes:
         input_name: of the network's one input.
+        scales: of each input and output in bytes, (scale, zero point): number = scale * (byte - zero point).
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        interpreter = require("ai_edge_litert", "litert") and import_module("ai_edge_litert.interpreter")
+        require("ai_edge_litert", "litert")
+        from ai_edge_litert.interpreter import Interpreter
+
         try:
-            self._interpreter = interpreter.Interpreter(str(path), num_threads=threads)
+            self._interpreter = Interpreter(str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"{path.name} cannot be used by LiteRT ({str(error).splitlines()[0]}).") from None
         self._run = self._interpreter.get_signature_runner()
-        (self.input_name,) = self._run.get_input_details()
+        given, found = self._run.get_input_details(), self._run.get_output_details()
+        (self.input_name,) = given
+        self.scales = {
+            name: entry["quantization"] for name, entry in {**given, **found}.items() if entry["dtype"] == np.int8
+        }
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return self._run(**{self.input_name: images})
+        if self.input_name in self.scales:
+            scale, zero = self.scales[self.input_name]
+            images = np.rint(images / scale + zero).clip(-128, 127).astype(np.int8)
+        return {name: self._number(name, values) for name, values in self._run(**{self.input_name: images}).items()}
+
+    def _number(self, name: str, values: np.ndarray) -> np.ndarray:
+        if name not in self.scales:
+            return values
+        scale, zero = self.scales[name]
+        return ((values.astype(np.float32) - zero) * scale).astype(np.float32)
 
 
 class NcnnNetwork:

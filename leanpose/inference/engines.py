@@ -246,8 +246,8 @@ def load_engine(
 
     Args:
         model: see `leanpose.weights.catalogue.find_weights`.
-        engine: "auto" takes ONNX Runtime for .onnx, torch for .safetensors, and for exported files their own: OpenVINO for
-            .xml, LiteRT for .tflite, ncnn for .param.
+        engine: "auto" takes ONNX Runtime for .onnx, torch for .safetensors, and for exported files their own: OpenVINO
+            for .xml, LiteRT for .tflite, ncnn for .param.
         threads: threads of the network; None lets the engine choose.
         device: "cpu"; what else there is depends on the engine, see its class. A number, such as 0, is a GPU: it means
             "cuda:0", and "gpu.0" with OpenVINO.

@@ -99,8 +99,8 @@ def write_together(path: str | Path, write: Callable[[Path], object]) -> None:
     """Make several files, or folders, that belong together: none has its name before all are complete.
 
     Args:
-        path: one of them; all lie in its folder, and take the place of what has their names there. Missing folders above
-            are made.
+        path: one of them; all lie in its folder, and take the place of what has their names there. Missing folders
+            above are made.
         write: called with a temporary folder beside them; must write them there.
 
     Raises:

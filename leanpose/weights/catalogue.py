@@ -64,11 +64,11 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
     """Return the file that a model name or path stands for.
 
     Args:
-        model: a path to a .onnx or .safetensors file, or one of EXPORTED, or a name: that of weights ("lpn50.coco_128x96") or of a network
-            ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
-            folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
-            repository's folder weights, then those of public weights, which are fetched into the user's folder unless
-            they are there, under any name (`leanpose.weights.download`).
+        model: a path to a .onnx or .safetensors file or one of EXPORTED, or a name: that of weights
+            ("lpn50.coco_128x96") or of a network ("lpn50", for the first of its weights). Names are those of bundled
+            files, then those of the files in the folder that the environment variable LEANPOSE_WEIGHTS names,
+            `~/.leanpose` without it, then those of the repository's folder weights, then those of public weights, which
+            are fetched into the user's folder unless they are there, under any name (`leanpose.weights.download`).
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors. ".safetensors" stands
             for what torch loads, and so for public .onnx files too whose network we have.
         int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
@@ -124,8 +124,8 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
 
 
 def read_record(path: str | Path) -> Weights:
-    """Read the record of a .onnx or .safetensors file, or of one of EXPORTED, without loading its network; for public weights, which carry
-    none, that of the table of public weights.
+    """Read the record of a .onnx or .safetensors file, or of one of EXPORTED, without loading its network; for public
+    weights, which carry none, that of the table of public weights.
 
     Raises:
         WeightsError: there is no such file, or it has no usable record.

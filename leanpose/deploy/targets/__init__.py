@@ -1,4 +1,4 @@
-"""The forms of file that a network leaves leanpose in, one module each: ONNX, OpenVINO, ncnn, LiteRT, CoreML, ExecuTorch.
+"""The forms of file that a network leaves leanpose in, one module each.
 
 A module has a TARGET, and imports what its converter needs when it is called. A new one needs an entry in TARGETS.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from leanpose.deploy.targets.quiet import silent
 from leanpose.errors import InputError, require, suggest
 from leanpose.weights.record import Weights
 
@@ -100,8 +101,9 @@ def target_of(name: str) -> Target:
 
 def require_all(target: Target) -> None:
     """Raise MissingPackageError, with the line to type, for the first package of a target that is not installed."""
-    for package, extra in target.packages.items():
-        require(package, extra)
+    with silent():
+        for package, extra in target.packages.items():
+            require(package, extra)
 
 
 class Unnamed(nn.Module):
@@ -117,6 +119,6 @@ class Unnamed(nn.Module):
 
 def traced(request: Request) -> torch.jit.ScriptModule:
     """Return a network as TorchScript with a tuple of outputs."""
-    with torch.inference_mode():
+    with torch.inference_mode(), silent():
         module = torch.jit.trace(Unnamed(request.network).eval(), request.example, check_trace=False)
     return torch.jit.freeze(module)

@@ -1,4 +1,4 @@
-"""CoreML, for iPhones and Macs: an .mlpackage folder of one input size. Converting works everywhere, running on a Mac."""
+"""CoreML, for iPhones and Macs: an .mlpackage folder of one input size, made everywhere and run on a Mac."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from leanpose.deploy.targets import Request, Runner, Target, traced
 from leanpose.deploy.targets.quiet import silent
 from leanpose.errors import WeightsError, require
 
-LARGEST_LOSS = 1e-6  # of a weight, as a share of the largest of its tensor
+CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+LARGEST_LOSS = 1e-5  # of a weight, as a share of the largest of its tensor
 
 
 def _convert(request: Request, path: Path) -> None:
-    coremltools = require("coremltools", "coreml")
     with silent():
+        coremltools = require("coremltools", "coreml")
         model = coremltools.convert(
             traced(request),
             convert_to="mlprogram",
@@ -38,7 +39,7 @@ def _load(path: Path, names: Sequence[str]) -> Runner:
 
 
 def _check(request: Request, path: Path) -> None:
-    """Compare the names, the input's shape and all kernels with the network's."""
+    """Compare the names, the input's shape and the kernels with the network's."""
     coremltools = require("coremltools", "coreml")
     with silent():
         model = coremltools.models.MLModel(str(path), skip_model_load=True)
@@ -47,16 +48,37 @@ def _check(request: Request, path: Path) -> None:
     names = tuple(entry.name for entry in described.output)
     shape = tuple(described.input[0].type.multiArrayType.shape)
     if set(names) != set(request.output_names) or shape != tuple(request.example.shape):
-        raise WeightsError(f"the CoreML file takes {shape} and gives {', '.join(names)}")
+        raise WeightsError(f"The CoreML file takes {shape} and gives {', '.join(names)}, and was not written.")
     found = [np.asarray(entry.val, np.float32) for entry in stored.values()]
-    for name, tensor in request.network.state_dict().items():
-        if tensor.ndim == 4 and not any(_is_same(tensor, values) for values in found):
-            raise WeightsError(f"the CoreML file lacks the weights {name}")
+    for name, kernel in _kernels(request).items():
+        if not any(_is_same(kernel, values) for values in found):
+            raise WeightsError(f"The CoreML file lacks the weights of the layer {name}, and was not written.")
+
+
+def _kernels(request: Request) -> dict[str, torch.Tensor]:
+    """Return the kernels of the convolutions that a network uses when it predicts, by the names of their layers."""
+    kernels: dict[str, torch.Tensor] = {}
+    names = {layer: name for name, layer in request.network.named_modules()}
+
+    def note(layer: torch.nn.Module, *_: object) -> None:
+        kernels[names[layer]] = layer.get_parameter("weight").detach()
+
+    hooks = [layer.register_forward_hook(note) for layer in names if isinstance(layer, CONVOLUTIONS)]
+    with torch.inference_mode():
+        request.network(request.example)
+    for hook in hooks:
+        hook.remove()
+    return kernels
 
 
 def _is_same(tensor: torch.Tensor, values: np.ndarray) -> bool:
+    """Whether values are a kernel's, or a multiple of it for each channel, where a factor behind it was taken in."""
     kernel = tensor.numpy()
-    return values.shape == kernel.shape and np.abs(values - kernel).max() <= LARGEST_LOSS * np.abs(kernel).max()
+    if values.shape != kernel.shape:
+        return False
+    rows, found = kernel.reshape(len(kernel), -1), values.reshape(len(kernel), -1)
+    factors = (rows * found).sum(1, keepdims=True) / np.maximum((rows * rows).sum(1, keepdims=True), 1e-30)
+    return np.abs(factors * rows - found).max() <= LARGEST_LOSS * np.abs(found).max()
 
 
 TARGET = Target(

@@ -9,11 +9,9 @@ import torch
 
 from leanpose.deploy.targets import Request, Runner, Target, Unnamed
 from leanpose.deploy.targets.quiet import silent
-from leanpose.errors import require
 
 
 def _convert(request: Request, path: Path) -> None:
-    require("executorch", "executorch")
     with silent():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -24,10 +22,10 @@ def _convert(request: Request, path: Path) -> None:
 
 
 def _load(path: Path, names: Sequence[str]) -> Runner:
-    require("executorch", "executorch")
-    from executorch.runtime import Runtime
+    with silent():
+        from executorch.runtime import Runtime
 
-    method = Runtime.get().load_program(path).load_method("forward")
+        method = Runtime.get().load_program(path).load_method("forward")
     return lambda images: dict(
         zip(names, map(torch.Tensor.numpy, method.execute([torch.from_numpy(images)])), strict=True)
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leanpose.deploy.rewrites import rewritten
+from leanpose.deploy.rewrites import for_litert
 from leanpose.deploy.targets import Request, Runner, Target
 from leanpose.deploy.targets.quiet import silent
 from leanpose.errors import require
@@ -15,9 +15,9 @@ from leanpose.inference.device_engines import LiteRtNetwork
 
 
 def _convert(request: Request, path: Path) -> None:
-    litert_torch = require("litert_torch", "litert")
     with silent():
-        model = litert_torch.convert(request.network, (request.example,))
+        litert_torch = require("litert_torch", "litert")
+        model = litert_torch.convert(request.network, sample_kwargs={request.input_name: request.example})
         model.export(str(path))
 
 
@@ -39,5 +39,5 @@ def _quantize(source: Path, small: Path, inputs: Sequence[np.ndarray]) -> None:
 
 TARGET = Target(
     ".tflite", _convert, _load, {"litert_torch": "litert", "ai_edge_litert": "litert"}, end_to_end=True,
-    rewrite=rewritten, quantize=_quantize,
+    rewrite=for_litert, quantize=_quantize,
 )  # fmt: skip

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from leanpose.deploy.rewrites import with_summed_contexts
 from leanpose.deploy.targets import Request, Runner, Target, traced
 from leanpose.errors import WeightsError, require
 from leanpose.inference.device_engines import NcnnNetwork
@@ -43,4 +44,7 @@ def _load(path: Path, names: Sequence[str]) -> Runner:
     return NcnnNetwork(path, threads=1)
 
 
-TARGET = Target(SUFFIX, _convert, _load, {"pnnx": "ncnn", "ncnn": "ncnn"}, beside=(".ncnn.bin",), any_size=True)
+TARGET = Target(
+    SUFFIX, _convert, _load, {"pnnx": "ncnn", "ncnn": "ncnn"}, beside=(".ncnn.bin",), any_size=True,
+    rewrite=with_summed_contexts,
+)  # fmt: skip
