@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from leanpose.errors import InputError, WeightsError, require
+from leanpose.weights.record import Weights
 from leanpose.weights.sidecar import read_sidecar
 
 
@@ -22,15 +23,16 @@ class _Network(Protocol):
 
 
 class DeviceEngine:
-    """A network of LiteRT or ncnn with the record of its sidecar.
+    """A network of LiteRT or ncnn.
 
     Args:
         path: the file, with what belongs to it beside it.
+        weights: the record of its sidecar.
         network: what runs it.
     """
 
-    def __init__(self, path: Path, network: _Network) -> None:
-        self.path, self.weights = path, read_sidecar(path)
+    def __init__(self, path: Path, weights: Weights, network: _Network) -> None:
+        self.path, self.weights = path, weights
         self._network = network
         self._one_at_a_time = threading.Lock()
 
@@ -43,13 +45,13 @@ class DeviceEngine:
 def litert_engine(path: Path, threads: int | None = None, device: str = "cpu") -> DeviceEngine:
     """Load a .tflite file with its sidecar; threads None: one."""
     _check_device("litert", device)
-    return DeviceEngine(path, LiteRtNetwork(path, threads or 1))
+    return DeviceEngine(path, read_sidecar(path), LiteRtNetwork(path, threads or 1))
 
 
 def ncnn_engine(path: Path, threads: int | None = None, device: str = "cpu") -> DeviceEngine:
     """Load x.ncnn.param with x.ncnn.bin and its sidecar; threads None: one."""
     _check_device("ncnn", device)
-    return DeviceEngine(path, NcnnNetwork(path, threads or 1))
+    return DeviceEngine(path, read_sidecar(path), NcnnNetwork(path, threads or 1))
 
 
 def _check_device(engine: str, device: str) -> None:

@@ -144,6 +144,8 @@ class OpenVinoEngine:
     """
 
     def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
+        if path.suffix == ".xml":
+            read_record(path)  # says what its sidecar lacks
         openvino = require("openvino", "openvino")
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:

@@ -64,9 +64,7 @@ def read_sidecar(path: str | Path) -> Weights:
         if not file.exists():
             raise WeightsError(f"{path.name} needs {name} beside it: copy it too, or export the weights again.")
         if content_hash(file) != wanted:
-            raise WeightsError(
-                f"{name} is not the file that {sidecar_path(path).name} was written for; export it again."
-            )
+            raise WeightsError(f"{name} is not as {sidecar_path(path).name} says; export the weights again.")
     return Weights.from_metadata({METADATA_KEY: json.dumps(record)}, sidecar_path(path).name)
 
 

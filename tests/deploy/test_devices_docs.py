@@ -19,11 +19,11 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-import leanpose  # noqa: E402
-from leanpose.deploy.export import export  # noqa: E402
-from leanpose.errors import WeightsError  # noqa: E402
-from leanpose.inference.engines import load_engine  # noqa: E402
-from leanpose.inference.predictor import Predictor  # noqa: E402
+import leanpose
+from leanpose.deploy.export import export
+from leanpose.errors import WeightsError
+from leanpose.inference.engines import load_engine
+from leanpose.inference.predictor import Predictor
 
 ROOT = Path(leanpose.__file__).parent.parent
 DOCS = (ROOT / "docs/devices.md").read_text(encoding="utf-8")

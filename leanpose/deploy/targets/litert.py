@@ -13,6 +13,10 @@ from leanpose.deploy.targets.quiet import silent
 from leanpose.errors import require
 from leanpose.inference.device_engines import LiteRtNetwork
 
+# What weighs positions, as attention does, and norms of vectors: bytes cannot tell a weight of one in the number of
+# positions from 0, and they cost little.
+FLOAT_OPERATORS = ("SOFTMAX", "SUM", "MUL", "MEAN", "SQUARED_DIFFERENCE", "RSQRT", "SUB")
+
 
 def _convert(request: Request, path: Path) -> None:
     with silent():
@@ -26,12 +30,15 @@ def _load(path: Path, names: Sequence[str]) -> Runner:
 
 
 def _quantize(source: Path, small: Path, inputs: Sequence[np.ndarray]) -> None:
-    """Turn weights, per channel, and activations into bytes; what goes in and comes out stays in float32."""
+    """Turn weights, per channel, and activations into bytes, but for what FLOAT_OPERATORS names."""
     require("ai_edge_quantizer", "litert")
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
 
     with silent():
         worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+        for name in FLOAT_OPERATORS:
+            operator = qtyping.TFLOperationName[name]
+            worker.update_quantization_recipe(".*", operator, None, algorithm_manager.AlgorithmName.NO_QUANTIZE)
         name = LiteRtNetwork(source, threads=1).input_name
         ranges = worker.calibrate({"serving_default": [{name: images} for images in inputs]}, num_threads=1)
         worker.quantize(ranges).export_model(str(small), overwrite=True)
