@@ -20,8 +20,8 @@ import torch  # noqa: E402
 from support import one_layer  # noqa: E402
 
 import leanpose.deploy.targets.onnx as exporting  # noqa: E402
-from leanpose.deploy.export import export
-from leanpose.deploy.parity import ExportReport
+from leanpose.deploy.export import export  # noqa: E402
+from leanpose.deploy.parity import ExportReport  # noqa: E402
 from leanpose.deploy.targets.onnx import to_onnx  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
 from leanpose.inference.detect import NetworkDetector  # noqa: E402

@@ -15,7 +15,9 @@ from leanpose.inference.device_engines import LiteRtNetwork
 
 # What weighs positions, as attention does, and norms of vectors: bytes cannot tell a weight of one in the number of
 # positions from 0, and they cost little.
-FLOAT_OPERATORS = ("SOFTMAX", "SUM", "MUL", "MEAN", "SQUARED_DIFFERENCE", "RSQRT", "SUB")
+FLOAT_OPERATORS = (
+    "SOFTMAX", "SUM", "MUL", "MEAN", "SQUARED_DIFFERENCE", "RSQRT", "SUB", "FULLY_CONNECTED", "BATCH_MATMUL",
+)  # fmt: skip
 
 
 def _convert(request: Request, path: Path) -> None:
