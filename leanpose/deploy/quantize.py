@@ -29,7 +29,7 @@ from leanpose.inference.engines import EngineName, load_engine
 from leanpose.io.files import write_atomically
 from leanpose.io.preflight import check_needs
 from leanpose.models.checkpoints import load_network
-from leanpose.weights.catalogue import INT8, SUFFIXES, find_weights, read_record
+from leanpose.weights.catalogue import EXPORTED, INT8, SUFFIXES, find_weights, read_record
 from leanpose.weights.metadata import read_metadata
 from leanpose.weights.record import Measurement, Weights
 
@@ -150,6 +150,8 @@ def quantize(
 
 def _float_file(model: str) -> Path:
     """Return the file of a model in float32: .safetensors, or .onnx where there is none."""
+    if Path(model).suffix in EXPORTED:
+        raise InputError(f"{Path(model).name} is exported: give the .safetensors file that it is made of.")
     if Path(model).suffix not in SUFFIXES:
         with suppress(WeightsError):
             return find_weights(model, ".safetensors")

@@ -55,7 +55,7 @@ class Predictor:
     Args:
         model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine. "auto": the strongest that is on
             this machine, the first of MODELS that was downloaded, or else lpn50.
-        engine: "auto", "onnxruntime", "openvino" or "torch".
+        engine: "auto", "onnxruntime", "openvino", "torch", "litert" or "ncnn".
         flip_test: also run mirrored and average; twice the time, a little more accurate.
         threads: threads of the network; None lets the engine choose.
         batch_size: most crops in one call of the network.

@@ -19,8 +19,10 @@ from support import one_layer  # noqa: E402
 from torch import nn  # noqa: E402
 
 from leanpose.deploy import export as exporting  # noqa: E402
+from leanpose.deploy.calibrate import calibrate  # noqa: E402
 from leanpose.deploy.export import export  # noqa: E402
 from leanpose.deploy.failing_layer import conversion_fault  # noqa: E402
+from leanpose.deploy.quantize import quantize  # noqa: E402
 from leanpose.deploy.rewrites import for_litert  # noqa: E402
 from leanpose.deploy.targets import TARGETS, Request, target_of  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, MissingPackageError, WeightsError  # noqa: E402
@@ -190,6 +192,13 @@ def test_engines_of_devices_ask_for_files() -> None:
         litert_engine(Path("a.tflite"), device="cuda:0")
     assert engine_of("litepose_xs", "litert") == "auto" and engine_of("a.tflite", "litert") == "litert"
     assert engine_of("litepose_xs", "openvino") == "openvino"
+
+
+@pytest.mark.parametrize("verb", [calibrate, quantize])
+def test_other_verbs_ask_for_the_float_file(verb: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.tflite").touch()
+    with pytest.raises(InputError, match=r"a\.tflite is exported: .* the \.safetensors file that it is made of"):
+        verb(str(tmp_path / "a.tflite"), data="a.json", images=".", out=str(tmp_path / "b.onnx"))
 
 
 def test_a_batch_is_a_loop(tmp_path: Path) -> None:
