@@ -27,7 +27,7 @@ from leanpose.inference.predictor import Predictor
 
 ROOT = Path(leanpose.__file__).parent.parent
 DOCS = (ROOT / "docs/devices.md").read_text(encoding="utf-8")
-BLOCKS = {kind: text for kind, text in re.findall(r"```(\w+)\n(.*?)```", DOCS, flags=re.DOTALL)}
+BLOCKS = dict(re.findall(r"```(\w+)\n(.*?)```", DOCS.partition("## The network alone")[0], flags=re.DOTALL))
 RUNTIME = ROOT / "leanpose/serve/page/vendor/onnxruntime-web"
 CHROMIUM = Path("/usr/bin/chromium")
 BOX = [100, 20, 360, 360]
