@@ -112,7 +112,7 @@ class NcnnNetwork:
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         with self._net.create_extractor() as extractor:
-            extractor.input(self._net.input_names()[0], self._ncnn.Mat(images[0]))
+            extractor.input(self._net.input_names()[0], self._ncnn.Mat(images[0]))  # no copy: images must live
             outputs = {}
             for name in self._net.output_names():
                 failed, values = extractor.extract(name)
