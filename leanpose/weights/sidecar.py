@@ -56,6 +56,8 @@ def read_sidecar(path: str | Path) -> Weights:
             f"{path.name} needs {sidecar_path(path).name} beside it, which `leanpose export` writes: export it again, "
             "or copy both."
         )
+    if content.get("end_to_end"):
+        raise WeightsError(f"{path.name} is for apps, with its preprocessing inside: export it without --end-to-end.")
     record, files = content.get(METADATA_KEY), content.get("files")
     if not isinstance(record, dict) or not isinstance(files, dict):
         raise WeightsError(f"{sidecar_path(path).name} is not a sidecar of leanpose; export the weights again.")

@@ -222,6 +222,9 @@ def test_a_file_without_its_sidecar_is_refused(suffix: str, tmp_path: Path) -> N
     path.write_bytes(b"another")
     with pytest.raises(WeightsError, match=rf"a{suffix} is not as a{suffix}\.json says"):
         read_sidecar(path)
+    sidecar_path(path).write_text(sidecar(RECORD, [path], {"end_to_end": True}))
+    with pytest.raises(WeightsError, match="is for apps"):
+        read_sidecar(path)
     sidecar_path(path).write_text("[]")
     with pytest.raises(WeightsError):
         read_sidecar(path)

@@ -20,13 +20,13 @@ from leanpose.deploy.targets import TargetName, target_of  # noqa: E402
 from leanpose.errors import InputError, MissingPackageError, WeightsError, require  # noqa: E402
 from leanpose.inference.engines import load_engine  # noqa: E402
 from leanpose.inference.predictor import Predictor  # noqa: E402
-from leanpose.keypoint_sets import LSP  # noqa: E402
+from leanpose.keypoint_sets import COCO  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.checkpoints import save_network  # noqa: E402
 from leanpose.weights.record import Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
-RECORD = Weights("lpn50.lsp_64x48", "lpn50", (64, 48), LSP, codec="dark", codec_options={"sigma": 1.5})
+RECORD = Weights("lpn50.coco_64x48", "lpn50", (64, 48), COCO, codec="dark", codec_options={"sigma": 1.5})
 ENGINES: tuple[TargetName, ...] = ("ncnn", "litert")
 
 
@@ -44,7 +44,7 @@ def needs(*names: TargetName) -> None:
 def network(tmp_path_factory: pytest.TempPathFactory, short_lpn: None) -> Path:
     """Return a file of lpn50 with values that do something, also in its attention."""
     torch.manual_seed(0)
-    network = create_model("lpn50", 14)
+    network = create_model("lpn50")
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.normal_(module.weight, std=0.05)
@@ -68,7 +68,7 @@ def test_coreml_is_checked_without_a_mac(network: Path, tmp_path: Path) -> None:
     needs("coreml")
     report = export(str(network), to="coreml", out=str(tmp_path / "a.mlpackage"))
     assert "It runs on a Mac" in report.note
-    assert json.loads((tmp_path / "a.mlpackage.json").read_text())["app"]["outputs"] == {"heatmaps": [1, 14, 16, 12]}
+    assert json.loads((tmp_path / "a.mlpackage.json").read_text())["app"]["outputs"] == {"heatmaps": [1, 17, 16, 12]}
     export(str(network), to="coreml", out=str(tmp_path / "a.mlpackage"))  # a folder of ours is replaced
 
 
