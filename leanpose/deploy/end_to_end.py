@@ -37,6 +37,9 @@ class EndToEnd(nn.Module):
         WeightsError: the outputs cannot be read inside a graph.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, network: nn.Module, weights: Weights) -> None:
         super().__init__()
         check_readable(weights)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from leanpose.deploy.targets import Request, Target
-from leanpose.errors import WeightsError
+from leanpose.errors import MissingPackageError, WeightsError
 
 OPERATOR = re.compile(
     r"\b((?:aten|tfl|stablehlo|prims|torch\.ops|pnnx)[.:]+[A-Za-z_][\w.]*|(?:operator|op) '?[\w.:]+'?)", re.IGNORECASE
@@ -38,7 +38,7 @@ def conversion_fault(name: str, target: Target, request: Request) -> Iterator[No
     """Turn what a converter raises into one sentence: the operator, the layer, and a network that works."""
     try:
         yield
-    except (KeyboardInterrupt, MemoryError):
+    except (MissingPackageError, OSError, MemoryError):
         raise
     except Exception as error:  # each converter has its own
         reason = " ".join(str(error).split()) or type(error).__name__

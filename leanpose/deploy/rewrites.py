@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -60,7 +61,7 @@ class SummedContext(GlobalContext):
     def forward(self, features: Tensor) -> Tensor:
         attention = self.conv_mask(features).flatten(2).softmax(dim=2)  # (B, 1, H*W), sums to 1
         context = (features.flatten(2) * attention).sum(dim=2)  # (B, C)
-        first, norm, _, last = self.channel_add_conv
+        first, norm, _, last = cast(Iterable[Any], self.channel_add_conv)
         hidden = functional.linear(context, first.weight.flatten(1), first.bias)
         hidden = functional.layer_norm(hidden, hidden.shape[1:], norm.weight.flatten(), norm.bias.flatten(), norm.eps)
         added = functional.linear(hidden.relu(), last.weight.flatten(1), last.bias)

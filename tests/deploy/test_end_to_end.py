@@ -49,7 +49,7 @@ def test_maps_are_read_as_the_codec_reads_them(codec: Any) -> None:
 def test_vectors_are_read_as_the_codec_reads_them() -> None:
     vectors = [np.random.default_rng(i).normal(-2, 1, (3, 17, n)).astype(np.float32) for i, n in enumerate((96, 128))]
     vectors[0][0, 0] = -1  # nothing found
-    keypoints, scores = _read_simcc(*map(torch.from_numpy, vectors), SimCC())
+    keypoints, scores = _read_simcc(torch.from_numpy(vectors[0]), torch.from_numpy(vectors[1]), SimCC())
     expected, expected_scores = SimCC().decode(dict(zip(("simcc_x", "simcc_y"), vectors, strict=True)), (64, 48))
     np.testing.assert_array_equal(keypoints.numpy(), expected)
     np.testing.assert_array_equal(scores.numpy(), expected_scores)

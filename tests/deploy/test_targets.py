@@ -12,30 +12,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from support import one_layer  # noqa: E402
-from torch import nn  # noqa: E402
+import torch
+from support import one_layer
+from torch import nn
 
-from leanpose.deploy import export as exporting  # noqa: E402
-from leanpose.deploy.calibrate import calibrate  # noqa: E402
-from leanpose.deploy.export import export  # noqa: E402
-from leanpose.deploy.failing_layer import conversion_fault  # noqa: E402
-from leanpose.deploy.quantize import quantize  # noqa: E402
-from leanpose.deploy.rewrites import for_litert  # noqa: E402
-from leanpose.deploy.targets import TARGETS, Request, target_of  # noqa: E402
-from leanpose.errors import InputError, LeanposeError, MissingPackageError, WeightsError  # noqa: E402
-from leanpose.inference.device_engines import DeviceEngine, litert_engine  # noqa: E402
-from leanpose.inference.engines import engine_of, load_engine  # noqa: E402
-from leanpose.inference.predictor import Predictor  # noqa: E402
-from leanpose.io.files import write_together  # noqa: E402
-from leanpose.keypoint_sets import LSP  # noqa: E402
-from leanpose.models.checkpoints import save_network  # noqa: E402
-from leanpose.models.layers import GlobalContext  # noqa: E402
-from leanpose.weights.catalogue import EXPORTED, read_record  # noqa: E402
-from leanpose.weights.record import Weights  # noqa: E402
-from leanpose.weights.sidecar import read_sidecar, sidecar, sidecar_path  # noqa: E402
+from leanpose.deploy import export as exporting
+from leanpose.deploy.calibrate import calibrate
+from leanpose.deploy.export import export
+from leanpose.deploy.failing_layer import conversion_fault
+from leanpose.deploy.quantize import quantize
+from leanpose.deploy.rewrites import for_litert
+from leanpose.deploy.targets import TARGETS, Request, target_of
+from leanpose.errors import InputError, LeanposeError, MissingPackageError, WeightsError
+from leanpose.inference.device_engines import DeviceEngine, litert_engine
+from leanpose.inference.engines import engine_of, load_engine
+from leanpose.inference.predictor import Predictor
+from leanpose.io.files import write_together
+from leanpose.keypoint_sets import LSP
+from leanpose.models.checkpoints import save_network
+from leanpose.models.layers import GlobalContext
+from leanpose.weights.catalogue import EXPORTED, read_record
+from leanpose.weights.record import Weights
+from leanpose.weights.sidecar import read_sidecar, sidecar, sidecar_path
 
 RECORD = Weights("one.lsp_64x48", "lpn50", (64, 48), LSP, codec="dark", codec_options={"blur": 5})
 BOTTOM_UP = replace(RECORD, task="bottom_up", convention="classic", codec="associative_embedding", codec_options={})
@@ -138,7 +139,7 @@ class Contexts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.context = GlobalContext(8, 4)
-        nn.init.normal_(self.context.channel_add_conv[-1].weight)
+        nn.init.normal_(self.context.channel_add_conv[-1].get_parameter("weight"))
         self.up = nn.ConvTranspose2d(8, 4, kernel_size=4, stride=2, padding=1, groups=4)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:

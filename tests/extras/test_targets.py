@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from leanpose.commands.benchmark import benchmark  # noqa: E402
 from leanpose.deploy.export import export  # noqa: E402
 from leanpose.deploy.targets import TargetName, target_of  # noqa: E402
 from leanpose.errors import InputError, MissingPackageError, WeightsError, require  # noqa: E402
-from leanpose.inference.engines import load_engine  # noqa: E402
+from leanpose.inference.engines import EngineName, load_engine  # noqa: E402
 from leanpose.inference.predictor import Predictor  # noqa: E402
 from leanpose.keypoint_sets import COCO  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
@@ -27,7 +27,8 @@ from leanpose.weights.record import Weights  # noqa: E402
 
 MakePeople = Callable[..., tuple[Path, Path]]
 RECORD = Weights("lpn50.coco_64x48", "lpn50", (64, 48), COCO, codec="dark", codec_options={"sigma": 1.5})
-ENGINES: tuple[TargetName, ...] = ("ncnn", "litert")
+Device = Literal["ncnn", "litert"]
+ENGINES: tuple[Device, ...] = ("ncnn", "litert")
 
 
 def needs(*names: TargetName) -> None:
@@ -73,14 +74,15 @@ def test_coreml_is_checked_without_a_mac(network: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_engines_predict_as_torch(name: TargetName, network: Path, tmp_path: Path, people: MakePeople) -> None:
+def test_engines_predict_as_torch(name: Device, network: Path, tmp_path: Path, people: MakePeople) -> None:
     needs(name)
     _, images = people(count=1)
     out = tmp_path / f"a{target_of(name).suffix}"
     export(str(network), to=name, out=str(out))
     boxes = [[10, 5, 80, 110], [20, 10, 70, 100]]
     expected = Predictor(network, threads=1, detector=None)(images / "1.png", boxes)
-    for engine in (name, "auto"):
+    engines: tuple[EngineName, ...] = (name, "auto")
+    for engine in engines:
         found = Predictor(out, engine=engine, threads=1, detector=None)(images / "1.png", boxes)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3 * expected.scores.max())
     assert Predictor(out, engine=name).detector is not None  # which another engine runs

@@ -28,7 +28,7 @@ def _convert(request: Request, path: Path) -> None:
         graph, numbers = (Path(folder) / f"network.ncnn.{kind}" for kind in ("param", "bin"))
         if done.returncode or not graph.exists() or not numbers.exists():
             raise WeightsError(f"pnnx stopped: {_last_line(done.stderr) or f'exit code {done.returncode}'}")
-        unknown = re.search(r"^(pnnx\.\S+|aten::\S+|torch\.\S+|Tensor\.\S+|F\.\S+)\s+(\S+)", graph.read_text(), re.M)
+        unknown = re.search(r"^((?:pnnx|torch|Tensor|nn|F)\.\S+|aten::\S+)\s+(\S+)", graph.read_text(), re.M)
         if unknown:
             raise WeightsError(f"ncnn has no operator {unknown[1]}, which {unknown[2]} needs")
         names = {"in0": request.input_name} | {f"out{i}": name for i, name in enumerate(request.output_names)}
