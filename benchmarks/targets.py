@@ -5,8 +5,9 @@
         --data coco/val.json --images coco/images
 
 Each cell is one `leanpose export`, in a process of its own, compared on 64 persons (images, for litepose_xs); a cell
-whose files are there is not made again. Times are medians of one input on one thread, all files of a network turn by
-turn. A network without weights gets random ones. `--int8` adds the accuracy of LiteRT in bytes.
+whose files are there is not made again. Times are medians of one input, all files of a network turn by turn: time of the
+processor, of all threads together, which other processes disturb less than that of the clock. A network without weights
+gets random ones. `--int8` adds the accuracy of LiteRT in bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import torch
 
 from leanpose.deploy.targets import TARGETS, TargetName, target_of
 from leanpose.errors import WeightsError
-from leanpose.evaluation.timing import machine, medians_in_turns
+from leanpose.evaluation.timing import WARM_UP, machine
 from leanpose.models import create_model
 from leanpose.models.checkpoints import save_network
 from leanpose.weights.catalogue import find_weights
@@ -102,7 +104,7 @@ def weights_of(network: str, out: Path) -> str:
 
 
 def times(network: str, cells: dict[str, dict[str, Any]], out: Path) -> dict[str, float]:
-    """Return the milliseconds of one input for each file of a network that runs here."""
+    """Return the milliseconds of the processor for one input for each file of a network that runs here."""
     calls = {}
     for kind, found in cells.items():
         name: TargetName = kind.partition(" ")[0]  # type: ignore[assignment]
@@ -112,7 +114,13 @@ def times(network: str, cells: dict[str, dict[str, Any]], out: Path) -> dict[str
             app = json.loads(sidecar_path(file).read_text())["app"]
             inputs = np.random.default_rng(0).standard_normal(app["input"]["shape"]).astype(np.float32)
             calls[kind] = partial(load(file, list(app["outputs"])), inputs)
-    return medians_in_turns(calls, TURNS)
+    seconds: dict[str, list[float]] = {kind: [] for kind in calls}
+    for _ in range(WARM_UP + TURNS):
+        for kind, call in calls.items():
+            began = time.process_time()
+            call()
+            seconds[kind].append(time.process_time() - began)
+    return {kind: 1000 * float(np.median(values[WARM_UP:])) for kind, values in seconds.items()}
 
 
 def as_table(table: dict[str, dict[str, Any]], kinds: list[str]) -> str:
