@@ -5,9 +5,9 @@
         --data coco/val.json --images coco/images
 
 Each cell is one `leanpose export`, in a process of its own, compared on 64 persons (images, for litepose_xs); a cell
-whose files are there is not made again. Times are medians of one input, all files of a network turn by turn: time of the
-processor, of all threads together, which other processes disturb less than that of the clock. A network without weights
-gets random ones. `--int8` adds the accuracy of LiteRT in bytes.
+whose files are there is not made again. Times are medians of one input, all files of a network turn by turn: time of
+the processor, of all threads together, which other processes disturb less than that of the clock. A network without
+weights gets random ones. `--int8` adds the accuracy of LiteRT in bytes.
 """
 
 from __future__ import annotations

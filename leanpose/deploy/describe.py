@@ -1,13 +1,20 @@
-"""What an app must do with an exported file, in numbers and words: the entry "app" of its sidecar."""
+"""The sidecar of an exported file, with what an app must do, in numbers and words."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from leanpose.deploy.targets import Request
+import torch
+
+from leanpose.deploy.parity import ExportReport
+from leanpose.deploy.targets import Request, Target
 from leanpose.inference.top_down import KEYPOINT_THRESHOLD
+from leanpose.weights.catalogue import INT8
 from leanpose.weights.record import Weights
+from leanpose.weights.sidecar import sidecar, sidecar_path
 
 CROP = {
     "udp": "s = (h - 1) / (padding * max(bottom - top, (right - left) * h / w)); "
@@ -76,6 +83,18 @@ def app_recipe(
         f"a keypoint counts as there from the score {0.4 if weights.calibration else KEYPOINT_THRESHOLD} on"
     )
     return recipe
+
+
+def write_sidecar(request: Request, target: Target, file: Path, int8: bool, report: ExportReport) -> None:
+    """Write the sidecar of a file, or of a folder."""
+    weights = request.weights
+    weights = dataclasses.replace(weights, name=f"{weights.name}{INT8}") if int8 else weights
+    with torch.inference_mode():
+        shapes = {name: tuple(values.shape) for name, values in request.network(request.example).items()}
+    found = dataclasses.asdict(report) | {"file": file.name}
+    scales = getattr(target.load(file, request.output_names), "scales", {}) if int8 and target.load else {}
+    more = {"app": app_recipe(request, shapes, scales), "end_to_end": request.end_to_end, "report": found}
+    sidecar_path(file).write_text(sidecar(weights, target.files(file), more), "utf-8")
 
 
 def _matrix(weights: Weights) -> dict[str, Any]:

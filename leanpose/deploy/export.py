@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from leanpose.codecs import codec_of
-from leanpose.data.annotations import AnnotatedSet, open_annotations
-from leanpose.deploy.describe import app_recipe
+from leanpose.data.annotations import open_annotations
+from leanpose.deploy.describe import write_sidecar
+from leanpose.deploy.device_int8 import to_int8
 from leanpose.deploy.end_to_end import OUTPUTS, EndToEnd, check_readable
 from leanpose.deploy.failing_layer import conversion_fault
-from leanpose.deploy.parity import (
-    TOLERANCE,
-    ExportReport,
-    as_crops,
-    compare,
-    milliseconds,
-    noise_inputs,
-    read_points,
-    real_inputs,
-)
-from leanpose.deploy.targets import Outputs, Request, Runner, Target, TargetName, require_all, target_of
+from leanpose.deploy.parity import TOLERANCE, ExportReport, noise_inputs, prove, real_inputs
+from leanpose.deploy.targets import Request, Target, TargetName, require_all, target_of
 from leanpose.errors import InputError, WeightsError
-from leanpose.evaluation.evaluate import measure
 from leanpose.inference.engines import TorchEngine
-from leanpose.inference.preprocess import normalised
 from leanpose.io.files import write_together
 from leanpose.io.preflight import check_needs
 from leanpose.models.batch_norm import fold_batch_norm
 from leanpose.models.checkpoints import load_network
-from leanpose.weights.catalogue import INT8, find_weights
+from leanpose.weights.catalogue import find_weights
 from leanpose.weights.metadata import read_metadata
 from leanpose.weights.record import METADATA_KEY, Weights
-from leanpose.weights.sidecar import is_exported, sidecar, sidecar_path
+from leanpose.weights.sidecar import is_exported, sidecar_path
 
 MOST_INPUTS = 64  # of the comparison
 
@@ -83,6 +69,9 @@ def export(
     """
     target = target_of(to)
     _check_options(to, target, Path(out), end_to_end, int8, storage)
+    for name, value in (("samples", samples), ("max_drop", max_drop)):
+        if not value > 0:
+            raise InputError(f"{name} must be above 0, not {value}.")
     if (data is None) != (images is None):
         raise InputError("data and images belong together: give the annotation file and the folder of its images.")
     if int8 and data is None:
@@ -92,6 +81,7 @@ def export(
         raise InputError(f"{path.name} is exported already; give a .safetensors file.")
     require_all(target)
     check_needs(
+        packages=("faster_coco_eval",) if int8 else (),
         exports=[file for file in (data, calibration) if file],
         folders=() if images is None else (images,),
         places=(out,),
@@ -112,11 +102,11 @@ def export(
         file = folder / Path(out).name
         with conversion_fault(to, target, request):
             target.convert(request, file)
-        found = _proof(TorchEngine(network, weights), request, target, file, inputs, out)
+        found = prove(TorchEngine(network, weights), request, target, file, inputs, out)
         if int8 and annotated and images:
             ranges = real_inputs(weights, open_annotations(calibration, images) if calibration else annotated, samples)
-            found = _to_int8(request, target, file, found, ranges, annotated, max_drop)
-        _describe(request, target, file, int8, found)
+            found = to_int8(request, target, file, found, ranges, annotated, max_drop)
+        write_sidecar(request, target, file, int8, found)
         report.append(found)
 
     write_together(out, write)
@@ -165,17 +155,6 @@ def _for(weights: Weights, target: Target) -> Weights:
     return dataclasses.replace(weights, fit="letterbox", box_scales=(1.0,))
 
 
-def _decoded(engine: TorchEngine, crops: np.ndarray) -> dict[str, np.ndarray]:
-    """Return keypoints and scores of crops (N, h, w, 3) as prediction finds them in torch's outputs."""
-    weights = engine.weights
-    keypoints, scores = codec_of(weights).decode(engine(normalised(crops, weights)), weights.input_size)
-    return {"keypoints": keypoints, "scores": scores if weights.calibration is None else weights.calibration(scores)}
-
-
-def _as_they_are(outputs: Outputs, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return outputs["keypoints"], outputs["scores"]
-
-
 def _request(network: torch.nn.Module, weights: Weights, storage: Any, end_to_end: bool) -> Request:
     height, width = weights.input_size
     if end_to_end:
@@ -185,79 +164,3 @@ def _request(network: torch.nn.Module, weights: Weights, storage: Any, end_to_en
     with torch.inference_mode():
         names = tuple(network(example))
     return Request(network, example, weights, names, storage)
-
-
-def _proof(
-    engine: TorchEngine, request: Request, target: Target, file: Path, inputs: Sequence[np.ndarray], name: str
-) -> ExportReport:
-    """Return how near a file is to its network.
-
-    Raises:
-        WeightsError: not near enough.
-    """
-    weights = request.weights
-    megabytes = sum(map(_bytes, target.files(file))) / 1e6
-    if target.load is None:
-        assert target.check is not None
-        target.check(request, file)
-        return ExportReport(name, megabytes, 0, None, None, note=target.note)
-    exported = target.load(file, request.output_names)
-    network: Runner = engine
-    read: Callable[..., Any] = partial(read_points, weights)
-    if request.end_to_end:
-        inputs = [as_crops(given, weights) for given in inputs]
-        network, read = partial(_decoded, engine), _as_they_are
-    largest, distance = compare(network, exported, inputs, read)
-    report = ExportReport(
-        name, megabytes, len(inputs), largest, distance, milliseconds(exported, inputs[0]), note=target.note
-    )
-    if not largest <= TOLERANCE[request.storage]:
-        raise WeightsError(f"The export failed its check and was not written: {report}.")
-    return report
-
-
-def _bytes(file: Path) -> int:
-    return sum(map(_bytes, file.iterdir())) if file.is_dir() else file.stat().st_size
-
-
-def _to_int8(
-    request: Request, target: Target, file: Path, proof: ExportReport, ranges: Sequence[np.ndarray],
-    annotated: AnnotatedSet, max_drop: float,
-) -> ExportReport:  # fmt: skip
-    """Put bytes in place of a float file, if it stays as accurate; return its report."""
-    assert target.quantize is not None and target.load is not None
-    with tempfile.TemporaryDirectory() as folder:
-        values = []
-        small = Path(folder) / file.name
-        for network in (file, small):
-            if network == small:
-                target.quantize(file, small, ranges)
-            _describe(request, target, network, network == small, proof)
-            metrics = measure(str(network), annotated)[0]
-            figure, value = next(iter(metrics.items()))
-            values.append(value)
-        exported = target.load(small, request.output_names)
-        time, megabytes = milliseconds(exported, ranges[0]), small.stat().st_size / 1e6
-        before, after = values
-        if after < before - max_drop / 100:
-            raise WeightsError(
-                f"int8 loses too much: {figure} {100 * after:.1f} instead of {100 * before:.1f}; give more samples, or "
-                "allow a larger --max-drop."
-            )
-        file.write_bytes(small.read_bytes())
-    return dataclasses.replace(
-        proof, megabytes=megabytes, milliseconds=time, figure=figure, values=(before, after),
-        note="The differences are those of the float32 file that the bytes were made of.",
-    )  # fmt: skip
-
-
-def _describe(request: Request, target: Target, file: Path, int8: bool, report: ExportReport) -> None:
-    """Write the sidecar of a file."""
-    weights = request.weights
-    weights = dataclasses.replace(weights, name=f"{weights.name}{INT8}") if int8 else weights
-    with torch.inference_mode():
-        shapes = {name: tuple(values.shape) for name, values in request.network(request.example).items()}
-    found = dataclasses.asdict(report) | {"file": file.name}
-    scales = getattr(target.load(file, request.output_names), "scales", {}) if int8 and target.load else {}
-    more = {"app": app_recipe(request, shapes, scales), "end_to_end": request.end_to_end, "report": found}
-    sidecar_path(file).write_text(sidecar(weights, target.files(file), more), "utf-8")

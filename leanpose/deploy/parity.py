@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import numpy as np
 from leanpose import geometry
 from leanpose.codecs import Heatmap, codec_of
 from leanpose.data.annotations import AnnotatedSet, read_annotated
-from leanpose.deploy.targets import Outputs, Runner
+from leanpose.deploy.targets import Outputs, Request, Runner, Target
+from leanpose.errors import WeightsError
 from leanpose.evaluation.timing import medians_in_turns
-from leanpose.inference.preprocess import box_inputs, image_input
+from leanpose.inference.engines import TorchEngine
+from leanpose.inference.preprocess import box_inputs, image_input, normalised
 from leanpose.weights.record import Weights
 
 MIN_SCORE = 0.2  # of keypoints that are compared
@@ -108,6 +111,45 @@ def difference(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarra
     return max(map(float, shares)) if np.isfinite(shares).all() else float("nan")
 
 
+def prove(
+    engine: TorchEngine, request: Request, target: Target, file: Path, inputs: Sequence[np.ndarray], name: str
+) -> ExportReport:
+    """Return how near a file is to its network.
+
+    Args:
+        engine: the network in torch.
+        request: what was converted.
+        file: the result.
+        inputs: (1, 3, h, w) each, on which both are compared.
+        name: of the file, for the report.
+
+    Raises:
+        WeightsError: not near enough.
+    """
+    megabytes = sum(map(_bytes, target.files(file))) / 1e6
+    if target.load is None:
+        assert target.check is not None
+        target.check(request, file)
+        return ExportReport(name, megabytes, 0, None, None, note=target.note)
+    exported = target.load(file, request.output_names)
+    network: Runner = engine
+    read: Callable[..., Any] = partial(read_points, request.weights)
+    if request.end_to_end:
+        inputs = [as_crops(given, request.weights) for given in inputs]
+        network, read = partial(_decoded, engine), _as_they_are
+    largest, distance = compare(network, exported, inputs, read)
+    report = ExportReport(
+        name, megabytes, len(inputs), largest, distance, milliseconds(exported, inputs[0]), note=target.note
+    )
+    if not largest <= TOLERANCE[request.storage]:
+        raise WeightsError(f"The export failed its check and was not written: {report}.")
+    return report
+
+
+def _bytes(file: Path) -> int:
+    return sum(map(_bytes, file.iterdir())) if file.is_dir() else file.stat().st_size
+
+
 def compare(
     network: Runner, exported: Runner, inputs: Sequence[np.ndarray], read: Callable[[Outputs, np.ndarray], Any]
 ) -> tuple[float, float]:
@@ -141,3 +183,14 @@ def read_points(weights: Weights, outputs: Outputs, given: np.ndarray) -> tuple[
 def milliseconds(exported: Runner, given: np.ndarray) -> float:
     """Return the median time of one input."""
     return medians_in_turns({"": partial(exported, given)}, TIMED_RUNS)[""]
+
+
+def _decoded(engine: TorchEngine, crops: np.ndarray) -> dict[str, np.ndarray]:
+    """Return keypoints and scores of crops (N, h, w, 3) as prediction finds them in torch's outputs."""
+    weights = engine.weights
+    keypoints, scores = codec_of(weights).decode(engine(normalised(crops, weights)), weights.input_size)
+    return {"keypoints": keypoints, "scores": scores if weights.calibration is None else weights.calibration(scores)}
+
+
+def _as_they_are(outputs: Outputs, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return outputs["keypoints"], outputs["scores"]

@@ -46,7 +46,7 @@ def _quantize(source: Path, small: Path, inputs: Sequence[np.ndarray]) -> None:
         worker.quantize(ranges).export_model(str(small), overwrite=True)
 
 
+PACKAGES = dict.fromkeys(("litert_torch", "ai_edge_litert", "ai_edge_quantizer"), "litert")
 TARGET = Target(
-    ".tflite", _convert, _load, {"litert_torch": "litert", "ai_edge_litert": "litert"}, end_to_end=True,
-    rewrite=for_litert, quantize=_quantize,
+    ".tflite", _convert, _load, PACKAGES, end_to_end=True, rewrite=for_litert, quantize=_quantize
 )  # fmt: skip
