@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-import leanpose  # noqa: E402
 from leanpose.commands.benchmark import benchmark  # noqa: E402
 from leanpose.deploy.export import export  # noqa: E402
 from leanpose.deploy.targets import TargetName, target_of  # noqa: E402
@@ -122,17 +120,3 @@ def test_litert_end_to_end(network: Path, tmp_path: Path) -> None:
     needs("litert")
     report = export(str(network), to="litert", end_to_end=True, out=str(tmp_path / "a.tflite"))
     assert report.pixel_difference is not None and report.difference is not None and report.difference < 1e-3
-
-
-def test_the_lines_for_ncnn_in_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs("ncnn")
-    root = Path(leanpose.__file__).parent.parent
-    block = (root / "docs/devices.md").read_text().rpartition("```python\n")[2].partition("```")[0]
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(root / "docs/assets/astronaut.png", "photo.png")
-    export("lpn50", to="ncnn", out="lpn50.ncnn.param")
-    names: dict[str, Any] = {}
-    exec(block, names)
-    expected = Predictor("lpn50", engine="torch", threads=1, detector=None)("photo.png", [100, 20, 360, 360])
-    distances = np.linalg.norm(np.array(names["keypoints"]) - expected.keypoints[0], axis=1)
-    assert distances[:5].max() < 5  # the face's, image pixels; a heatmap pixel is 7 wide
