@@ -40,7 +40,7 @@ def export(
     data: str | None = None,
     images: str | None = None,
     calibration: str | None = None,
-    samples: int = 256,
+    samples: int = 64,
     max_drop: float = 1.0,
     storage: Literal["float32", "float16"] = "float32",
 ) -> ExportReport:
@@ -58,7 +58,7 @@ def export(
         images: folder of its images.
         calibration: of int8, annotation file whose persons set the ranges of activations, with images in the same
             folder; without it `data`.
-        samples: of int8, how many of them.
+        samples: of int8, how many of them: ranges reach to their extremes, so many make them coarse.
         max_drop: of int8, largest loss of AP (or PCKh@0.5), in points of 100.
         storage: "float16" stores kernels of ONNX and OpenVINO in half the space; computation stays in float32.
 
