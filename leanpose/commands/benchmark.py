@@ -20,7 +20,7 @@ from leanpose.errors import InputError, LeanposeError, suggest
 from leanpose.evaluation.timing import WARM_UP, machine
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import Detector, NetworkDetector
-from leanpose.inference.engines import ENGINES, Engine, load_engine
+from leanpose.inference.engines import DEVICE_ENGINES, ENGINES, Engine, engine_of, load_engine
 from leanpose.inference.predictor import DETECTORS
 from leanpose.inference.preprocess import box_inputs, image_input
 from leanpose.inference.top_down import TopDown
@@ -132,7 +132,8 @@ def benchmark(
 
     Args:
         models: names or files; none: all bundled weights.
-        engine: "all" that are installed and run the file, or one: "onnxruntime", "openvino", "torch".
+        engine: "all" that are installed and run the file, or one: "onnxruntime", "openvino", "torch", "litert",
+            "ncnn".
         persons: numbers of persons, with commas.
         threads: numbers of threads, with commas.
         image: file; without it an image of noise, 640 x 480, as JPEG.
@@ -191,7 +192,8 @@ def _image(file: str | None) -> tuple[bytes, str]:
 def _engines_of(model: str, engine: str) -> list[str]:
     """Return the engines that can run a model, of those asked for; if none can, raise what is wrong with the last."""
     able = []
-    for name in ENGINES if engine == "all" else (engine,):
+    common = [name for name in ENGINES if name not in DEVICE_ENGINES or model.endswith(ENGINES[name][0])]
+    for name in common if engine == "all" else (engine,):
         try:
             load_engine(model, name)  # type: ignore[arg-type]
         except LeanposeError as fault:
@@ -211,7 +213,7 @@ def _rows(engine: Engine, name: str, threads: int, counts: Sequence[int], data: 
         if engine.weights.task == "bottom_up":
             return [_row(lambda: find_everybody(engine, data), engine.weights, name, threads, persons=0)]
         people = TopDown(engine)
-        detector = NetworkDetector(load_engine(DETECTORS[-1], name, threads))  # type: ignore[arg-type]
+        detector = NetworkDetector(load_engine(DETECTORS[-1], engine_of(DETECTORS[-1], name), threads))  # type: ignore[arg-type]
         return [
             _row(partial(find_in_boxes, people, detector, data, n), engine.weights, name, threads, persons=n)
             for n in counts

@@ -49,7 +49,7 @@ SUMMARIES = {
     "angles": "turn the poses of a video into joint angles over time: a table, and an image for each person",
     "evaluate": "measure a model on an annotated set with the official metric",
     "train": "train a network from a recipe, or make one for a set of your own (--new)",
-    "export": "write trained weights to ONNX and prove that both agree",
+    "export": "write trained weights for phones, boards and browsers, and prove that both agree",
     "latency": "time the parts of a supernet's networks on this machine",
     "search": "find the best network of a supernet under a limit of multiply-adds or milliseconds",
     "quantize": "turn trained weights into int8, as far as their accuracy allows",

@@ -237,7 +237,7 @@ def measure_milliseconds(name: str, input_size: Size) -> float:
     """Return the median time of a network with random weights on one image: ONNX Runtime, float32, one thread."""
     import onnx
 
-    from leanpose.deploy.export import to_onnx
+    from leanpose.deploy.targets.onnx import to_onnx
     from leanpose.models import create_model
 
     record = Weights(name=name, model=name, input_size=input_size)

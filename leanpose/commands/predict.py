@@ -84,7 +84,7 @@ def predict_files(
             for a network that finds persons itself.
         detector: name or file of the network that proposes persons, "auto" as for the model; "none": the whole image is
             one person. Networks that find persons themselves need none.
-        engine: "auto", "onnxruntime", "openvino" or "torch".
+        engine: "auto", "onnxruntime", "openvino", "torch", "litert" or "ncnn".
         fps: choose model and detector by their speed here: the strongest on this machine that find one person in so
             many images per second.
         keypoints: carry the keypoints to this set by name, such as "coco" of a network with 26 keypoints.

@@ -28,7 +28,7 @@ from leanpose.metrics.person_recall import match
 from leanpose.models.checkpoints import read_state
 from leanpose.structures import Poses, Sample
 from leanpose.weights.calibration import Calibration
-from leanpose.weights.catalogue import find_weights, read_record
+from leanpose.weights.catalogue import EXPORTED, find_weights, read_record
 from leanpose.weights.record import Weights
 
 RIGHT = 0.5  # similarity above which a keypoint is right
@@ -93,6 +93,10 @@ def calibrate(
         InputError: an argument or file cannot be used, or nobody is found.
     """
     path = find_weights(model)
+    if path.suffix in EXPORTED:
+        raise InputError(
+            f"{path.name} is exported: calibrate the .safetensors file that it is made of, and export that."
+        )
     if Path(out).suffix != path.suffix:
         raise InputError(f"The output must end in {path.suffix} as {path.name} does, not {Path(out).name}.")
     check_needs(

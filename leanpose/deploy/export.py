@@ -1,222 +1,166 @@
-"""Export to ONNX: one file with the network, its record, and a proof that it computes the same."""
+"""Export: a network in the form that a device runs, with its record beside it and a proof that it is the same."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 
-from leanpose import geometry
-from leanpose.codecs import Heatmap, codec_of
-from leanpose.data.annotations import AnnotatedSet, open_annotations, read_annotated
+from leanpose.data.annotations import open_annotations
+from leanpose.deploy.describe import write_sidecar
+from leanpose.deploy.device_int8 import to_int8
+from leanpose.deploy.end_to_end import OUTPUTS, EndToEnd, check_readable
+from leanpose.deploy.failing_layer import conversion_fault
+from leanpose.deploy.parity import TOLERANCE, ExportReport, noise_inputs, prove, real_inputs
+from leanpose.deploy.targets import Request, Target, TargetName, require_all, target_of
 from leanpose.errors import InputError, WeightsError
-from leanpose.inference.engines import OnnxRuntimeEngine, TorchEngine
-from leanpose.inference.preprocess import box_inputs, image_input
-from leanpose.io.files import write_atomically
+from leanpose.inference.engines import TorchEngine
+from leanpose.io.files import write_together
 from leanpose.io.preflight import check_needs
 from leanpose.models.batch_norm import fold_batch_norm
 from leanpose.models.checkpoints import load_network
 from leanpose.weights.catalogue import find_weights
-from leanpose.weights.record import Weights
+from leanpose.weights.metadata import read_metadata
+from leanpose.weights.record import METADATA_KEY, Weights
+from leanpose.weights.sidecar import is_exported, sidecar_path
 
-OPSET = 18
-STRIDE = 32  # whole images have sides that are multiples of it, of 64 even in `image_input`
 MOST_INPUTS = 64  # of the comparison
-# How far an output's values may differ, as a share of the largest one. Keypoints are reported, not judged: where two
-# peaks of one map are about equal, the smallest difference moves a keypoint from one to the other.
-TOLERANCE = {"float32": 1e-3, "float16": 0.03}
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """How near an exported file is to its network.
-
-    Attributes:
-        file: the ONNX file.
-        megabytes: its size.
-        inputs: how many network inputs were compared.
-        difference: largest difference of two values of one output, as a share of the largest value of this output.
-        pixel_difference: largest distance of two decoded keypoints with a score above 0.2, network-input pixels; of
-            networks that find persons themselves, of the highest peaks of the finer heatmaps.
-    """
-
-    file: str
-    megabytes: float
-    inputs: int
-    difference: float
-    pixel_difference: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.file}: {self.megabytes:.1f} MB; on {self.inputs} network inputs its outputs differ by at most "
-            f"{self.difference:.2g} of their largest value, keypoints by {self.pixel_difference:.2g} input pixels"
-        )
 
 
 def export(
     model: str,
     *,
     out: str,
+    to: TargetName = "onnx",
+    end_to_end: bool = False,
+    int8: bool = False,
     data: str | None = None,
     images: str | None = None,
+    calibration: str | None = None,
+    samples: int = 64,
+    max_drop: float = 1.0,
     storage: Literal["float32", "float16"] = "float32",
 ) -> ExportReport:
-    """Write a network with its preprocessing and codec to an ONNX file and compare both.
+    """Write a network for a device, with a JSON file beside it that says what an app must do, and compare both.
 
     Args:
         model: name or .safetensors file.
-        out: .onnx file to write.
-        data: COCO-style file whose persons are compared (64 of them); without it both see noise.
+        out: file to write, whose ending is that of the target: .onnx, .xml (OpenVINO), .ncnn.param, .tflite (LiteRT),
+            .mlpackage (CoreML), .pte (ExecuTorch).
+        to: the target: "onnx", "openvino", "ncnn", "litert", "coreml" or "executorch".
+        end_to_end: put preprocessing and decoding into the graph: crops in bytes in, keypoints and scores out.
+        int8: turn weights and activations into bytes (LiteRT; for ONNX there is `leanpose quantize`).
+        data: COCO-style file whose persons are compared (64 of them); without it both see noise. Of int8, what accuracy
+            is measured on.
         images: folder of its images.
-        storage: "float16" stores kernels in half the space; computation stays in float32.
+        calibration: of int8, annotation file whose persons set the ranges of activations, with images in the same
+            folder; without it `data`.
+        samples: of int8, how many of them: ranges reach to their extremes, so many make them coarse.
+        max_drop: of int8, largest loss of AP (or PCKh@0.5), in points of 100.
+        storage: "float16" stores kernels of ONNX and OpenVINO in half the space; computation stays in float32.
 
     Raises:
-        WeightsError: the exported file does not compute the same; nothing is written then.
+        InputError: an argument cannot be used, or a file of others lies in the way.
+        MissingPackageError: the target's packages are not installed.
+        WeightsError: the converter cannot take the network, or the file does not compute the same; nothing is written.
     """
-    if Path(out).suffix != ".onnx":
-        raise InputError(f"The output must end in .onnx, not {Path(out).name}.")
-    if storage not in TOLERANCE:
-        raise InputError(f"storage must be 'float32' or 'float16', not '{storage}'.")
+    target = target_of(to)
+    _check_options(to, target, Path(out), end_to_end, int8, storage)
+    for name, value in (("samples", samples), ("max_drop", max_drop)):
+        if not value > 0:
+            raise InputError(f"{name} must be above 0, not {value}.")
     if (data is None) != (images is None):
         raise InputError("data and images belong together: give the annotation file and the folder of its images.")
+    if int8 and data is None:
+        raise InputError("int8 needs persons to set its ranges by: give --data and --images.")
     path = find_weights(model, ".safetensors")
     if path.suffix != ".safetensors":
         raise InputError(f"{path.name} is exported already; give a .safetensors file.")
+    require_all(target)
     check_needs(
-        packages=("onnxscript",),
-        exports=() if data is None else (data,),
+        packages=("faster_coco_eval",) if int8 else (),
+        exports=[file for file in (data, calibration) if file],
         folders=() if images is None else (images,),
         places=(out,),
-        megabytes=2 * path.stat().st_size / 1e6,  # kernels may be stored as float16
+        megabytes=3 * path.stat().st_size / 1e6,  # kernels may be stored as float16
     )
+    _check_ours(target.files(Path(out)))
     network, weights = load_network(path)
-    if data is None or images is None:
-        inputs = [*np.random.default_rng(0).standard_normal((4, 1, 3, *weights.input_size)).astype(np.float32)]
-    else:
-        inputs = real_inputs(weights, open_annotations(data, images), MOST_INPUTS)
+    if end_to_end:
+        check_readable(weights)
+    weights = _for(weights, target)
+    annotated = None if data is None or images is None else open_annotations(data, images)
+    inputs = noise_inputs(weights) if annotated is None else real_inputs(weights, annotated, MOST_INPUTS)
+    folded = fold_batch_norm(network)
+    request = _request(target.rewrite(folded) if target.rewrite else folded, weights, storage, end_to_end)
     report: list[ExportReport] = []
 
-    def write(temporary: Path) -> None:
-        onnx.save(to_onnx(network, weights, storage), temporary)
-        report.append(_compare(network, weights, temporary, inputs, out))
-        if not report[0].difference <= TOLERANCE[storage]:
-            raise WeightsError(f"The export failed its check and was not written: {report[0]}.")
+    def write(folder: Path) -> None:
+        file = folder / Path(out).name
+        with conversion_fault(to, target, request):
+            target.convert(request, file)
+        found = prove(TorchEngine(network, weights), request, target, file, inputs, out)
+        if int8 and annotated and images:
+            ranges = real_inputs(weights, open_annotations(calibration, images) if calibration else annotated, samples)
+            found = to_int8(request, target, file, found, ranges, annotated, max_drop)
+        write_sidecar(request, target, file, int8, found)
+        report.append(found)
 
-    write_atomically(out, write)
+    write_together(out, write)
     return report[0]
 
 
-def to_onnx(
-    network: torch.nn.Module, weights: Weights, storage: Literal["float32", "float16"] = "float32"
-) -> onnx.ModelProto:
-    """Return a network as an ONNX model with its record in the metadata and a free batch size.
+def _check_options(to: str, target: Target, out: Path, end_to_end: bool, int8: bool, storage: str) -> None:
+    if not out.name.endswith(target.suffix) or out.name == target.suffix:
+        raise InputError(f"The output must end in {target.suffix}, not {out.name}.")
+    if storage not in TOLERANCE:
+        raise InputError(f"storage must be 'float32' or 'float16', not '{storage}'.")
+    if storage == "float16" and to not in ("onnx", "openvino"):
+        raise InputError(f"float16 storage is for onnx and openvino: leave it out for {to}.")
+    if end_to_end and not target.end_to_end:
+        raise InputError(f"--end-to-end is for onnx, openvino and litert: leave it out for {to}.")
+    if int8 and target.quantize is None:
+        how = "`leanpose quantize` makes int8 ONNX files, for ONNX Runtime and OpenVINO" if to != "ncnn" else (
+            "ncnn's own tool ncnn2int8 makes int8 files"
+        )  # fmt: skip
+        raise InputError(f"--int8 is for litert: {how}.")
+    if int8 and end_to_end:
+        raise InputError("int8 files hold the network alone: leave --end-to-end out.")
 
-    Networks that find persons themselves also take images of any size, in multiples of their stride.
-    """
-    network = fold_batch_norm(network)
-    images = torch.zeros(2, 3, *weights.input_size)
-    axes: dict[int, Any] = {0: torch.export.Dim("batch")}
-    if weights.task != "top_down":
-        height, width = (torch.export.Dim(side, min=2, max=4096) for side in ("height", "width"))
-        axes |= {2: STRIDE * height, 3: STRIDE * width}
+
+def _check_ours(files: Sequence[Path]) -> None:
+    """Raise InputError where a file lies in the way that leanpose did not write."""
+    first = files[0]
+    for file in files:
+        if file.exists() and not (is_exported(file, first) or _is_own_onnx(file)):
+            raise InputError(f"{file} is there already and not as leanpose wrote it: move it, or choose another name.")
+    if sidecar_path(first).exists() and not first.exists():
+        raise InputError(f"{sidecar_path(first)} is there already, without its network: choose another name.")
+
+
+def _is_own_onnx(file: Path) -> bool:
+    try:
+        return file.suffix == ".onnx" and any(key.startswith(METADATA_KEY) for key in read_metadata(file))
+    except WeightsError:
+        return False
+
+
+def _for(weights: Weights, target: Target) -> Weights:
+    """Return the record of a network in a file of one input size: whole images are laid into it."""
+    if weights.task == "top_down" or target.any_size:
+        return weights
+    return dataclasses.replace(weights, fit="letterbox", box_scales=(1.0,))
+
+
+def _request(network: torch.nn.Module, weights: Weights, storage: Any, end_to_end: bool) -> Request:
+    height, width = weights.input_size
+    if end_to_end:
+        crops = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+        return Request(EndToEnd(network, weights).eval(), crops, weights, OUTPUTS, storage, end_to_end)
+    example = torch.zeros(1, 3, height, width)
     with torch.inference_mode():
-        outputs = list(network(images))
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            network,
-            (images,),
-            input_names=["images"],
-            output_names=outputs,
-            dynamic_shapes={"images": axes},
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    _strip_traces(model)
-    if storage == "float16":
-        _store_half(model)
-    for key, value in weights.to_metadata().items():
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model)
-    return model
-
-
-def _strip_traces(model: onnx.ModelProto) -> None:
-    """Take out what the exporter notes about the Python source, such as paths of this machine."""
-    graph = model.graph
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-
-
-def _store_half(model: onnx.ModelProto) -> None:
-    """Store kernels and matrices as float16, each with a cast back to float32 that engines fold at load."""
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
-            name = tensor.name
-            half = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name + "_half")
-            tensor.CopyFrom(half)
-            casts.append(onnx.helper.make_node("Cast", [half.name], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def real_inputs(weights: Weights, annotated: AnnotatedSet, count: int) -> list[np.ndarray]:
-    """Return at most `count` network inputs (1, 3, h, w) from all over a set: its persons, or whole images."""
-    samples = annotated.samples()
-    if weights.task != "top_down":
-        images = list({sample.image_path: sample for sample in samples}.values())
-        return [
-            image_input(read_annotated(sample.image_path, sample.image_size), weights)[0]
-            for sample in _spread(images, count)
-        ]
-    return [
-        box_inputs(read_annotated(sample.image_path, sample.image_size), sample.box_xyxy[None], weights)[0]
-        for sample in _spread(samples, count)
-    ]
-
-
-def _spread(values: list[Any], count: int) -> list[Any]:
-    """Return at most `count` of the values, at even distances."""
-    return [values[i * len(values) // count] for i in range(count)] if len(values) > count else values
-
-
-def _compare(
-    network: torch.nn.Module, weights: Weights, file: Path, inputs: list[np.ndarray], name: str
-) -> ExportReport:
-    """Return how near a file is to its network."""
-    engines = TorchEngine(network, weights), OnnxRuntimeEngine(file)
-    difference = distance = 0.0
-    for images in inputs:
-        expected, found = (engine(images) for engine in engines)
-        shares = [np.abs(found[key] - maps).max() / np.abs(maps).max() for key, maps in expected.items()]
-        difference = max(difference, *map(float, shares)) if np.isfinite(shares).all() else float("nan")
-        input_size = (images.shape[2], images.shape[3])
-        (points_a, scores), (points_b, _) = (_points(outputs, input_size, weights) for outputs in (expected, found))
-        distance = max(distance, float(np.linalg.norm(points_a - points_b, axis=2)[scores > 0.2].max(initial=0)))
-    return ExportReport(name, file.stat().st_size / 1e6, len(inputs), difference, distance)
-
-
-def _points(
-    outputs: Mapping[str, np.ndarray], input_size: geometry.Size, weights: Weights
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return keypoints (N, K, 2) in input pixels and scores (N, K); of a bottom-up network the highest peaks."""
-    if weights.task == "top_down":
-        return codec_of(weights).decode(outputs, input_size)
-    return Heatmap(convention=weights.convention).decode({"heatmaps": outputs["heatmaps_2"]}, input_size)
+        names = tuple(network(example))
+    return Request(network, example, weights, names, storage)

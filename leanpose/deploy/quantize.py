@@ -19,8 +19,9 @@ import onnx.version_converter
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from leanpose.data.annotations import open_annotations
-from leanpose.deploy.export import real_inputs, to_onnx
 from leanpose.deploy.int8 import most_harmful, write_int8
+from leanpose.deploy.parity import real_inputs
+from leanpose.deploy.targets.onnx import to_onnx
 from leanpose.errors import InputError, MissingPackageError, WeightsError
 from leanpose.evaluation.evaluate import measure
 from leanpose.evaluation.timing import medians_in_turns
@@ -28,7 +29,7 @@ from leanpose.inference.engines import EngineName, load_engine
 from leanpose.io.files import write_atomically
 from leanpose.io.preflight import check_needs
 from leanpose.models.checkpoints import load_network
-from leanpose.weights.catalogue import INT8, SUFFIXES, find_weights, read_record
+from leanpose.weights.catalogue import EXPORTED, INT8, SUFFIXES, find_weights, read_record
 from leanpose.weights.metadata import read_metadata
 from leanpose.weights.record import Measurement, Weights
 
@@ -149,6 +150,8 @@ def quantize(
 
 def _float_file(model: str) -> Path:
     """Return the file of a model in float32: .safetensors, or .onnx where there is none."""
+    if Path(model).suffix in EXPORTED:
+        raise InputError(f"{Path(model).name} is exported: give the .safetensors file that it is made of.")
     if Path(model).suffix not in SUFFIXES:
         with suppress(WeightsError):
             return find_weights(model, ".safetensors")

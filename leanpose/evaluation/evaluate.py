@@ -167,7 +167,7 @@ def evaluate(
         report: folder for report.html and report.json: PCK and errors in pixels by keypoint, size and score, with
             intervals of 95 %, the largest errors as images, and the curves of the model's training where it lies in the
             folder of its run. COCO-style files only.
-        engine: "auto", "onnxruntime", "openvino" or "torch".
+        engine: "auto", "onnxruntime", "openvino", "torch", "litert" or "ncnn".
         threads: threads of the network.
         device: "cpu"; "cuda", "tensorrt", "coreml" or "directml" with a build of ONNX Runtime that has them; "gpu" or
             "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.

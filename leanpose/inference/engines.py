@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from leanpose.errors import InputError, WeightsError, require, suggest
+from leanpose.inference.device_engines import litert_engine, ncnn_engine
 from leanpose.weights.catalogue import find_weights, read_record
 from leanpose.weights.public import PUBLIC
 from leanpose.weights.record import Weights
@@ -21,7 +22,7 @@ from leanpose.weights.record import Weights
 if TYPE_CHECKING:
     import torch
 
-EngineName = Literal["auto", "onnxruntime", "openvino", "torch"]
+EngineName = Literal["auto", "onnxruntime", "openvino", "torch", "litert", "ncnn"]
 
 # short name -> ONNX Runtime's name of an execution provider, and the package that brings it
 PROVIDERS = {
@@ -133,15 +134,18 @@ def _providers(device: str, available: list[str]) -> list[str | tuple[str, dict[
 
 
 class OpenVinoEngine:
-    """An ONNX file on OpenVINO.
+    """An ONNX file, or OpenVINO's own form, on OpenVINO.
 
     Args:
-        path: file with a leanpose record in its metadata, or of the public weights.
+        path: .onnx file with a leanpose record in its metadata, or of the public weights; or .xml with .bin and a
+            sidecar.
         threads: threads of the network; None lets OpenVINO choose.
         device: OpenVINO's name of a device: "cpu", "gpu", "npu" or "auto".
     """
 
     def __init__(self, path: Path, threads: int | None = None, device: str = "cpu") -> None:
+        if path.suffix == ".xml":
+            read_record(path)  # says what its sidecar lacks
         openvino = require("openvino", "openvino")
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
@@ -244,7 +248,8 @@ def load_engine(
 
     Args:
         model: see `leanpose.weights.catalogue.find_weights`.
-        engine: "auto" takes ONNX Runtime for .onnx and torch for .safetensors.
+        engine: "auto" takes ONNX Runtime for .onnx, torch for .safetensors, and for exported files their own: OpenVINO
+            for .xml, LiteRT for .tflite, ncnn for .param.
         threads: threads of the network; None lets the engine choose.
         device: "cpu"; what else there is depends on the engine, see its class. A number, such as 0, is a GPU: it means
             "cuda:0", and "gpu.0" with OpenVINO.
@@ -262,11 +267,18 @@ def load_engine(
     if device.isdecimal():
         device = f"gpu.{device}" if engine == "openvino" else f"cuda:{device}"
     int8 = device == "cpu" or engine == "openvino"  # ONNX Runtime's other devices are slow with it
-    path = find_weights(model, ENGINES[engine][0] if engine != "auto" else "", int8)
-    name = engine if engine != "auto" else "torch" if path.suffix == ".safetensors" else "onnxruntime"
-    suffix, make = ENGINES[name]
-    if path.suffix != suffix:
-        others = [other for other, (kind, _) in ENGINES.items() if kind == path.suffix]
+    if engine in DEVICE_ENGINES and not str(model).endswith(tuple(KINDS)):
+        find_weights(model)  # whether there is such a name
+        suffix = ENGINES[engine][0][0]
+        raise InputError(
+            f"The engine {engine} runs files: leanpose export {model} --to {engine} --out {model}"
+            f"{'.ncnn' if engine == 'ncnn' else ''}{suffix} makes one."
+        )
+    path = find_weights(model, ENGINES[engine][0][0] if engine != "auto" else "", int8)
+    name = engine if engine != "auto" else KINDS[path.suffix]
+    suffixes, make = ENGINES[name]
+    if path.suffix not in suffixes:
+        others = [other for other, (kinds, _) in ENGINES.items() if path.suffix in kinds]
         raise InputError(
             f"The engine {name} cannot run {path.suffix} files: use engine {' or '.join(others)}, or export the "
             "weights with `leanpose export`."
@@ -274,9 +286,20 @@ def load_engine(
     return make(path, threads, device)
 
 
-# name -> the kind of file it runs, and what loads one
-ENGINES: dict[str, tuple[str, Callable[[Path, int | None, str], Engine]]] = {
-    "onnxruntime": (".onnx", OnnxRuntimeEngine),
-    "openvino": (".onnx", OpenVinoEngine),
-    "torch": (".safetensors", TorchEngine.from_file),
+def engine_of(model: Any, engine: EngineName) -> EngineName:
+    """Return the engine for a network beside the one that was asked for: "auto" for names and files that engines of
+    devices cannot run, such as a detector's."""
+    runs = isinstance(model, (str, os.PathLike)) and str(model).endswith(ENGINES[engine][0] if engine != "auto" else ())
+    return "auto" if engine in DEVICE_ENGINES and not runs else engine
+
+
+# name -> the kinds of file it runs, that of names first, and what loads one
+ENGINES: dict[str, tuple[tuple[str, ...], Callable[[Path, int | None, str], Engine]]] = {
+    "onnxruntime": ((".onnx",), OnnxRuntimeEngine),
+    "openvino": ((".onnx", ".xml"), OpenVinoEngine),
+    "torch": ((".safetensors",), TorchEngine.from_file),
+    "litert": ((".tflite",), litert_engine),
+    "ncnn": ((".param",), ncnn_engine),
 }
+DEVICE_ENGINES = ("litert", "ncnn")  # which have no weights of their own, only files that were exported
+KINDS = {kind: name for name, (kinds, _) in reversed(ENGINES.items()) for kind in kinds}  # kind of file -> "auto"

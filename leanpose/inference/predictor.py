@@ -18,7 +18,7 @@ import numpy as np
 from leanpose.errors import InputError, WeightsError
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import Detector, NetworkDetector, detected
-from leanpose.inference.engines import Engine, EngineName, Finite, available_cores, load_engine
+from leanpose.inference.engines import Engine, EngineName, Finite, available_cores, engine_of, load_engine
 from leanpose.inference.preprocess import check_boxes
 from leanpose.inference.streams import in_order, pairs, raised
 from leanpose.inference.top_down import TopDown, confidences, rescored
@@ -54,7 +54,7 @@ class Predictor:
     Args:
         model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine. "auto": the strongest that is on
             this machine, the first of MODELS that was downloaded, or else lpn50.
-        engine: "auto", "onnxruntime", "openvino" or "torch".
+        engine: "auto", "onnxruntime", "openvino", "torch", "litert" or "ncnn".
         flip_test: also run mirrored and average; twice the time, a little more accurate.
         threads: threads of the network; None lets the engine choose.
         batch_size: most crops in one call of the network.
@@ -118,7 +118,7 @@ class Predictor:
             "scales": scales,
             "device": device,
         }
-        self.engine = self._loaded(model)
+        self.engine = self._loaded(model, engine)
         self.weights = self.engine.weights
         self.keypoint_set = keypoint_set or self.weights.keypoint_set
         running = Finite(self.engine)
@@ -137,15 +137,16 @@ class Predictor:
         at_once = getattr(self.engine, "concurrent", False) and self._from_files()
         self.workers = (threads or available_cores()) if at_once else 1
 
-    def _loaded(self, network: str | Path | Engine) -> Engine:
+    def _loaded(self, network: str | Path | Engine, engine: EngineName) -> Engine:
         s = self._settings
         if isinstance(network, (str, Path)):
-            return load_engine(network, s["engine"], s["threads"], s["device"])
+            return load_engine(network, engine, s["threads"], s["device"])
         return network
 
     def _as_detector(self, detector: str | Path | Engine | Detector) -> Detector:
+        engine = engine_of(detector, self._settings["engine"])
         if isinstance(detector, (str, Path)) or (hasattr(detector, "weights") and not hasattr(detector, "short_sides")):
-            return NetworkDetector(Finite(self._loaded(detector)))  # type: ignore[arg-type]
+            return NetworkDetector(Finite(self._loaded(detector, engine)))  # type: ignore[arg-type]
         return detector  # type: ignore[return-value]
 
     def _from_files(self) -> bool:

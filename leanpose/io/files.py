@@ -95,6 +95,33 @@ def write_folder_atomically(path: str | Path, write: Callable[[Path], object]) -
         shutil.rmtree(temporary, ignore_errors=True)  # moved to its place, unless something went wrong
 
 
+def write_together(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Make several files, or folders, that belong together: none has its name before all are complete.
+
+    Args:
+        path: one of them; all lie in its folder, and take the place of what has their names there. Missing folders
+            above are made.
+        write: called with a temporary folder beside them; must write them there.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        for made in sorted(temporary.iterdir()):
+            place = path.with_name(made.name)
+            if place.is_dir():
+                shutil.rmtree(place)
+            os.replace(made, place)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 class LineFile:
     """A text file in UTF-8 that holds whole lines at any time: what is written is there, whatever ends the process.
 

@@ -8,7 +8,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from leanpose.deploy.export import to_onnx
+from leanpose.deploy.targets.onnx import to_onnx
 from leanpose.models.batch_norm import fold_batch_norm
 from leanpose.models.litepose import InvertedBottleneck, LitePose
 from leanpose.weights.record import Weights
@@ -21,7 +21,7 @@ class OnnxTemplate:
         self._models: dict[tuple[bool, ...], onnx.ModelProto] = {}  # by which blocks add their input
 
     def model_of(self, network: LitePose) -> onnx.ModelProto:
-        """Return what `leanpose.deploy.export.to_onnx` returns of a network, without a record in the metadata."""
+        """Return what `leanpose.deploy.targets.onnx.to_onnx` returns of a network, without a record in the metadata."""
         kind = tuple(block.adds_input for block in network.modules() if isinstance(block, InvertedBottleneck))
         if kind not in self._models:
             self._models[kind] = _exported(network)

@@ -16,8 +16,11 @@ from leanpose.weights.download import download, local_file, weights_folder
 from leanpose.weights.metadata import read_metadata
 from leanpose.weights.public import PUBLIC, public_by_sha256
 from leanpose.weights.record import METADATA_KEY, Weights
+from leanpose.weights.sidecar import read_sidecar
 
 SUFFIXES = (".onnx", ".safetensors")
+EXPORTED = (".xml", ".tflite", ".param")  # of OpenVINO, LiteRT and ncnn, with sidecars
+END_TO_END_KEY = "leanpose.end_to_end"  # the record's place in ONNX files that are no network alone
 INT8 = "_int8"  # end of the names of int8 weights
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not in the package
@@ -61,11 +64,11 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
     """Return the file that a model name or path stands for.
 
     Args:
-        model: a path to a .onnx or .safetensors file, or a name: that of weights ("lpn50.coco_128x96") or of a network
-            ("lpn50", for the first of its weights). Names are those of bundled files, then those of the files in the
-            folder that the environment variable LEANPOSE_WEIGHTS names, `~/.leanpose` without it, then those of the
-            repository's folder weights, then those of public weights, which are fetched into the user's folder unless
-            they are there, under any name (`leanpose.weights.download`).
+        model: a path to a .onnx or .safetensors file or one of EXPORTED, or a name: that of weights
+            ("lpn50.coco_128x96") or of a network ("lpn50", for the first of its weights). Names are those of bundled
+            files, then those of the files in the folder that the environment variable LEANPOSE_WEIGHTS names,
+            `~/.leanpose` without it, then those of the repository's folder weights, then those of public weights, which
+            are fetched into the user's folder unless they are there, under any name (`leanpose.weights.download`).
         suffix: the kind of file that a name shall stand for; by default .onnx, else .safetensors. ".safetensors" stands
             for what torch loads, and so for public .onnx files too whose network we have.
         int8: whether the name of a network may stand for int8 weights though there is a float .onnx file.
@@ -81,7 +84,7 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
             f"{path.name} is a pickle, which may hold code: turn it into safetensors with "
             f"`leanpose convert {path.name} --model NAME --out FILE.safetensors`."
         )
-    if path.suffix in SUFFIXES:
+    if path.suffix in SUFFIXES + EXPORTED:
         if not os.path.isfile(path):
             raise WeightsError(f"There is no file {path}; check the path.")
         return path
@@ -121,14 +124,18 @@ def find_weights(model: str | Path, suffix: str = "", int8: bool = True, input_s
 
 
 def read_record(path: str | Path) -> Weights:
-    """Read the record of a .onnx or .safetensors file without loading its network; for public weights, which carry
-    none, that of the table of public weights.
+    """Read the record of a .onnx or .safetensors file, or of one of EXPORTED, without loading its network; for public
+    weights, which carry none, that of the table of public weights.
 
     Raises:
         WeightsError: there is no such file, or it has no usable record.
     """
     path = Path(path)
+    if path.suffix in EXPORTED:
+        return read_sidecar(path)
     metadata = read_metadata(path)
+    if END_TO_END_KEY in metadata:
+        raise WeightsError(f"{path.name} is for apps, with its preprocessing inside: export it without --end-to-end.")
     if METADATA_KEY not in metadata:
         named = PUBLIC.get(path.stem)
         unknown = named if named and not named.sha256 else None

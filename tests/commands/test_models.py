@@ -15,7 +15,7 @@ pytest.importorskip("onnx")
 
 from support import one_layer
 
-import leanpose.deploy.export  # noqa: F401  (modules that it loads shall not keep a create_model that a test puts there)
+import leanpose.deploy.targets.onnx  # noqa: F401  (modules that it loads shall not keep a create_model that a test puts there)
 from leanpose.commands.cli import main
 from leanpose.commands.models import HEADER, ModelTable, measure_milliseconds, models
 from leanpose.errors import InputError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ pytest.importorskip("onnxscript")
 import torch  # noqa: E402
 from support import one_layer  # noqa: E402
 
-import leanpose.deploy.export as exporting  # noqa: E402
-from leanpose.deploy.export import ExportReport, export, to_onnx  # noqa: E402
+import leanpose.deploy.targets.onnx as exporting  # noqa: E402
+from leanpose.deploy.export import export  # noqa: E402
+from leanpose.deploy.parity import ExportReport  # noqa: E402
+from leanpose.deploy.targets.onnx import to_onnx  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
 from leanpose.inference.detect import NetworkDetector  # noqa: E402
 from leanpose.inference.engines import OnnxRuntimeEngine, TorchEngine, load_engine  # noqa: E402
@@ -105,8 +108,10 @@ def test_the_report(report: ExportReport, folder: Path) -> None:
     assert "on 4 network inputs its outputs differ by at most" in str(report)
 
 
-def test_only_the_wanted_file_is_left(report: ExportReport, half_report: ExportReport, folder: Path) -> None:
-    assert sorted(file.name for file in folder.iterdir()) == ["a.onnx", "a.safetensors", "half.onnx"]
+def test_only_the_wanted_files_are_left(report: ExportReport, half_report: ExportReport, folder: Path) -> None:
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "a.onnx", "a.onnx.json", "a.safetensors", "half.onnx", "half.onnx.json",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -160,13 +165,14 @@ def test_a_keypoint_between_two_equal_peaks_does_not_fail_the_check(
     folder: Path, report: ExportReport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     exported = onnx.load(folder / "a.onnx")
-    monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
+    monkeypatch.setattr(exporting, "model_of", lambda *_: exported)
     maps = np.zeros((1, 14, 16, 12), np.float32)
     maps[..., 5, 5], maps[..., 9, 8] = 1, 1.0001
     nearly = maps.copy()
     nearly[..., 5, 5] = 1.0002
     monkeypatch.setattr(TorchEngine, "__call__", lambda *_: {"heatmaps": maps})
-    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", lambda *_: {"heatmaps": nearly})
+    target = replace(exporting.TARGET, load=lambda *_: lambda images: {"heatmaps": nearly})
+    monkeypatch.setattr(exporting, "TARGET", target)
     found = export(str(folder / "a.safetensors"), out=str(tmp_path / "b.onnx"))
     assert found.pixel_difference > 10
     assert found.difference == pytest.approx(0.0002, rel=0.01)
@@ -177,7 +183,7 @@ def test_persons_of_a_data_set_are_compared(
 ) -> None:
     annotations, images = people(count=3)
     exported = onnx.load(folder / "a.onnx")
-    monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
+    monkeypatch.setattr(exporting, "model_of", lambda *_: exported)
     more = export(
         str(folder / "a.safetensors"), out=str(tmp_path / "b.onnx"), data=str(annotations), images=str(images)
     )
@@ -198,12 +204,13 @@ def test_a_failed_check_writes_nothing(
             break
     else:
         pytest.fail("the last layer has another name")
-    monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
-    (tmp_path / "b.onnx").write_bytes(b"what was there before")
+    monkeypatch.setattr(exporting, "model_of", lambda *_: exported)
+    before = (folder / "a.onnx").read_bytes()
+    (tmp_path / "b.onnx").write_bytes(before)
     with pytest.raises(WeightsError, match=r"The export failed its check and was not written: .*its outputs differ"):
         export(str(folder / "a.safetensors"), out=str(tmp_path / "b.onnx"))
     assert [file.name for file in tmp_path.iterdir()] == ["b.onnx"]
-    assert (tmp_path / "b.onnx").read_bytes() == b"what was there before"
+    assert (tmp_path / "b.onnx").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -350,8 +357,8 @@ def test_bottom_up_file_predicts_as_the_network(
 
 
 def test_bottom_up_images_of_a_data_set_are_compared(
-    bottom_up_reports: dict[str, ExportReport],
     bottom_up: Path,
+    bottom_up_reports: dict[str, ExportReport],
     people: MakePeople,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -361,40 +368,42 @@ def test_bottom_up_images_of_a_data_set_are_compared(
     content["annotations"] += content["annotations"]  # two persons per image
     annotations.write_text(json.dumps(content))
     exported = onnx.load(bottom_up / "float32.onnx")
-    monkeypatch.setattr(exporting, "to_onnx", lambda *_: exported)
+    monkeypatch.setattr(exporting, "model_of", lambda *_: exported)
     shapes: list[tuple[int, ...]] = []
-    run = OnnxRuntimeEngine.__call__
+    engine = OnnxRuntimeEngine(bottom_up / "float32.onnx", 1)
 
-    def noted(engine: OnnxRuntimeEngine, images: np.ndarray) -> dict[str, np.ndarray]:
+    def noted(images: np.ndarray) -> dict[str, np.ndarray]:
         shapes.append(images.shape)
-        return run(engine, images)
+        return engine(images)
 
-    monkeypatch.setattr(OnnxRuntimeEngine, "__call__", noted)
+    monkeypatch.setattr(exporting, "TARGET", replace(exporting.TARGET, load=lambda *_: noted))
     more = export(
         str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"), data=str(annotations), images=str(images)
     )
     assert more.inputs == 3
     assert more.difference < 1e-4
-    assert shapes == [(1, 3, 128, 64)] * 3
+    assert {*shapes} == {(1, 3, 128, 64)}
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("fault", [1.01, np.nan])
 def test_every_output_of_a_bottom_up_network_is_checked(
-    output: str, fault: float, bottom_up: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    output: str,
+    fault: float,
+    bottom_up: Path,
+    bottom_up_reports: dict[str, ExportReport],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(exporting, "to_onnx", lambda *_: onnx.ModelProto())
+    exported = onnx.load(bottom_up / "float32.onnx")
+    monkeypatch.setattr(exporting, "model_of", lambda *_: exported)
     engine = TorchEngine.from_file(bottom_up / "b.safetensors", 1)
 
-    class Faulty:
-        def __init__(self, path: Path) -> None:
-            pass
+    def faulty(images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = engine(images)
+        return outputs | {output: outputs[output] * np.float32(fault)}
 
-        def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-            outputs = engine(images)
-            return outputs | {output: outputs[output] * np.float32(fault)}
-
-    monkeypatch.setattr(exporting, "OnnxRuntimeEngine", Faulty)
+    monkeypatch.setattr(exporting, "TARGET", replace(exporting.TARGET, load=lambda *_: faulty))
     with pytest.raises(WeightsError, match=r"The export failed its check and was not written"):
         export(str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"))
     assert list(tmp_path.iterdir()) == []

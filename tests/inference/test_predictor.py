@@ -623,7 +623,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
             opened.append(threads)
             super().__init__(path, threads, device)
 
-    monkeypatch.setitem(ENGINES, "onnxruntime", (".onnx", Noted))
+    monkeypatch.setitem(ENGINES, "onnxruntime", ((".onnx",), Noted))
     return opened
 
 

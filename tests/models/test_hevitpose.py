@@ -342,7 +342,7 @@ def test_batch_norms_fold(options: dict[str, Any]) -> None:
 
 def test_export() -> None:
     pytest.importorskip("onnxscript")
-    exporting = pytest.importorskip("leanpose.deploy.export")
+    exporting = pytest.importorskip("leanpose.deploy.targets.onnx")
     runtime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     options = json.loads(json.dumps(SMALL))  # as they come back from a record

@@ -308,7 +308,7 @@ def test_depths_of_vitpose() -> None:
 def test_norms_fold_and_onnx_computes_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
-    from leanpose.deploy.export import to_onnx
+    from leanpose.deploy.targets.onnx import to_onnx
 
     monkeypatch.setattr(hourglass, "WIDTHS", (8, 8, 16, 16, 16, 24))  # the same networks, but less of everything
     monkeypatch.setattr(hourglass, "BLOCKS", (1,) * 6)

@@ -13,7 +13,7 @@ from support import shapes_only
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from leanpose.deploy.export import to_onnx
+from leanpose.deploy.targets.onnx import to_onnx
 from leanpose.errors import InputError
 from leanpose.keypoint_sets import COCO, CROWDPOSE, MPII, KeypointSet
 from leanpose.models import create_model, rmpg

@@ -19,8 +19,8 @@ from support import PUBLIC_FILES, needs, shapes_only  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import leanpose.deploy.quantize as quantize_module  # noqa: E402
-from leanpose.deploy.export import to_onnx  # noqa: E402
 from leanpose.deploy.quantize import quantize  # noqa: E402
+from leanpose.deploy.targets.onnx import to_onnx  # noqa: E402
 from leanpose.errors import InputError, WeightsError  # noqa: E402
 from leanpose.inference.engines import OnnxRuntimeEngine, load_engine  # noqa: E402
 from leanpose.inference.preprocess import box_inputs  # noqa: E402

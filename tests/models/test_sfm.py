@@ -413,7 +413,7 @@ def test_all_norms_can_be_folded(options: dict[str, Any]) -> None:
 def test_onnx_computes_the_same() -> None:
     pytest.importorskip("onnxscript")
     ort = pytest.importorskip("onnxruntime")
-    from leanpose.deploy.export import to_onnx
+    from leanpose.deploy.targets.onnx import to_onnx
     from leanpose.keypoint_sets import LSP
     from leanpose.weights.record import Weights
 

@@ -17,7 +17,7 @@ pytest.importorskip("onnxscript")
 import onnx  # noqa: E402
 
 from leanpose.commands.cli import main  # noqa: E402
-from leanpose.deploy.export import to_onnx  # noqa: E402
+from leanpose.deploy.targets.onnx import to_onnx  # noqa: E402
 from leanpose.errors import InputError  # noqa: E402
 from leanpose.inference.engines import OnnxRuntimeEngine, TorchEngine  # noqa: E402
 from leanpose.models.litepose import LitePose  # noqa: E402

@@ -436,12 +436,12 @@ def test_devices_have_numbers() -> None:
 @pytest.mark.parametrize("number", [2, "2"])
 def test_a_number_alone_is_a_gpu(number: int | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    for name, (suffix, _) in list(engines.ENGINES.items()):
-        monkeypatch.setitem(engines.ENGINES, name, (suffix, lambda path, threads, device: asked.append(device)))
-        (tmp_path / f"a{suffix}").touch()
-        load_engine(tmp_path / f"a{suffix}", name, device=number)  # type: ignore[arg-type]
+    for name, (suffixes, _) in list(engines.ENGINES.items()):
+        monkeypatch.setitem(engines.ENGINES, name, (suffixes, lambda path, threads, device: asked.append(device)))
+        (tmp_path / f"a{suffixes[0]}").touch()
+        load_engine(tmp_path / f"a{suffixes[0]}", name, device=number)  # type: ignore[arg-type]
     assert dict(zip(engines.ENGINES, asked, strict=True)) == {
-        "onnxruntime": "cuda:2", "openvino": "gpu.2", "torch": "cuda:2",
+        "onnxruntime": "cuda:2", "openvino": "gpu.2", "torch": "cuda:2", "litert": "cuda:2", "ncnn": "cuda:2",
     }  # fmt: skip
 
 
@@ -569,8 +569,10 @@ def test_int8_is_near_float32() -> None:
 def test_int8_is_the_default_where_it_is_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere a float file is, if there is one."""
     names: dict[str, str] = {}
-    monkeypatch.setitem(engines.ENGINES, "onnxruntime", (".onnx", lambda path, *_: names.update(onnxruntime=path.stem)))
-    monkeypatch.setitem(engines.ENGINES, "openvino", (".onnx", lambda path, *_: names.update(openvino=path.stem)))
+    monkeypatch.setitem(
+        engines.ENGINES, "onnxruntime", ((".onnx",), lambda path, *_: names.update(onnxruntime=path.stem))
+    )
+    monkeypatch.setitem(engines.ENGINES, "openvino", ((".onnx",), lambda path, *_: names.update(openvino=path.stem)))
     default = next(name for name in BUNDLED if name.startswith("lpn50."))
     assert default.endswith(INT8)
     for engine, device, name in (

@@ -1,0 +1,147 @@
+"""Which network leaves in which form: works, parity, size and time, one table for docs/devices.md, and targets.json.
+
+    make test-extras  # makes the environment with the converters
+    .venv-extras/bin/python benchmarks/targets.py lpn50 sfm litepose_xs hevitpose_t --out targets \
+        --data coco/val.json --images coco/images
+
+Each cell is one `leanpose export`, in a process of its own, compared on 64 persons (images, for litepose_xs); a cell
+whose files are there is not made again. Times are medians of one input, all files of a network turn by turn: time of
+the processor, of all threads together, which other processes disturb less than that of the clock. A network without
+weights gets random ones. `--int8` adds the accuracy of LiteRT in bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from leanpose.deploy.targets import TARGETS, TargetName, target_of
+from leanpose.errors import WeightsError
+from leanpose.evaluation.timing import WARM_UP, machine
+from leanpose.models import create_model
+from leanpose.models.checkpoints import save_network
+from leanpose.weights.catalogue import find_weights
+from leanpose.weights.record import Weights
+from leanpose.weights.sidecar import sidecar_path
+
+TURNS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="+")
+    parser.add_argument("--targets", nargs="+", default=TARGETS, choices=TARGETS)
+    parser.add_argument("--int8", action="store_true")
+    for name in ("--out", "--data", "--images"):
+        parser.add_argument(name, required=True)
+    options = parser.parse_args()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    kinds = [*options.targets, *(["litert int8"] if options.int8 else [])]
+    table: dict[str, dict[str, Any]] = {}
+    for network in options.networks:
+        table[network] = {kind: cell(network, kind, out, options.data, options.images) for kind in kinds}
+        for kind, milliseconds in times(network, table[network], out).items():
+            table[network][kind]["milliseconds"] = milliseconds
+        content = {"machine": machine(), "data": Path(options.data).name, "networks": table}
+        (out / "targets.json").write_text(json.dumps(content, indent=1))
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    print(as_table(table, kinds))
+
+
+def cell(network: str, kind: str, out: Path, data: str, images: str) -> dict[str, Any]:
+    """Return the report of one export, or the sentence that it ended with."""
+    file = file_of(network, kind, out)
+    fault = file.with_name(f"{file.name}.txt")
+    if not sidecar_path(file).exists() and not fault.exists():
+        target, _, int8 = kind.partition(" ")
+        words = [
+            sys.executable,
+            "-m",
+            "leanpose",
+            "export",
+            weights_of(network, out),
+            "--to",
+            target,
+            "--out",
+            str(file),
+        ]
+        words += ["--data", data, "--images", images, *(["--int8"] if int8 else [])]
+        done = subprocess.run(words, capture_output=True, text=True)
+        print(done.stdout, file=sys.stderr, flush=True)
+        if done.returncode:
+            fault.write_text(done.stderr.strip().splitlines()[-1])
+    if fault.exists():
+        return {"fault": fault.read_text()}
+    return json.loads(sidecar_path(file).read_text())["report"]
+
+
+def file_of(network: str, kind: str, out: Path) -> Path:
+    target, _, int8 = kind.partition(" ")
+    return out / f"{network}{'_int8' if int8 else ''}{target_of(target).suffix}"
+
+
+def weights_of(network: str, out: Path) -> str:
+    """Return the network's name where it has weights to train on, else a file of random ones."""
+    try:
+        find_weights(network, ".safetensors")
+        return network
+    except WeightsError:
+        file = out / f"{network}.safetensors"
+        if not file.exists():
+            torch.manual_seed(0)
+            save_network(file, create_model(network).eval(), Weights(f"{network}.random_256x192", network, (256, 192)))
+        return str(file)
+
+
+def times(network: str, cells: dict[str, dict[str, Any]], out: Path) -> dict[str, float]:
+    """Return the milliseconds of the processor for one input for each file of a network that runs here."""
+    calls = {}
+    for kind, found in cells.items():
+        name: TargetName = kind.partition(" ")[0]  # type: ignore[assignment]
+        load = target_of(name).load
+        if "fault" not in found and load is not None:
+            file = file_of(network, kind, out)
+            app = json.loads(sidecar_path(file).read_text())["app"]
+            inputs = np.random.default_rng(0).standard_normal(app["input"]["shape"]).astype(np.float32)
+            calls[kind] = partial(load(file, list(app["outputs"])), inputs)
+    seconds: dict[str, list[float]] = {kind: [] for kind in calls}
+    for _ in range(WARM_UP + TURNS):
+        for kind, call in calls.items():
+            began = time.process_time()
+            call()
+            seconds[kind].append(time.process_time() - began)
+    return {kind: 1000 * float(np.median(values[WARM_UP:])) for kind, values in seconds.items()}
+
+
+def as_table(table: dict[str, dict[str, Any]], kinds: list[str]) -> str:
+    """Return a table in Markdown: largest difference of an output, and milliseconds."""
+    lines = [f"| network | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for network, cells in table.items():
+        lines.append(f"| {network} | {' | '.join(as_cell(cells[kind]) for kind in kinds)} |")
+    return "\n".join(lines)
+
+
+def as_cell(found: dict[str, Any]) -> str:
+    if "fault" in found:
+        return "no"
+    if found["difference"] is None:
+        return f"converts, {found['megabytes']:.1f} MB"
+    if found["values"]:
+        proof = "{} {:.1f} (float {:.1f})".format(found["figure"], *(100 * value for value in found["values"][::-1]))
+    else:
+        proof = f"{found['difference']:.0e}"
+    return f"{proof}, {found['milliseconds']:.1f} ms, {found['megabytes']:.1f} MB"
+
+
+if __name__ == "__main__":
+    main()
