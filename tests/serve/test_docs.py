@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]
 
 def examples(language: str) -> str:
     (block,) = [
-        block for block in re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL) if "127" in block
+        block for block in re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL) if "/v1/poses" in block
     ]
     return block
 

@@ -125,7 +125,8 @@ def test_numbers_are_counted(client: httpx.Client) -> None:
     send(client, png(30, 20), png(30, 20))
     send(client, png(30, 20), boxes="[[")
     assert (count(images) - before[0], count(requests) - before[1]) == (2, 1)
-    assert count("leanpose_held_bytes") == 0
+    while count("leanpose_held_bytes"):  # until the last answer is through
+        time.sleep(0.01)
     assert client.get("healthz").json() == {"status": "ok"}
 
 
