@@ -49,6 +49,8 @@ class Networks:
 
     def load(self, name: str) -> Predictor:
         """Return the Predictor of a served network, loaded once."""
+        if name in self._predictors:  # nobody waits while another network is loaded
+            return self._predictors[name]
         with self._lock:
             if name not in self._predictors:
                 predictor = Predictor(name, **self._options)
