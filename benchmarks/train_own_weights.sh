@@ -4,9 +4,10 @@
 #   benchmarks/train_own_weights.sh DATA TEACHER [STATE]   # DATA, TEACHER: as of benchmarks/complete_labels.py
 #   benchmarks/train_own_weights.sh save [STATE]           # moving averages, float16, into weights/training/
 #
-# Runs each recipe of RECIPES on its part of the cores, at nice 19, until it is interrupted, from a clone and an environment of its
-# own in STATE (by default ~/leanpose-training), where states and logs lie too. A new state begins with the moving
-# average in weights/training/, if there is one, else with the recipe's `start`. Weights out of a run's last state:
+# Runs each recipe of RECIPES on one thread, at nice 19, until it is interrupted, from a clone and an environment of its
+# own in STATE (by default ~/leanpose-training), where states and logs lie too. More threads are slower: beside other work
+# each waits for the others at every layer. A new state begins with the moving average in weights/training/, if there is
+# one, else with the recipe's `start`. Weights out of a run's last state:
 #
 #   STATE/leanpose/.venv/bin/leanpose train RECIPE data_root=STATE/data out=STATE/RECIPE resume=true decay_epochs=6
 set -euo pipefail
@@ -34,8 +35,6 @@ state=$(cd "$state" && pwd) clone=$state/leanpose
 git -C "$clone" pull --quiet --ff-only
 make --silent -C "$clone" .venv/.made
 [ -d "$state/data" ] || "$clone/.venv/bin/python" "$clone/benchmarks/complete_labels.py" "$data" "$teacher" "$state/data"
-recipes=($RECIPES)
-threads=$(($(nproc) / ${#recipes[@]}))
 for recipe in $RECIPES; do
     out=$state/$recipe begin=()
     average=$clone/weights/training/$recipe.safetensors
@@ -44,7 +43,7 @@ for recipe in $RECIPES; do
     elif [ -f "$average" ]; then
         begin=("start=$average")
     fi
-    OMP_NUM_THREADS=$((threads > 0 ? threads : 1)) nice -n 19 "$clone/.venv/bin/leanpose" train "$recipe" "data_root=$state/data" "out=$out" \
+    OMP_NUM_THREADS=1 nice -n 19 "$clone/.venv/bin/leanpose" train "$recipe" "data_root=$state/data" "out=$out" \
         "${begin[@]}" >>"$state/$recipe.log" 2>&1 &
 done
 wait
