@@ -77,7 +77,7 @@ def cell(network: str, kind: str, out: Path, options: argparse.Namespace) -> dic
             return {"fault": f"not measured: converting takes over {options.minutes:g} minutes"}
         print(done.stdout, file=sys.stderr, flush=True)
         if done.returncode:
-            fault.write_text(done.stderr.strip().splitlines()[-1])
+            fault.write_text(done.stderr.rpartition("leanpose: ")[2].strip())
     if fault.exists():
         return {"fault": fault.read_text()}
     return json.loads(sidecar_path(file).read_text())["report"]

@@ -14,7 +14,7 @@ from leanpose.models.layers import GlobalContext
 
 # Which places of a kernel of four meet the pixel before, at and after an output's own, for even and odd outputs
 TAPS = (((0, 3), (1, 1)), ((1, 2), (2, 0)))
-MOST_TAPS = 25  # of a depthwise kernel that LiteRT's XNNPACK has fast code for
+MOST_TAPS = 25  # of a depthwise kernel that XNNPACK has fast code for
 
 
 def with_summed_contexts(network: nn.Module) -> nn.Module:
@@ -27,19 +27,26 @@ def with_summed_contexts(network: nn.Module) -> nn.Module:
     return network
 
 
+def with_small_kernels(network: nn.Module) -> nn.Module:
+    """Return a copy of a network whose large depthwise kernels are `RowSlices`: on XNNPACK, which LiteRT and ExecuTorch
+    use, one of 7x7 takes 20 times as long as one of 5x5."""
+    network = copy.deepcopy(network)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Conv2d) and RowSlices.fits(module):
+            network.set_submodule(name, RowSlices(module))
+    return network
+
+
 def for_litert(network: nn.Module) -> nn.Module:
     """Return a copy of a network that LiteRT's converter takes, and takes right.
 
     It makes one operator for each group of a deconvolution, of which lpn50 has 256: these become `SubPixel`. And it
-    enlarges 2 pixels to 3 by other ones than torch: this is done by their numbers. Large depthwise kernels become
-    `RowSlices`: one of 7x7 takes 20 times as long as one of 5x5.
+    enlarges 2 pixels to 3 by other ones than torch: this is done by their numbers.
     """
-    network = with_summed_contexts(network)
+    network = with_small_kernels(with_summed_contexts(network))
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.ConvTranspose2d) and module.groups > 1 and SubPixel.fits(module):
             network.set_submodule(name, SubPixel(module))
-        if isinstance(module, nn.Conv2d) and RowSlices.fits(module):
-            network.set_submodule(name, RowSlices(module))
     graph = fx.symbolic_trace(network)
     enlarging = [node for node in graph.graph.nodes if node.target is functional.interpolate]
     enlarging = [node for node in enlarging if node.kwargs.get("mode") == "nearest" and node.kwargs.get("size")]
@@ -120,7 +127,8 @@ class RowSlices(nn.Module):
         self.slices = nn.ModuleList()
         for kernel in convolution.weight.detach().split(MOST_TAPS // width, dim=2):
             part = copy.deepcopy(convolution)
-            part.kernel_size, part.padding, part.weight = kernel.shape[2:], (0, 0), nn.Parameter(kernel)
+            part.kernel_size, part.padding = kernel.shape[2:], (0, 0)
+            part.weight = nn.Parameter(kernel.clone())  # LiteRT's converter mixes up kernels that share memory
             part.bias = None if len(self.slices) else convolution.bias
             self.slices.append(part)
 
