@@ -7,7 +7,8 @@
 Each cell is one `leanpose export`, in a process of its own, compared on 64 persons (images, for litepose_xs); a cell
 whose files are there is not made again. Times are medians of one input, all files of a network turn by turn: time of
 the processor, of all threads together, which other processes disturb less than that of the clock. A network without
-weights gets random ones. `--int8` adds the accuracy of LiteRT in bytes.
+weights gets random ones. `--int8` adds the accuracy of LiteRT in bytes, with ranges set by persons of
+`--calibration`. A cell that takes more than `--minutes` is left out.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def main() -> None:
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--targets", nargs="+", default=TARGETS, choices=TARGETS)
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--calibration")
+    parser.add_argument("--minutes", type=float, default=60)
     for name in ("--out", "--data", "--images"):
         parser.add_argument(name, required=True)
     options = parser.parse_args()
@@ -49,7 +52,7 @@ def main() -> None:
     kinds = [*options.targets, *(["litert int8"] if options.int8 else [])]
     table: dict[str, dict[str, Any]] = {}
     for network in options.networks:
-        table[network] = {kind: cell(network, kind, out, options.data, options.images) for kind in kinds}
+        table[network] = {kind: cell(network, kind, out, options) for kind in kinds}
         for kind, milliseconds in times(network, table[network], out).items():
             table[network][kind]["milliseconds"] = milliseconds
         content = {"machine": machine(), "data": Path(options.data).name, "networks": table}
@@ -58,28 +61,23 @@ def main() -> None:
     print(as_table(table, kinds))
 
 
-def cell(network: str, kind: str, out: Path, data: str, images: str) -> dict[str, Any]:
+def cell(network: str, kind: str, out: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return the report of one export, or the sentence that it ended with."""
     file = file_of(network, kind, out)
     fault = file.with_name(f"{file.name}.txt")
     if not sidecar_path(file).exists() and not fault.exists():
         target, _, int8 = kind.partition(" ")
-        words = [
-            sys.executable,
-            "-m",
-            "leanpose",
-            "export",
-            weights_of(network, out),
-            "--to",
-            target,
-            "--out",
-            str(file),
-        ]
-        words += ["--data", data, "--images", images, *(["--int8"] if int8 else [])]
-        done = subprocess.run(words, capture_output=True, text=True)
+        words = [sys.executable, "-m", "leanpose", "export", weights_of(network, out), "--to", target]
+        words += ["--out", str(file), "--data", options.data, "--images", options.images]
+        if int8:
+            words += ["--int8", *(["--calibration", options.calibration] if options.calibration else [])]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60 * options.minutes)
+        except subprocess.TimeoutExpired:
+            return {"fault": f"not measured: converting takes over {options.minutes:g} minutes"}
         print(done.stdout, file=sys.stderr, flush=True)
         if done.returncode:
-            fault.write_text(done.stderr.strip().splitlines()[-1])
+            fault.write_text(done.stderr.rpartition("leanpose: ")[2].strip())
     if fault.exists():
         return {"fault": fault.read_text()}
     return json.loads(sidecar_path(file).read_text())["report"]

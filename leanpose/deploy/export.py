@@ -40,7 +40,7 @@ def export(
     data: str | None = None,
     images: str | None = None,
     calibration: str | None = None,
-    samples: int = 64,
+    samples: int = 256,
     max_drop: float = 1.0,
     storage: Literal["float32", "float16"] = "float32",
 ) -> ExportReport:

@@ -14,6 +14,7 @@ from leanpose.models.layers import GlobalContext
 
 # Which places of a kernel of four meet the pixel before, at and after an output's own, for even and odd outputs
 TAPS = (((0, 3), (1, 1)), ((1, 2), (2, 0)))
+MOST_TAPS = 25  # of a depthwise kernel that XNNPACK has fast code for
 
 
 def with_summed_contexts(network: nn.Module) -> nn.Module:
@@ -26,13 +27,23 @@ def with_summed_contexts(network: nn.Module) -> nn.Module:
     return network
 
 
+def with_small_kernels(network: nn.Module) -> nn.Module:
+    """Return a copy of a network whose large depthwise kernels are `RowSlices`: on XNNPACK, which LiteRT and ExecuTorch
+    use, one of 7x7 takes 20 times as long as one of 5x5."""
+    network = copy.deepcopy(network)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Conv2d) and RowSlices.fits(module):
+            network.set_submodule(name, RowSlices(module))
+    return network
+
+
 def for_litert(network: nn.Module) -> nn.Module:
     """Return a copy of a network that LiteRT's converter takes, and takes right.
 
     It makes one operator for each group of a deconvolution, of which lpn50 has 256: these become `SubPixel`. And it
     enlarges 2 pixels to 3 by other ones than torch: this is done by their numbers.
     """
-    network = with_summed_contexts(network)
+    network = with_small_kernels(with_summed_contexts(network))
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.ConvTranspose2d) and module.groups > 1 and SubPixel.fits(module):
             network.set_submodule(name, SubPixel(module))
@@ -100,3 +111,43 @@ class SubPixel(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, in, H, W) to (B, out, 2H, 2W)."""
         return functional.pixel_shuffle(self.conv(features), 2)
+
+
+class RowSlices(nn.Module):
+    """A depthwise convolution as a sum of some with fewer rows, each of at most MOST_TAPS.
+
+    Args:
+        convolution: see `fits`.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.height, width = convolution.kernel_size
+        self.padding = cast(tuple[int, int], convolution.padding)
+        self.slices = nn.ModuleList()
+        for kernel in convolution.weight.detach().split(MOST_TAPS // width, dim=2):
+            part = copy.deepcopy(convolution)
+            part.kernel_size, part.padding = kernel.shape[2:], (0, 0)
+            part.weight = nn.Parameter(kernel.clone())  # LiteRT's converter mixes up kernels that share memory
+            part.bias = None if len(self.slices) else convolution.bias
+            self.slices.append(part)
+
+    @staticmethod
+    def fits(module: nn.Conv2d) -> bool:
+        """Whether a convolution is depthwise, and of more than MOST_TAPS."""
+        height, width = module.kernel_size
+        depthwise = module.groups == module.in_channels == module.out_channels and module.dilation == (1, 1)
+        return depthwise and height * width > MOST_TAPS >= width
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, H, W) to what the convolution gives."""
+        rows, columns = self.padding
+        padded = functional.pad(features, (columns, columns, rows, rows))
+        last = padded.shape[2] - self.height  # first row under the kernel at its lowest place
+        top, total = 0, None
+        for part in self.slices:
+            below = top + cast(nn.Conv2d, part).kernel_size[0]
+            found = part(padded[:, :, top : last + below])
+            total = found if total is None else total + found
+            top = below
+        return cast(Tensor, total)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from leanpose.deploy.rewrites import with_small_kernels
 from leanpose.deploy.targets import Request, Runner, Target, Unnamed
 from leanpose.deploy.targets.quiet import silent
 
@@ -31,4 +32,4 @@ def _load(path: Path, names: Sequence[str]) -> Runner:
     )
 
 
-TARGET = Target(".pte", _convert, _load, {"executorch": "executorch"})
+TARGET = Target(".pte", _convert, _load, {"executorch": "executorch"}, rewrite=with_small_kernels)
