@@ -27,7 +27,7 @@ import torch
 
 from leanpose.deploy.targets import TARGETS, TargetName, target_of
 from leanpose.errors import WeightsError
-from leanpose.evaluation.timing import WARM_UP, machine
+from leanpose.evaluation.timing import machine, medians_in_turns
 from leanpose.models import create_model
 from leanpose.models.checkpoints import save_network
 from leanpose.weights.catalogue import find_weights
@@ -112,13 +112,7 @@ def times(network: str, cells: dict[str, dict[str, Any]], out: Path) -> dict[str
             app = json.loads(sidecar_path(file).read_text())["app"]
             inputs = np.random.default_rng(0).standard_normal(app["input"]["shape"]).astype(np.float32)
             calls[kind] = partial(load(file, list(app["outputs"])), inputs)
-    seconds: dict[str, list[float]] = {kind: [] for kind in calls}
-    for _ in range(WARM_UP + TURNS):
-        for kind, call in calls.items():
-            began = time.process_time()
-            call()
-            seconds[kind].append(time.process_time() - began)
-    return {kind: 1000 * float(np.median(values[WARM_UP:])) for kind, values in seconds.items()}
+    return medians_in_turns(calls, TURNS, time.process_time)
 
 
 def as_table(table: dict[str, dict[str, Any]], kinds: list[str]) -> str:

@@ -48,7 +48,7 @@ def serve(
             and other users of this machine cannot read it.
         allow_host: further names by which the service may be called, with commas between, such as pose.example.org.
         allow_origin: sites whose pages may use it, with commas between, such as https://example.org; "*": all.
-        engine: "auto", "onnxruntime", "openvino" or "torch".
+        engine: as of `leanpose predict`.
         threads: threads of the networks.
         device: as of `leanpose predict`.
         max_megabytes: of a request.

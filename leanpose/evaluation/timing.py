@@ -18,14 +18,17 @@ PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch
 WARM_UP = 3  # calls that do not count
 
 
-def medians_in_turns(calls: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Return each call's median milliseconds, after a warm-up; they take turns, so that a busy machine slows all."""
+def medians_in_turns(
+    calls: Mapping[str, Callable[[], object]], turns: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Return each call's median milliseconds, after a warm-up; they take turns, so that a busy machine slows all. The
+    clock may also be that of the processor, `time.process_time`."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(WARM_UP + turns):
         for name, call in calls.items():
-            began = time.perf_counter()
+            began = clock()
             call()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return {name: 1000 * float(np.median(values[WARM_UP:])) for name, values in seconds.items()}
 
 

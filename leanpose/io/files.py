@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from leanpose.errors import InputError
@@ -82,17 +82,11 @@ def write_folder_atomically(path: str | Path, write: Callable[[Path], object]) -
         InputError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}")
-    try:
-        temporary.mkdir(parents=True)
+    with _folder_beside(path) as temporary:
         write(temporary)
         if path.is_dir():
             path.rmdir()
         os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # moved to its place, unless something went wrong
 
 
 def write_together(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -107,19 +101,26 @@ def write_together(path: str | Path, write: Callable[[Path], object]) -> None:
         InputError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}")
-    try:
-        temporary.mkdir(parents=True)
+    with _folder_beside(path) as temporary:
         write(temporary)
         for made in sorted(temporary.iterdir()):
             place = path.with_name(made.name)
             if place.is_dir():
                 shutil.rmtree(place)
             os.replace(made, place)
+
+
+@contextlib.contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """Make a temporary folder beside a path; it is gone afterwards. Raises InputError where it cannot be written."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
     except OSError as error:
         raise _unwritable(path, error) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # moved to its place, unless something went wrong
 
 
 class LineFile:

@@ -19,7 +19,8 @@ class Limits:
         waiting: images that wait to be worked on; who comes then is asked to come again (429).
         memory: bytes of all bodies and answers that are held at once.
         live: WebSockets at once.
-        seconds: for reading a request, for its work, and for each 64 KiB of an answer.
+        seconds: for a request to come, for its work, and for a client to read an answer, which has a little more for
+            large ones.
     """
 
     bytes: int = 32 * 2**20
