@@ -23,6 +23,7 @@ from leanpose.errors import InputError, LeanposeError, missing, suggest
 
 COMMANDS = {
     "predict": "leanpose.commands.predict:predict_files",
+    "batch": "leanpose.commands.batch:batch",
     "serve": "leanpose.commands.serve:serve",
     "angles": "leanpose.commands.angles:angles",
     "evaluate": "leanpose.evaluation.evaluate:evaluate",
@@ -45,6 +46,7 @@ COMMANDS = {
 SHORT = {"--out": "-o"}  # options that have a letter too
 SUMMARIES = {
     "predict": "find keypoints in images and write JSON, CSV, COCO or drawn images",
+    "batch": "find keypoints in archives, on a cluster or this machine; goes on where it stopped",
     "serve": "open a page for photos, clips and the camera, and a REST service",
     "angles": "turn the poses of a video into joint angles over time: a table, and an image for each person",
     "evaluate": "measure a model on an annotated set with the official metric",

@@ -178,7 +178,7 @@ def _is_url(source: str) -> bool:
 
 def _read_bytes(name: str) -> bytes:
     try:
-        return _download(name) if _is_url(name) else Path(name).read_bytes()
+        return download(name) if _is_url(name) else Path(name).read_bytes()
     except FileNotFoundError:
         raise InputError(f"There is no image {name}; check the path.") from None
     except InputError:
@@ -188,7 +188,7 @@ def _read_bytes(name: str) -> bytes:
         raise InputError(f"{name} cannot be read ({reason}).") from None
 
 
-def _download(url: str) -> bytes:
+def download(url: str) -> bytes:
     """Read what an address gives; letters and spaces that addresses may not have are encoded."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()

@@ -1,0 +1,133 @@
+"""Work by number on a cluster of Ray: a pool of actors of Ray Data, from one machine to many.
+
+Numbers travel, not work: each actor makes its worker once and is given numbers, a few bytes each. Ray does numbers
+again whose actor or machine was lost, so a worker must take that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leanpose.errors import InputError, require
+from leanpose.inference.engines import available_cores
+
+BLOCKS = 32  # that each actor is given, about; what is left for the slowest at the end is one of them
+STORE = 128 * 2**20  # bytes of Ray's shared memory on one machine; only numbers and counts lie in it
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to work.
+
+    Attributes:
+        address: None: this machine; "auto": the cluster that this machine belongs to; "ray://HOST:10001": a cluster
+            elsewhere.
+        actors: how many work at once; None: as many as the cluster has cores for, or GPUs.
+        threads: of each actor.
+        gpu: whether each actor takes a GPU.
+    """
+
+    address: str | None = None
+    actors: int | None = None
+    threads: int = 1
+    gpu: bool = False
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[int]:
+    """Connect to a cluster, or start one on this machine that ends afterwards; give the number of actors.
+
+    Raises:
+        InputError: there is no such cluster, or it lacks cores or GPUs.
+        MissingPackageError: Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's default of the future
+    ray = require("ray", "batch")
+    require("ray.data", "batch")
+    ours = not ray.is_initialized()
+    if ours:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        try:
+            if cluster.address is None:
+                cores = max(available_cores(), (cluster.actors or 1) * cluster.threads)
+                ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=STORE, **quiet)
+            else:
+                ray.init(cluster.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise InputError(f"The cluster {cluster.address or 'of this machine'} is not there ({reason}).") from None
+    try:
+        yield _actors(ray.cluster_resources(), cluster)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _actors(resources: dict[str, float], cluster: Cluster) -> int:
+    room = int(resources.get("CPU", 0)) // cluster.threads
+    if cluster.gpu:
+        room = min(room, int(resources.get("GPU", 0)))
+    if room < (cluster.actors or 1):
+        has = f"{resources.get('CPU', 0):.0f} cores and {resources.get('GPU', 0):.0f} GPUs"
+        raise InputError(
+            f"The cluster has {has}, too few for {cluster.actors or 1} actors of {cluster.threads} threads"
+            f"{' and a GPU' if cluster.gpu else ''}; give fewer with --actors or --threads."
+        )
+    return cluster.actors or room
+
+
+def spread(make: Callable[[], Callable[[int], Any]], numbers: Sequence[int], cluster: Cluster) -> Iterator[Any]:
+    """Yield what a worker makes of each number, in any order.
+
+    Args:
+        make: makes the worker, once in each actor; it is pickled, like what workers return.
+        numbers: each is worked on at least once and yielded once.
+        cluster: where; see `connected`.
+
+    Raises:
+        InputError: as `connected`, or that of `make`.
+    """
+    with connected(cluster) as actors:
+        import pyarrow as pa
+        import ray.data
+        from ray.exceptions import RayError
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = sys.stderr.isatty()
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        chunks = np.array_split(np.asarray(numbers, np.int64), min(len(numbers), actors * BLOCKS))
+        dataset = ray.data.from_arrow([pa.table({"number": chunk}) for chunk in chunks]).map_batches(
+            _Actor,
+            fn_constructor_args=(make,),
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            batch_size=None,
+            num_cpus=cluster.threads,
+            num_gpus=1 if cluster.gpu else 0,
+        )
+        try:
+            for row in dataset.iter_rows():
+                yield pickle.loads(row["result"])
+        except RayError as error:
+            cause = getattr(error, "cause", None)
+            raise cause if isinstance(cause, InputError) else error from None
+
+
+class _Actor:
+    """Runs a worker where Ray Data wants it."""
+
+    def __init__(self, make: Callable[[], Callable[[int], Any]]) -> None:
+        self._worker = make()
+
+    def __call__(self, block: dict[str, np.ndarray]) -> Iterator[dict[str, list[bytes]]]:
+        for number in block["number"].tolist():
+            yield {"result": [pickle.dumps(self._worker(number))]}
