@@ -10,14 +10,15 @@ import logging
 import os
 import pickle
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from leanpose.errors import InputError, require
+from leanpose.errors import InputError, LeanposeError, require
 from leanpose.inference.engines import available_cores
 
 BLOCKS = 32  # that each actor is given, about; what is left for the slowest at the end is one of them
@@ -42,6 +43,11 @@ class Cluster:
     gpu: bool = False
 
 
+def needs_gpu(device: str) -> bool:
+    """Whether a device of a Predictor is a GPU, by its name or number."""
+    return device not in ("cpu", "npu")
+
+
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[int]:
     """Connect to a cluster, or start one on this machine that ends afterwards; give the number of actors.
@@ -52,11 +58,15 @@ def connected(cluster: Cluster) -> Iterator[int]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's default of the future
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what breaks is done again, and counted in the end
     ray = require("ray", "batch")
     require("ray.data", "batch")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ours = not ray.is_initialized()
     if ours:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if (cluster.address or "").startswith("ray://"):
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # of ~/.ray/auth_token
         try:
             if cluster.address is None:
                 cores = max(available_cores(), (cluster.actors or 1) * cluster.threads)
@@ -86,7 +96,9 @@ def _actors(resources: dict[str, float], cluster: Cluster) -> int:
     return cluster.actors or room
 
 
-def spread(make: Callable[[], Callable[[int], Any]], numbers: Sequence[int], cluster: Cluster) -> Iterator[Any]:
+def spread(
+    make: Callable[[], Callable[[int], Any]], numbers: Sequence[int] | np.ndarray, cluster: Cluster
+) -> Iterator[Any]:
     """Yield what a worker makes of each number, in any order.
 
     Args:
@@ -98,36 +110,84 @@ def spread(make: Callable[[], Callable[[int], Any]], numbers: Sequence[int], clu
         InputError: as `connected`, or that of `make`.
     """
     with connected(cluster) as actors:
-        import pyarrow as pa
-        import ray.data
         from ray.exceptions import RayError
 
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = sys.stderr.isatty()
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        chunks = np.array_split(np.asarray(numbers, np.int64), min(len(numbers), actors * BLOCKS))
-        dataset = ray.data.from_arrow([pa.table({"number": chunk}) for chunk in chunks]).map_batches(
-            _Actor,
-            fn_constructor_args=(make,),
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            batch_size=None,
-            num_cpus=cluster.threads,
-            num_gpus=1 if cluster.gpu else 0,
-        )
+        here = _from_driver if (cluster.address or "").startswith("ray://") else _spread
         try:
-            for row in dataset.iter_rows():
-                yield pickle.loads(row["result"])
+            for result in here(make, numbers, replace(cluster, actors=actors)):
+                if isinstance(result, LeanposeError):
+                    raise result
+                yield result
         except RayError as error:
-            cause = getattr(error, "cause", None)
-            raise cause if isinstance(cause, InputError) else error from None
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise InputError(f"The cluster failed ({reason}); what is done stays done.") from None
+
+
+def _spread(make: Callable[[], Any], numbers: Sequence[int] | np.ndarray, cluster: Cluster) -> Iterator[Any]:
+    import pyarrow as pa
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = sys.stderr.isatty()
+    actors = min(cluster.actors or 1, len(numbers))
+    chunks = np.array_split(np.asarray(numbers, np.int64), min(len(numbers), actors * BLOCKS))
+    dataset = ray.data.from_arrow([pa.table({"number": chunk}) for chunk in chunks]).map_batches(
+        _Actor,
+        fn_constructor_args=(make,),
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        batch_size=None,
+        num_cpus=cluster.threads,
+        num_gpus=1 if cluster.gpu else 0,
+    )
+    for row in dataset.iter_rows():
+        yield pickle.loads(row["result"])
 
 
 class _Actor:
-    """Runs a worker where Ray Data wants it."""
+    """Runs a worker where Ray Data wants it; the errors that users shall see travel as results."""
 
     def __init__(self, make: Callable[[], Callable[[int], Any]]) -> None:
-        self._worker = make()
+        try:
+            self._worker: Callable[[int], Any] | LeanposeError = make()
+        except LeanposeError as error:
+            self._worker = error
 
     def __call__(self, block: dict[str, np.ndarray]) -> Iterator[dict[str, list[bytes]]]:
         for number in block["number"].tolist():
-            yield {"result": [pickle.dumps(self._worker(number))]}
+            yield {"result": [pickle.dumps(self._result(number))]}
+
+    def _result(self, number: int) -> Any:
+        if isinstance(self._worker, LeanposeError):
+            return self._worker
+        try:
+            return self._worker(number)
+        except LeanposeError as error:
+            return error
+
+
+def _from_driver(make: Callable[[], Any], numbers: Sequence[int] | np.ndarray, cluster: Cluster) -> Iterator[Any]:
+    """Let an actor of the cluster drive the work, since Ray Data does not run at the near end of a ray:// address."""
+    import ray
+
+    driver: Any = ray.remote(num_cpus=0)(_Driver).remote(make, numbers, cluster)
+    more = True
+    while more:
+        some, more = ray.get(driver.some.remote())
+        yield from some
+
+
+class _Driver:
+    """Spreads work from a machine of the cluster."""
+
+    def __init__(self, make: Callable[[], Any], numbers: Sequence[int] | np.ndarray, cluster: Cluster) -> None:
+        self._results = _spread(make, numbers, cluster)
+
+    def some(self) -> tuple[list[Any], bool]:
+        """Return the results of about a second, and whether there may be more."""
+        some: list[Any] = []
+        until = time.monotonic() + 1
+        for result in self._results:
+            some.append(result)
+            if time.monotonic() > until:
+                return some, True
+        return some, False

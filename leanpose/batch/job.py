@@ -120,7 +120,7 @@ def planned(store: Store, words: Sequence[str], column: str | None, work: Work) 
     totals = Totals()
     write_plan(store, divide(find_items(words, column), totals))
     store.write(MANIFEST, json.dumps(wanted | {"plan": asdict(totals)}, indent=1).encode())
-    note(f"{totals} in {totals.parts:,} parts; the plan is written.")
+    note(f"{totals}; the plan is written, parts: {totals.parts:,}.")
     return totals.parts
 
 

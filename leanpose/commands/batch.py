@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leanpose.batch.cluster import Cluster
+from leanpose.batch.cluster import Cluster, connected, needs_gpu
 from leanpose.batch.job import Work, planned, run, trial
 from leanpose.batch.store import Store
 from leanpose.errors import InputError, require
@@ -82,12 +82,13 @@ def batch(
         device=device,
     )
     work = Work(predictor, frame_rate or None)
-    cluster = Cluster(address, actors, threads, device not in ("cpu", "npu"))
+    cluster = Cluster(address, actors, threads, needs_gpu(device))
     if out is None:
         return _estimate(sources, column, work, cluster, samples, price)
-    store = Store(out)
-    parts = planned(store, sources, column, work)
-    return f"{run(store, parts, work, cluster)}\n{out}"
+    with connected(cluster):  # which may not be there, before all is listed
+        store = Store(out)
+        parts = planned(store, sources, column, work)
+        return f"{run(store, parts, work, cluster)}\n{out}"
 
 
 def _estimate(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
+from leanpose.batch.cluster import Cluster, needs_gpu, spread
 from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated, scored_set
 from leanpose.errors import InputError, renamed
 from leanpose.evaluation.pairs import paired
@@ -46,6 +49,22 @@ def predict_image(predictor: Predictor, image: ImageBoxes) -> list[dict[str, Any
     """Return what `predict_images` yields for one image."""
     poses = predictor(read_annotated(image.path, image.image_size), image.boxes_xyxy)
     return _results(predictor, image, poses)
+
+
+class Worker:
+    """Predicts images by their numbers, in a process that `batch.cluster.spread` starts.
+
+    Args:
+        make: makes the Predictor.
+        images: the same everywhere, which lie under the same names on each machine.
+    """
+
+    def __init__(self, make: Callable[[], Predictor], images: Sequence[ImageBoxes]) -> None:
+        self._predictor, self._images = make(), images
+
+    def __call__(self, number: int) -> tuple[int, list[dict[str, Any]]]:
+        """Return the number, and what `predict_images` yields for the image."""
+        return number, predict_image(self._predictor, self._images[number])
 
 
 def _results(predictor: Predictor, image: ImageBoxes, poses: Poses) -> list[dict[str, Any]]:
@@ -97,8 +116,9 @@ def measure(
     threads: int | None = None,
     device: str = "cpu",
     channel_order: Literal["rgb", "bgr"] | None = None,
+    cluster: Cluster | None = None,
 ) -> Measured:
-    """Return the figures of a model on a set; arguments as of `evaluate`."""
+    """Return the figures of a model on a set; arguments as of `evaluate`, and the cluster to work on, if any."""
     network: str | Engine = model
     if channel_order is not None:
         network = load_engine(model, engine, threads, device)
@@ -117,13 +137,15 @@ def measure(
     annotated.check(predictor.keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):
         raise InputError(f"{model} finds persons without boxes; leave --boxes out.")
-    results: list[dict[str, Any]] = []
     without = predictor.bottom_up or boxes in ("found", "image")
     images = annotated.images(None if without else boxes or "gt")
     check_needs(files=(image.path for image in images))
-    with closing(predict_images(predictor, images)) as found:
-        for persons in tqdm(found, "predicting", len(images), unit="image", disable=None):
-            results += persons
+    if cluster is None:
+        found: Iterable[tuple[int, list[dict[str, Any]]]] = enumerate(predict_images(predictor, images))
+    else:
+        found = spread(partial(Worker, predictor.__reduce__()[0], images), range(len(images)), cluster)
+    found = sorted(tqdm(found, "predicting", len(images), unit="image", disable=None), key=itemgetter(0))
+    results = [person for _, persons in found for person in persons]
     return Measured(Metrics(annotated.score(results, predictor.keypoint_set)), results, predictor)
 
 
@@ -144,6 +166,8 @@ def evaluate(
     threads: int | None = None,
     device: str = "cpu",
     channel_order: Literal["rgb", "bgr"] | None = None,
+    distributed: bool = False,
+    address: str | None = None,
     finder: str | None = None,
 ) -> Metrics:
     """Measure a model on an annotated set with the metric that is official for it.
@@ -173,6 +197,8 @@ def evaluate(
             "npu" with OpenVINO; "cuda" or "mps" with torch. A number, such as 0, is a GPU.
         channel_order: "rgb" or "bgr" in place of the order of channels that the model was trained on, to see what it
             costs to confuse them.
+        distributed: on all machines of a Ray cluster, which have the images and weights under the same names.
+        address: of that cluster, as of `leanpose batch`; without it one on this machine is started.
         finder: the former name of detector; goes with the next release.
 
     Returns:
@@ -181,6 +207,12 @@ def evaluate(
         and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
     """
     detector = renamed(detector, finder)
+    if address is not None and not distributed:
+        raise InputError("--address is that of a cluster; add --distributed.")
+    if distributed and channel_order is not None:
+        raise InputError("--channel-order works on one machine; leave --distributed out.")
+    cluster = Cluster(address, None, threads or 1, needs_gpu(device)) if distributed else None
+    threads = threads or 1 if distributed else threads
     files = ((out, "results.json"), (report, "report.html"))
     places = [Path(folder) / name for folder, name in files if folder is not None]
     check_needs(packages=() if report is None else ("matplotlib",), exports=(data,), folders=(images,), places=places)
@@ -199,6 +231,7 @@ def evaluate(
         threads=threads,
         device=device,
         channel_order=channel_order,
+        cluster=cluster,
     )
     if out is not None:
         write_text(Path(out) / "results.json", json.dumps(results))
