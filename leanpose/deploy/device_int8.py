@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from leanpose.data.annotations import AnnotatedSet
 from leanpose.deploy.describe import write_sidecar
-from leanpose.deploy.parity import ExportReport, milliseconds
+from leanpose.deploy.parity import ExportReport
 from leanpose.deploy.targets import Request, Target
 from leanpose.errors import WeightsError
 from leanpose.evaluation.evaluate import measure
 
 
 def to_int8(
-    request: Request, target: Target, file: Path, proof: ExportReport, ranges: Sequence[np.ndarray],
-    annotated: AnnotatedSet, max_drop: float,
+    request: Request, target: Target, file: Path, report_of: Callable[[Path], ExportReport],
+    ranges: Sequence[np.ndarray], annotated: AnnotatedSet, max_drop: float,
 ) -> ExportReport:  # fmt: skip
-    """Put bytes in place of a float file and return its report.
+    """Put bytes in place of a float file and return their report.
 
     Args:
-        request, file, proof: what was converted, the result and its report.
+        request, file: what was converted, and the result.
+        report_of: file -> how near it is to the network.
         ranges: network inputs (1, 3, h, w) that set the ranges of activations.
         annotated: the set that accuracy is measured on, before and after.
         max_drop: largest loss, in points of 100.
@@ -32,19 +33,16 @@ def to_int8(
     Raises:
         WeightsError: it loses more.
     """
-    assert target.quantize is not None and target.load is not None
+    assert target.quantize is not None
     with tempfile.TemporaryDirectory() as folder:
-        values = []
         small = Path(folder) / file.name
+        target.quantize(file, small, ranges)
+        report = report_of(small)
+        values = []
         for network in (file, small):
-            if network == small:
-                target.quantize(file, small, ranges)
-            write_sidecar(request, target, network, network == small, proof)
-            metrics = measure(str(network), annotated)[0]
-            figure, value = next(iter(metrics.items()))
+            write_sidecar(request, target, network, network == small, report)
+            figure, value = next(iter(measure(str(network), annotated)[0].items()))
             values.append(value)
-        exported = target.load(small, request.output_names)
-        time, megabytes = milliseconds(exported, ranges[0]), small.stat().st_size / 1e6
         before, after = values
         if after < before - max_drop / 100:
             raise WeightsError(
@@ -52,7 +50,5 @@ def to_int8(
                 "allow a larger --max-drop."
             )
         file.write_bytes(small.read_bytes())
-    return dataclasses.replace(
-        proof, megabytes=megabytes, milliseconds=time, figure=figure, values=(before, after),
-        note="The differences are those of the float32 file that the bytes were made of.",
-    )  # fmt: skip
+    note = "The differences are those of the int8 file from the network in float32."
+    return dataclasses.replace(report, figure=figure, values=(before, after), note=note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from leanpose.deploy.describe import write_sidecar
 from leanpose.deploy.device_int8 import to_int8
 from leanpose.deploy.end_to_end import OUTPUTS, EndToEnd, check_readable
 from leanpose.deploy.failing_layer import conversion_fault
-from leanpose.deploy.parity import TOLERANCE, ExportReport, noise_inputs, prove, real_inputs
+from leanpose.deploy.parity import TOLERANCE, ExportReport, noise_inputs, prove, real_inputs, report_of
 from leanpose.deploy.targets import Request, Target, TargetName, require_all, target_of
 from leanpose.errors import InputError, WeightsError
 from leanpose.inference.engines import TorchEngine
@@ -96,16 +97,18 @@ def export(
     inputs = noise_inputs(weights) if annotated is None else real_inputs(weights, annotated, MOST_INPUTS)
     folded = fold_batch_norm(network)
     request = _request(target.rewrite(folded) if target.rewrite else folded, weights, storage, end_to_end)
+    compared = partial(report_of, TorchEngine(network, weights), request, target, inputs, out)
     report: list[ExportReport] = []
 
     def write(folder: Path) -> None:
         file = folder / Path(out).name
         with conversion_fault(to, target, request):
             target.convert(request, file)
-        found = prove(TorchEngine(network, weights), request, target, file, inputs, out)
+        found = compared(file)
+        prove(found, storage)
         if int8 and annotated and images:
             ranges = real_inputs(weights, open_annotations(calibration, images) if calibration else annotated, samples)
-            found = to_int8(request, target, file, found, ranges, annotated, max_drop)
+            found = to_int8(request, target, file, compared, ranges, annotated, max_drop)
         write_sidecar(request, target, file, int8, found)
         report.append(found)
 

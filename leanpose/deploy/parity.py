@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -111,20 +111,20 @@ def difference(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarra
     return max(map(float, shares)) if np.isfinite(shares).all() else float("nan")
 
 
-def prove(
-    engine: TorchEngine, request: Request, target: Target, file: Path, inputs: Sequence[np.ndarray], name: str
+def report_of(
+    engine: TorchEngine, request: Request, target: Target, inputs: Sequence[np.ndarray], name: str, file: Path
 ) -> ExportReport:
     """Return how near a file is to its network.
 
     Args:
         engine: the network in torch.
         request: what was converted.
-        file: the result.
         inputs: (1, 3, h, w) each, on which both are compared.
         name: of the file, for the report.
+        file: the result.
 
     Raises:
-        WeightsError: not near enough.
+        WeightsError: nothing here can run the file, and what it holds is not the network's.
     """
     megabytes = sum(map(_bytes, target.files(file))) / 1e6
     if target.load is None:
@@ -138,12 +138,18 @@ def prove(
         inputs = [as_crops(given, request.weights) for given in inputs]
         network, read = partial(_decoded, engine), _as_they_are
     largest, distance = compare(network, exported, inputs, read)
-    report = ExportReport(
-        name, megabytes, len(inputs), largest, distance, milliseconds(exported, inputs[0]), note=target.note
-    )
-    if not largest <= TOLERANCE[request.storage]:
-        raise WeightsError(f"The export failed its check and was not written: {report}.")
-    return report
+    time = milliseconds(exported, inputs[0])
+    return ExportReport(name, megabytes, len(inputs), largest, distance, time, note=target.note)
+
+
+def prove(report: ExportReport, storage: Literal["float32", "float16"]) -> None:
+    """Raise WeightsError where a file of float numbers is not near enough to its network."""
+    most = TOLERANCE[storage]
+    if report.difference is not None and not report.difference <= most:
+        raise WeightsError(
+            f"The export failed its check and was not written: on {report.inputs} network inputs its outputs differ by "
+            f"up to {report.difference:.2g} of their largest value, and {most:g} is allowed."
+        )
 
 
 def _bytes(file: Path) -> int:

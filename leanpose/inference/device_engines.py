@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from leanpose.errors import InputError, WeightsError, require
+from leanpose.io.quiet import silent
 from leanpose.weights.record import Weights
 from leanpose.weights.sidecar import read_sidecar
 
@@ -72,8 +73,9 @@ class LiteRtNetwork:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self._interpreter = Interpreter(str(path), num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with silent():  # it says on standard error that XNNPACK is used
+                self._interpreter = Interpreter(str(path), num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"{path.name} cannot be used by LiteRT ({str(error).splitlines()[0]}).") from None
         self._run = self._interpreter.get_signature_runner()

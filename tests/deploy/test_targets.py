@@ -109,6 +109,37 @@ def test_openvino_form(model: str, tmp_path: Path) -> None:
     export(model, to="openvino", out=str(out))  # its own files are replaced
 
 
+def test_a_failed_check_is_one_line(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = target_of("onnx")
+    wrong = replace(onnx, load=lambda path, names: lambda images: {"heatmaps": one_layer_outputs(images) + 1})
+    monkeypatch.setattr(exporting, "target_of", lambda _: wrong)
+    with pytest.raises(WeightsError, match=r"on 4 network inputs its outputs differ by .* 0\.001 is allowed") as error:
+        export(model, out=str(tmp_path / "out" / "a.onnx"))
+    assert "\n" not in str(error.value) and not [*(tmp_path / "out").iterdir()]
+
+
+def test_the_report_of_int8_is_that_of_its_file(
+    model: str, tmp_path: Path, people: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    def coarser(source: Path, small: Path, _: Any) -> None:
+        network = onnx.load(source)
+        kernel = next(tensor for tensor in network.graph.initializer if len(tensor.dims) == 4)
+        values = onnx.numpy_helper.to_array(kernel)
+        kernel.CopyFrom(onnx.numpy_helper.from_array((1.125 * values).astype(np.float32), kernel.name))
+        onnx.save(network, small)
+
+    target = replace(target_of("onnx"), quantize=coarser)
+    monkeypatch.setattr(exporting, "target_of", lambda _: target)
+    annotations, images = people(keypoint_set=LSP, count=2)
+    options: dict[str, Any] = {"int8": True, "data": str(annotations), "images": str(images), "max_drop": 100}
+    report = export(model, out=str(tmp_path / "a.onnx"), **options)
+    assert report.difference is not None and 0.05 < report.difference < 0.2 and report.inputs == 2
+    assert report.figure == "AP" and report.values is not None and "of the int8 file" in report.note
+    assert json.loads((tmp_path / "a.onnx.json").read_text())["report"]["difference"] == report.difference
+
+
 def one_layer_outputs(inputs: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return one_layer(14)(torch.from_numpy(inputs))["heatmaps"].numpy()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -109,11 +111,34 @@ def test_litert_in_bytes(network: Path, tmp_path: Path, people: MakePeople) -> N
         str(network), to="litert", int8=True, out=str(out), data=str(annotations), images=str(images), max_drop=100
     )
     assert report.values is not None and report.megabytes < 1.6
+    assert report.difference is not None and report.difference > 1e-3  # that of the bytes
     scales = json.loads(Path(f"{out}.json").read_text())["app"]["int8"]
     assert {"images", "heatmaps", "words"} == scales.keys()
     inputs = np.random.default_rng(0).standard_normal((2, 3, 64, 48)).astype(np.float32)
     found, expected = (load_engine(file)(inputs)["heatmaps"] for file in (out, network))
     assert np.abs(found - expected).max() < 0.5 * np.abs(expected).max()
+
+
+def test_bytes_reach_the_highest_values_of_all_inputs(network: Path, tmp_path: Path) -> None:
+    needs("litert")
+    target = target_of("litert")
+    out, small = tmp_path / "a.tflite", tmp_path / "b.tflite"
+    export(str(network), to="litert", out=str(out))
+    inputs = np.random.default_rng(0).standard_normal((6, 1, 3, 64, 48)).astype(np.float32)
+    inputs[:-1] /= 8
+    assert target.quantize is not None and target.load is not None
+    target.quantize(out, small, [*inputs])
+    found, expected = (target.load(file, ["heatmaps"])(inputs[-1])["heatmaps"] for file in (small, out))
+    assert found.max() > 0.9 * expected.max()
+
+
+def test_litert_says_nothing(network: Path, tmp_path: Path) -> None:
+    needs("litert")
+    out = tmp_path / "a.tflite"
+    export(str(network), to="litert", out=str(out))
+    line = f"from leanpose.inference.engines import load_engine; load_engine({str(out)!r})"  # it speaks once a process
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_litert_end_to_end(network: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leanpose.deploy.targets.quiet import silent
 from leanpose.errors import InputError, require, suggest
+from leanpose.io.quiet import silent
 from leanpose.weights.record import Weights
 
 TargetName = Literal["onnx", "openvino", "ncnn", "litert", "coreml", "executorch"]

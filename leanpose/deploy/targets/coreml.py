@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from leanpose.deploy.targets import Request, Runner, Target, traced
-from leanpose.deploy.targets.quiet import silent
 from leanpose.errors import WeightsError, require
+from leanpose.io.quiet import silent
 
 CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 LARGEST_LOSS = 1e-5  # of a weight, as a share of the largest of its tensor

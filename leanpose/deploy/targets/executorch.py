@@ -9,7 +9,7 @@ import torch
 
 from leanpose.deploy.rewrites import with_small_kernels
 from leanpose.deploy.targets import Request, Runner, Target, Unnamed
-from leanpose.deploy.targets.quiet import silent
+from leanpose.io.quiet import silent
 
 
 def _convert(request: Request, path: Path) -> None:
