@@ -20,9 +20,11 @@ import numpy as np
 
 from leanpose.errors import InputError, LeanposeError, require
 from leanpose.inference.engines import available_cores
+from leanpose.io.quiet import silent
 
 BLOCKS = 32  # that each actor is given, about; what is left for the slowest at the end is one of them
 STORE = 128 * 2**20  # bytes of Ray's shared memory on one machine; only numbers and counts lie in it
+ELSEWHERE = "ray://"
 
 
 @dataclass(frozen=True)
@@ -58,29 +60,34 @@ def connected(cluster: Cluster) -> Iterator[int]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's default of the future
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what breaks is done again, and counted in the end
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what breaks is done again
     ray = require("ray", "batch")
     require("ray.data", "batch")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ours = not ray.is_initialized()
     if ours:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if (cluster.address or "").startswith("ray://"):
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # of ~/.ray/auth_token
-        try:
-            if cluster.address is None:
-                cores = max(available_cores(), (cluster.actors or 1) * cluster.threads)
-                ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=STORE, **quiet)
-            else:
-                ray.init(cluster.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            reason = str(error).strip().partition("\n")[0].rstrip(".")
-            raise InputError(f"The cluster {cluster.address or 'of this machine'} is not there ({reason}).") from None
+        with silent():
+            _connect(ray, cluster)
     try:
         yield _actors(ray.cluster_resources(), cluster)
     finally:
         if ours:
             ray.shutdown()
+
+
+def _connect(ray: Any, cluster: Cluster) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if cluster.address is None:
+            cores = max(available_cores(), (cluster.actors or 1) * cluster.threads)
+            ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=STORE, **quiet)
+        else:
+            if cluster.address.startswith(ELSEWHERE):
+                os.environ.setdefault("RAY_AUTH_MODE", "token")  # of ~/.ray/auth_token
+            ray.init(cluster.address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise InputError(f"The cluster {cluster.address or 'of this machine'} is not there ({reason}).") from None
 
 
 def _actors(resources: dict[str, float], cluster: Cluster) -> int:
@@ -112,7 +119,7 @@ def spread(
     with connected(cluster) as actors:
         from ray.exceptions import RayError
 
-        here = _from_driver if (cluster.address or "").startswith("ray://") else _spread
+        here = _from_driver if (cluster.address or "").startswith(ELSEWHERE) else _spread
         try:
             for result in here(make, numbers, replace(cluster, actors=actors)):
                 if isinstance(result, LeanposeError):

@@ -91,7 +91,7 @@ class Account:
 
     def __str__(self) -> str:
         rate = f": {self.images / self.elapsed:,.1f} images/s" if self.elapsed and self.images else ""
-        lines = [f"{self.images:,} images, {self.persons:,} persons in {_duration(self.elapsed)}{rate}"]
+        lines = [f"{self.images:,} images, {self.persons:,} persons in {duration(self.elapsed)}{rate}"]
         if total := sum(self.seconds.values()):
             shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in self.seconds.items())
             lines.append(f"time of the actors: {shares}")
@@ -100,10 +100,11 @@ class Account:
         return "\n".join(lines)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words, such as "3 h 20 min"."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def planned(store: Store, words: Sequence[str], column: str | None, work: Work) -> int:
@@ -215,5 +216,5 @@ def trial(
     names = [item.source for item in kept["image"]]
     parts = [Part("image", tuple(names[start : start + size])) for start in range(0, len(names), size)]
     parts += [Part(item.kind, (item.source,)) for item in kept["tar"] + kept["video"]]
-    worker = work.worker(parts.__getitem__, None, max(1, samples // LARGE))
+    worker = work.worker(parts.__getitem__, None, max(size, samples // LARGE))
     return totals, _spread(worker, range(len(parts)), cluster, len(parts))

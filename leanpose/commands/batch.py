@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leanpose.batch.cluster import Cluster, connected, needs_gpu
-from leanpose.batch.job import Work, planned, run, trial
+from leanpose.batch.job import Work, duration, planned, run, trial
 from leanpose.batch.store import Store
 from leanpose.errors import InputError, require
 from leanpose.inference.engines import EngineName
@@ -95,19 +95,15 @@ def _estimate(
     sources: list[str], column: str | None, work: Work, cluster: Cluster, samples: int, price: float | None
 ) -> str:
     """Return what a job would take, in words."""
-    totals, account = trial(sources, column, work, cluster, samples)
+    with connected(cluster) as actors:
+        totals, account = trial(sources, column, work, cluster, samples)
     if not account.images:
-        raise InputError(f"None of the samples could be used. {account}")
-    seconds = sum(account.seconds.values()) / account.images  # of an actor
-    lines = [f"{totals}; a sample:", str(account)]
-    actors = len(account.nodes)
-    lines.append(f"a million images: {_costs(MILLION * seconds, actors, cluster.threads, price)}")
-    if totals.images == totals.parts or not (totals.tars or totals.videos):
-        lines.append(f"this job: {_costs(totals.images * seconds, actors, cluster.threads, price)}")
+        raise InputError(f"None of the samples could be used: {totals}; {dict(account.failures)}.")
+    each = sum(account.seconds.values()) / account.images  # seconds of an actor
+    lines = [f"{totals}; a sample:", str(account), f"with {actors} actors of {cluster.threads} threads:"]
+    counts = {"a million images": MILLION} | ({} if totals.tars or totals.videos else {"this job": totals.images})
+    for name, count in counts.items():
+        core_hours = count * each * cluster.threads / 3600
+        line = f"{name}: {duration(count * each / actors)}, {core_hours:,.2f} core hours"
+        lines.append(line if price is None else f"{line}, cost {core_hours * price:,.2f}")
     return "\n".join(lines)
-
-
-def _costs(seconds: float, actors: int, threads: int, price: float | None) -> str:
-    hours = seconds / 3600
-    text = f"{hours / actors:,.2f} hours with {actors} actors, {hours * threads:,.2f} core hours"
-    return text if price is None else f"{text}, which cost {hours * threads * price:,.2f}"
