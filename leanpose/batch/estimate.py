@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
-from leanpose.batch.reading import Clip, Failure, Task, on_disk
-from leanpose.errors import InputError, LeanposeError
+from leanpose.batch.reading import Clip, Failure, Image, Task, failure_of, on_disk
+from leanpose.errors import InputError, LeanposeError, MissingPackageError
 from leanpose.inference.predictor import Predictor
 from leanpose.io.images import decode_image
 from leanpose.structures import Poses
 from leanpose.video.source import open_source
 
 TRIES = 2  # how often something may end its process before it counts as the cause
+ROUNDED = 1e-3  # seconds to which files round the times of frames
 
 
 @dataclass
@@ -60,28 +64,49 @@ class Estimator:
     Args:
         predictor: is called with one image at a time, so that what is found does not depend on others.
         frame_rate: frames of a video per second to look at, about; None: all.
+        frames: of a video, at most; None: all.
     """
 
-    def __init__(self, predictor: Predictor, frame_rate: float | None) -> None:
-        self.predictor, self.frame_rate = predictor, frame_rate
+    def __init__(self, predictor: Predictor, frame_rate: float | None, frames: int | None = None) -> None:
+        self.predictor, self.frame_rate, self.frames = predictor, frame_rate, frames
 
     def __call__(self, task: Task) -> Found:
-        found = Found()
+        found, frame = Found(), 0 if isinstance(task, Clip) else None
         try:
-            if isinstance(task, Clip):
-                self._clip(task, found)
-            else:
+            with closing(self._shots(task)) as shots:
                 began = time.perf_counter()
-                image = decode_image(task.data, task.source)
-                found.seconds["decode"] += time.perf_counter() - began
-                self._image(image, task.source, None, None, found)
-        except InputError as error:
-            found.failures.append(Failure(task.source, "unusable", str(error), _next_frame(task, found)))
+                for image, frame, time_s in islice(shots, self.frames):
+                    found.seconds["decode"] += time.perf_counter() - began
+                    self._image(image, task.source, frame, time_s, found)
+                    frame = None if frame is None else frame + 1
+                    began = time.perf_counter()
+        except MissingPackageError:
+            raise  # of this machine
+        except (InputError, OSError) as error:
+            found.failures.append(replace(failure_of(task.source, error), frame=frame))
         except Exception as error:  # an image must not end the job, whatever it does to a decoder or a network
             kind = type(error).__name__
             message = str(error) if isinstance(error, LeanposeError) else f"{task.source}: {error}"
-            found.failures.append(Failure(task.source, kind, message, _next_frame(task, found)))
+            found.failures.append(Failure(task.source, kind, message, frame))
         return found
+
+    def _shots(self, task: Task) -> Generator[tuple[np.ndarray, int | None, float | None]]:
+        """Yield images, (H, W, 3) uint8 RGB, with frame and seconds of those of a video: the first frame in each
+        1 / frame_rate seconds."""
+        if isinstance(task, Image):
+            yield decode_image(task.data, task.source), None, None
+            return
+        with on_disk(task.source) as name:
+            try:
+                latest = -1
+                with closing(open_source(name).shots()) as shots:
+                    for shot in shots:
+                        tick = shot.index if self.frame_rate is None else int((shot.time_s + ROUNDED) * self.frame_rate)
+                        if tick > latest:
+                            latest = tick
+                            yield shot.image, shot.index, shot.time_s
+            except InputError as error:
+                raise InputError(str(error).replace(name, task.source)) from None
 
     def _image(self, image: np.ndarray, source: str, frame: int | None, time_s: float | None, found: Found) -> None:
         began = time.perf_counter()
@@ -91,22 +116,6 @@ class Estimator:
             raise result
         found.persons += rows(result[1], image.shape[:2], source, frame, time_s)
         found.images += 1
-
-    def _clip(self, clip: Clip, found: Found) -> None:
-        with on_disk(clip.source) as name, closing(open_source(name).shots()) as shots:
-            began, due = time.perf_counter(), 0.0
-            for shot in shots:
-                if self.frame_rate is not None:
-                    if shot.time_s + 1e-6 < due:
-                        continue
-                    due += 1 / self.frame_rate * max(1, int((shot.time_s - due) * self.frame_rate) + 1)
-                found.seconds["decode"] += time.perf_counter() - began
-                self._image(shot.image, clip.source, shot.index, shot.time_s, found)
-                began = time.perf_counter()
-
-
-def _next_frame(task: Task, found: Found) -> int | None:
-    return found.images if isinstance(task, Clip) else None
 
 
 def rows(
@@ -136,6 +145,9 @@ class Alone:
 
     Args:
         make: makes the Estimate; it is pickled.
+
+    Raises:
+        InputError: by a call, where the process does not come up, whatever it should work on.
     """
 
     def __init__(self, make: Callable[[], Estimate]) -> None:
@@ -160,6 +172,13 @@ class Alone:
         self._process = context.Process(target=_serve, args=(theirs, self._make), daemon=True)
         self._process.start()
         theirs.close()  # so that each end is read to its end when the other process is gone
+        try:
+            self._pipe.recv()
+        except (EOFError, OSError):
+            self.close()
+            raise InputError(
+                "A second process does not come up beside an actor; give it memory, with fewer actors on a machine."
+            ) from None
         return self._pipe
 
     def close(self) -> None:
@@ -172,13 +191,21 @@ class Alone:
 
 
 def _serve(pipe: Connection, make: Callable[[], Estimate]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     estimate = make()
+    pipe.send(None)
     while True:
         try:
             task = pipe.recv()
         except EOFError:
             return
         pipe.send(estimate(task))
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -188,12 +215,13 @@ class Recipe:
     Attributes:
         predictor: makes the Predictor.
         sha256: of the model's file, which must be the same everywhere.
-        frame_rate: as of an Estimator.
+        frame_rate, frames: as of an Estimator.
     """
 
     predictor: Callable[[], Predictor]
     sha256: str | None
     frame_rate: float | None
+    frames: int | None = None
 
     def __call__(self) -> Estimator:
         cv2.setNumThreads(1)  # the network's threads are those that the cluster counts
@@ -204,4 +232,4 @@ class Recipe:
                 f"{predictor.weights.name} is another file on this machine (SHA-256 {found}, not {self.sha256}); "
                 "give all machines the same."
             )
-        return Estimator(predictor, self.frame_rate)
+        return Estimator(predictor, self.frame_rate, self.frames)

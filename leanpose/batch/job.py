@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from leanpose.batch.cluster import Cluster, spread
 from leanpose.batch.estimate import Recipe
 from leanpose.batch.plan import SHARD, Part, Plan, Totals, divide, write_plan
-from leanpose.batch.sources import Item, find_items
+from leanpose.batch.sources import Item, absolute, find_items
 from leanpose.batch.store import Store
 from leanpose.batch.tables import persons_table
 from leanpose.batch.worker import BEGUN, Done, Worker, persons_file, persons_folder
@@ -43,16 +44,15 @@ class Work:
     frame_rate: float | None
 
     def worker(self, parts: Any, store: Store | None, limit: int | None = None) -> partial[Worker]:
-        """Return what makes a worker in another process."""
+        """Return what makes a worker in another process; `limit` is of images in a part, and of frames in a video."""
         provenance = self.predictor.provenance
-        recipe = Recipe(self.predictor.__reduce__()[0], provenance["sha256"], self.frame_rate)
+        recipe = Recipe(self.predictor.__reduce__()[0], provenance["sha256"], self.frame_rate, limit)
         table = partial(persons_table, keypoint_set=self.predictor.keypoint_set, provenance=provenance)
         return partial(Worker, recipe, parts, store, table, limit)
 
     def describe(self) -> dict[str, Any]:
         """Return what makes two results the same; JSON-ready."""
-        return {
-            "leanpose": self.predictor.provenance,
+        return self.predictor.provenance | {
             "keypoint_set": self.predictor.keypoint_set.name,
             "frame_rate": self.frame_rate,
         }
@@ -111,12 +111,13 @@ def planned(store: Store, words: Sequence[str], column: str | None, work: Work) 
     """Return the number of parts of a job; where it is new, list what is to be done and write the plan first.
 
     Raises:
-        InputError: the folder holds another job, or nothing is found under one of the words.
+        InputError: the folder holds another job or cannot be written, or nothing is found under one of the words.
     """
-    wanted = {"version": VERSION, "sources": list(words), "column": column} | work.describe()
+    store.check()
+    wanted = {"job": VERSION, "sources": list(map(absolute, words)), "column": column} | work.describe()
     if (known := store.read(MANIFEST)) is not None:
         return _known_parts(store, known, wanted)
-    if others := store.names(".") - {"plan"}:
+    if others := store.names() - {"plan"}:
         raise InputError(f"{store.address} holds {min(others)}, but no job of leanpose; choose another --out.")
     totals = Totals()
     write_plan(store, divide(find_items(words, column), totals))
@@ -137,9 +138,14 @@ def _known_parts(store: Store, known: bytes, wanted: Mapping[str, Any]) -> int:
     for key, value in wanted.items():
         if manifest.get(key) != value:
             raise InputError(
-                f"{store.address} holds a job with {key} {manifest.get(key)}, not {value}; choose another --out."
+                f"{store.address} holds a job with {key} {_word(manifest.get(key))}, not {_word(value)}; "
+                "choose another --out."
             )
     return parts
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def missing(store: Store, parts: int) -> np.ndarray:
@@ -162,8 +168,12 @@ def run(store: Store, parts: int, work: Work, cluster: Cluster) -> Account:
     numbers = missing(store, parts)
     if len(numbers) < parts:
         note(f"{parts - len(numbers):,} of {parts:,} parts are done; {len(numbers):,} are left.")
-    account = _spread(work.worker(Plan(store), store), numbers, cluster, parts) if len(numbers) else Account()
-    store.remove(BEGUN)
+    if not len(numbers):
+        return Account()
+    account = _spread(work.worker(Plan(store), store), numbers, cluster, parts)
+    with suppress(InputError):  # somebody else may still write there, who started the same job
+        store.remove(BEGUN)
+        store.sweep()
     store.write(REPORT, json.dumps(account.to_dict(), indent=1).encode())
     return account
 

@@ -6,12 +6,14 @@ A part is done whole, by one process, and has one name; so a part that is done t
 from __future__ import annotations
 
 import io
+import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from leanpose.batch.sources import Item, Kind
 from leanpose.batch.store import Store
+from leanpose.errors import InputError
 
 IMAGES = 256  # in a part of a large job
 FEWEST = 8  # in a part of a small one
@@ -84,7 +86,10 @@ def divide(items: Iterable[Item], totals: Totals) -> Iterator[Part]:
 
 
 def write_plan(store: Store, parts: Iterable[Part]) -> None:
-    """Write a plan, SHARD parts at a time, as Parquet with the columns kind and sources."""
+    """Write a plan, SHARD parts at a time, as Parquet with the columns kind and sources.
+
+    Names are bytes in it, since those of old file systems are not always UTF-8.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -93,8 +98,9 @@ def write_plan(store: Store, parts: Iterable[Part]) -> None:
         some = list(islice(every, SHARD))
         if not some:
             return
-        columns = {"kind": [part.kind for part in some], "sources": [list(part.sources) for part in some]}
-        schema = pa.schema([("kind", pa.string()), ("sources", pa.list_(pa.string()))])
+        names = [[source.encode("utf-8", "surrogateescape") for source in part.sources] for part in some]
+        columns = {"kind": [part.kind for part in some], "sources": names}
+        schema = pa.schema([("kind", pa.string()), ("sources", pa.list_(pa.binary()))])
         buffer = io.BytesIO()
         pq.write_table(pa.table(columns, schema=schema), buffer, compression="zstd")
         store.write(_shard(number), buffer.getvalue())
@@ -116,7 +122,11 @@ class Plan:
     _shard: tuple[int, list[Part]] = field(default=(-1, []), init=False, repr=False)
 
     def __call__(self, number: int) -> Part:
-        """Return a part by its number, from 0."""
+        """Return a part by its number, from 0.
+
+        Raises:
+            InputError: the plan is not there.
+        """
         shard, place = divmod(number, SHARD)
         if self._shard[0] != shard:
             self._shard = shard, self._read(shard)
@@ -127,6 +137,13 @@ class Plan:
 
         data = self.store.read(_shard(shard))
         if data is None:
-            raise FileNotFoundError(f"{self.store.address}/{_shard(shard)}")
+            raise InputError(
+                f"{platform.node()} does not see {self.store.address}/{_shard(shard)}; "
+                "--out must be a place that all machines share."
+            )
         rows = pq.read_table(io.BytesIO(data)).to_pylist()
-        return [Part(row["kind"], tuple(row["sources"])) for row in rows]
+        return [Part(row["kind"], tuple(map(_name, row["sources"]))) for row in rows]
+
+
+def _name(source: bytes) -> str:
+    return source.decode("utf-8", "surrogateescape")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import os
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
+from leanpose.batch.lists import LISTS, entries
 from leanpose.batch.store import filesystem, is_local
-from leanpose.errors import InputError, suggest
-from leanpose.io.images import SUFFIXES, VIDEOS
+from leanpose.errors import InputError, LeanposeError, require
+from leanpose.io.images import SUFFIXES, VIDEOS, is_url, matches
 
 Kind = Literal["image", "tar", "video"]
-COLUMNS = ("source", "path", "url", "image", "file_name", "filename", "file")  # of lists, the first that is there
-LISTS = (".parquet", ".csv", ".json", ".jsonl", ".txt")
 TARS = (".tar", ".tgz", ".tar.gz")
-_ROWS = 10_000  # of a Parquet list in memory
 
 
 class Item(NamedTuple):
@@ -45,119 +42,127 @@ def kind_of(name: str) -> Kind | None:
     return "image" if suffix in SUFFIXES else None
 
 
+def absolute(word: str) -> str:
+    """Return a name that means the same in all folders."""
+    return word if "://" in word else os.path.abspath(word)
+
+
 def find_items(words: Iterable[str], column: str | None = None) -> Iterator[Item]:
-    """Yield what is to be worked on, in an order that depends on names alone; nothing is kept in memory.
+    """Yield what is to be worked on, in an order that depends on names alone; no more than one folder is in memory.
 
     Args:
         words: files, folders with all that is below them, globs, or addresses of them; of lists (Parquet, CSV, JSON,
-            JSON lines, text) the files that they name, relative to the list's folder.
-        column: of lists that have columns; None: the first of COLUMNS that is there.
+            JSON lines, text) the files that they name, relative to the list's folder. What a list names twice is
+            yielded twice.
+        column: of lists that have columns; None: the first of `lists.COLUMNS` that is there.
 
     Raises:
         InputError: nothing is found under one of the words, or a list cannot be read.
+        MissingPackageError: there is a video, but the package av is not installed.
     """
-    for word in words:
+    for word in dict.fromkeys(words):
         empty = True
-        for item in _items(word, column):
-            empty = False
-            yield item
+        try:
+            for item in _items(word, column):
+                if item.kind == "video":
+                    require("av", "video")
+                empty = False
+                yield item
+        except LeanposeError:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            raise InputError(f"{word} cannot be read ({error}); look at its rights.") from None
         if empty:
             raise InputError(f"{word} holds no images, tar files or videos.")
 
 
 def _items(word: str, column: str | None) -> Iterator[Item]:
-    if word.lower().startswith(("http://", "https://")):
-        yield Item(word, kind_of(word.partition("?")[0]) or "image")
+    if is_url(word):
+        path = word.partition("?")[0]
+        if path.lower().endswith(LISTS):
+            yield from _listed(word, path.rpartition("/")[0], column)
+        else:
+            yield Item(word, kind_of(path) or "image")
         return
     fs, path = filesystem(word)
+    inside = word.partition("::")[2] if "://" in word else ""  # what "zip://*.jpg::photos.zip" looks into
     if fs.isdir(path):
-        yield from (item for item in _below(fs, path) if item is not None)
+        yield from _below(fs, path, inside)
     elif fs.exists(path):
-        if path.lower().endswith(LISTS):
-            yield from _listed(fs, path, column)
-        elif kind := kind_of(path):
-            yield Item(_name(fs, path), kind, fs.size(path) or 0)
-        else:
+        if not kind_of(path) and not path.lower().endswith(LISTS):
             raise InputError(f"{word} is no image, tar file, video or list ({', '.join(LISTS)}).")
-    elif matches := fs.glob(path):
-        for match in sorted(matches):
-            if kind := kind_of(match):
-                yield Item(_name(fs, match), kind, fs.size(match) or 0)
+        yield from _file(fs, path, fs.size(path), inside, column)
+    elif found := _matching(fs, path):
+        for match, size in found:
+            if kind_of(match) or path.lower().endswith(LISTS):
+                yield from _file(fs, match, size, inside, column)
     else:
         raise InputError(f"There is no {word}; check the path.")
 
 
-def _name(fs: Any, path: str) -> str:
-    return path if is_local(fs) else fs.unstrip_protocol(path)
+def _matching(fs: Any, pattern: str) -> list[tuple[str, int | None]]:
+    """Return the files that a glob stands for, by name, with their sizes."""
+    if is_local(fs):
+        found = [(Path(match).as_posix(), os.path.getsize(match)) for match in matches(pattern)]
+    else:
+        entries = fs.glob(pattern, detail=True).values()
+        found = sorted((entry["name"], entry.get("size")) for entry in entries if entry["type"] != "directory")
+    return [(path, size) for path, size in found if not _is_hidden(path)]
 
 
-def _below(fs: Any, folder: str) -> Iterator[Item | None]:
+def _file(fs: Any, path: str, size: int | None, inside: str, column: str | None) -> Iterator[Item]:
+    name = _name(fs, path, inside)
+    if kind := kind_of(path):
+        yield Item(name, kind, size or 0)
+    else:
+        yield from _listed(name, _name(fs, path.rpartition("/")[0], inside), column)
+
+
+def _name(fs: Any, path: str, inside: str) -> str:
+    if is_local(fs):
+        return path
+    name: str = fs.unstrip_protocol(path)
+    return f"{name}::{inside}" if inside else name
+
+
+def _is_hidden(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(".")
+
+
+def _below(fs: Any, folder: str, inside: str) -> Iterator[Item]:
     """Yield the files below a folder by name, without hidden ones; links to folders are not followed."""
     for entry in sorted(fs.ls(folder, detail=True), key=lambda entry: entry["name"]):
         path = entry["name"].rstrip("/")
-        if path.rpartition("/")[2].startswith(".") or path == folder.rstrip("/"):
+        if _is_hidden(path) or path == folder.rstrip("/"):
             continue
         if entry["type"] == "directory":
-            if not entry.get("islink"):
-                yield from _below(fs, path)
-        elif kind := kind_of(path):
-            yield Item(_name(fs, path), kind, entry.get("size") or 0)
+            yield from _below(fs, path, inside)
+        elif (kind := kind_of(path)) and not (is_local(fs) and os.path.isdir(path)):
+            yield Item(_name(fs, path, inside), kind, entry.get("size") or 0)
 
 
-def _listed(fs: Any, path: str, column: str | None) -> Iterator[Item]:
-    folder = _name(fs, path.rpartition("/")[0])
-    for name in _names(fs, path, column):
-        source = name if "://" in name or name.startswith("/") else f"{folder}/{name}"
-        yield Item(source, kind_of(source.partition("?")[0] if "://" in source else source) or "image")
+def _listed(source: str, folder: str, column: str | None) -> Iterator[Item]:
+    """Yield what a list names.
+
+    Args:
+        source: path or address of the list.
+        folder: that names are relative to.
+    """
+    for name in entries(source, column):
+        if "://" in name:
+            _check_scheme(name.partition("://")[0].lower(), source)
+            yield Item(name, kind_of(name.partition("?")[0]) or "image")
+        else:
+            path = name if os.path.isabs(name) else f"{folder}/{name}"
+            yield Item(path, kind_of(path) or "image")
 
 
-def _names(fs: Any, path: str, column: str | None) -> Iterator[str]:
-    """Yield the entries of a list."""
-    suffix = PurePosixPath(path.lower()).suffix
-    with fs.open(path, "rb") as file:
-        if suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            table = pq.ParquetFile(file)
-            name = _column(table.schema_arrow.names, column, path)
-            for batch in table.iter_batches(_ROWS, columns=[name]):
-                yield from map(str, batch.column(0).to_pylist())
-            return
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        try:
-            if suffix == ".csv":
-                rows = csv.DictReader(text)
-                name = _column(rows.fieldnames or (), column, path)
-                yield from (row[name] for row in rows)
-            elif suffix == ".json":
-                entries = json.load(text)
-                if not isinstance(entries, list):
-                    raise InputError(f"{path} must be a list of names, or of objects with them.")
-                yield from (_entry(entry, column, path) for entry in entries)
-            elif suffix == ".jsonl":
-                yield from (_entry(json.loads(line), column, path) for line in text if line.strip())
-            else:
-                yield from (line.strip() for line in text if line.strip())
-        except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
-            raise InputError(f"{path} cannot be read as a list ({error}).") from None
-
-
-def _entry(entry: Any, column: str | None, path: str) -> str:
-    if isinstance(entry, dict):
-        return str(entry[_column(entry, column, path)])
-    if isinstance(entry, str):
-        return entry
-    raise InputError(f"{path} must hold names, or objects with them, not {entry!r}.")
-
-
-def _column(names: Iterable[str], column: str | None, path: str) -> str:
-    """Return the column of a list that holds the names."""
-    known = list(names)
-    if column is not None:
-        if column not in known:
-            raise InputError(f"{path} has no column '{column}'.{suggest(column, known)}")
-        return column
-    for name in COLUMNS:
-        if name in known:
-            return name
-    raise InputError(f"{path} has the columns {', '.join(known)}; say with --column which one holds the names.")
+@cache
+def _check_scheme(scheme: str, source: str) -> None:
+    """Raise InputError where addresses in a list are of a kind that cannot be read here."""
+    if is_url(f"{scheme}://"):
+        return
+    try:
+        require("fsspec.core", "batch").get_filesystem_class(scheme)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{source} names {scheme}:// addresses ({str(error).rstrip('.')}).") from None

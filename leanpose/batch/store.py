@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,22 +13,27 @@ from typing import Any
 
 from leanpose.errors import InputError, require
 from leanpose.io.files import write_bytes
+from leanpose.io.preflight import check_needs
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}(\.\w+)?")  # names that `write_bytes` leaves where its process is killed
 
 
 def filesystem(address: str) -> tuple[Any, str]:
     """Return fsspec's file system of an address, and the address as that file system writes it.
 
     Args:
-        address: a path, or an address such as "s3://bucket/images".
+        address: a path, in which all signs but "://" stand for themselves, or an address such as "s3://bucket/images".
 
     Raises:
-        InputError: fsspec knows no such addresses, or a package for them is not installed.
+        InputError: fsspec knows no such addresses, a package for them is not installed, or they cannot be reached.
         MissingPackageError: fsspec is not installed.
     """
     core = require("fsspec.core", "batch")
+    if "://" not in address:
+        return core.get_filesystem_class("file")(), Path(os.path.abspath(address)).as_posix()
     try:
         fs, name = core.url_to_fs(address, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # each file system has errors of its own
         raise InputError(f"{address} cannot be reached: {str(error).rstrip('.')}.") from None
     return fs, name
 
@@ -52,6 +61,19 @@ class Store:
     def _path(self, name: str) -> str:
         return f"{self._place[1]}/{name}"
 
+    def check(self) -> None:
+        """See that a folder on a disk can be written, and leave everything as it is.
+
+        Raises:
+            InputError: it cannot, or it is a file.
+        """
+        fs, root = self._place
+        if not is_local(fs):
+            return
+        if os.path.isfile(root):
+            raise InputError(f"{self.address} is a file; choose a folder for the results.")
+        check_needs(places=[root])
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole; what had its name is gone.
 
@@ -60,34 +82,55 @@ class Store:
         """
         fs, path = self._place[0], self._path(name)
         if is_local(fs):
-            write_bytes(Path(path), data)
+            write_bytes(path, data)
             return
-        try:
+        with self._saying(name, "written"):
             fs.pipe_file(path, data)  # object stores show a file when it is complete
-        except Exception as error:  # each file system has errors of its own
-            raise InputError(f"{self.address}/{name} cannot be written ({error}).") from None
 
     def read(self, name: str) -> bytes | None:
-        """Return the content of a file, None where there is none."""
-        try:
+        """Return the content of a file, None where there is none.
+
+        Raises:
+            InputError: it cannot be read; so do all below.
+        """
+        with self._saying(name, "read"), suppress(FileNotFoundError):
             data: bytes = self._place[0].cat_file(self._path(name))
-        except FileNotFoundError:
-            return None
-        return data
+            return data
+        return None
 
     def exists(self, name: str) -> bool:
-        return bool(self._place[0].exists(self._path(name)))
+        with self._saying(name, "read"):
+            return bool(self._place[0].exists(self._path(name)))
 
-    def names(self, folder: str) -> set[str]:
-        """Return the names of what lies in a folder, which need not exist."""
-        try:
-            found = self._place[0].ls(self._path(folder), detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
-        return {path.rstrip("/").rpartition("/")[2] for path in found}
+    def names(self, folder: str = "") -> set[str]:
+        """Return the names of what lies in a folder, which need not exist, without hidden files."""
+        with self._saying(folder, "read"), suppress(FileNotFoundError):
+            found = self._place[0].ls(self._path(folder).rstrip("/"), detail=False)
+            names = {path.rstrip("/").rpartition("/")[2] for path in found}
+            return {name for name in names if not name.startswith(".")}
+        return set()
 
     def remove(self, name: str) -> None:
         """Remove a file or folder, if it is there."""
         fs, path = self._place[0], self._path(name)
-        if fs.exists(path):
+        with self._saying(name, "removed"), suppress(FileNotFoundError):  # another job may remove it, too
             fs.rm(path, recursive=True)
+
+    def sweep(self) -> None:
+        """Remove what processes left that were killed while they wrote."""
+        fs, root = self._place
+        if is_local(fs):
+            for path in Path(root).rglob(".*"):
+                if _TEMPORARY.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _saying(self, name: str, done: str) -> Iterator[None]:
+        """Make one sentence of what a file system raises."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.address}/{name} cannot be {done} ({reason}).") from None

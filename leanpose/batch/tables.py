@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -55,7 +54,9 @@ def persons_table(rows: Sequence[Mapping[str, Any]], keypoint_set: KeypointSet, 
 
 
 def _column(values: list[Any]) -> list[Any]:
-    """Return a column; arrays as lists in which NaN is nothing."""
+    """Return a column: arrays as lists in which NaN is nothing, and what UTF-8 lacks, in names, escaped."""
+    if values and isinstance(values[0], str):
+        return [value.encode("utf-8", "backslashreplace").decode() for value in values]
     if not values or not isinstance(values[0], np.ndarray):
         return values
     return [[None if value != value else value for value in array.tolist()] for array in values]
@@ -69,7 +70,8 @@ def failures_table(failures: Sequence[Failure]) -> bytes:
         [("source", pa.string()), ("kind", pa.string()), ("message", pa.string()), ("frame", pa.int64())],
         metadata={PARQUET_KEY: b"{}"},
     )
-    return _parquet(pa.Table.from_pylist([asdict(failure) for failure in failures], schema=schema))
+    columns = {name: _column([getattr(failure, name) for failure in failures]) for name in schema.names}
+    return _parquet(pa.table(columns, schema=schema))
 
 
 def _parquet(table: Any) -> bytes:

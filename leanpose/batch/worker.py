@@ -67,7 +67,7 @@ class Worker:
         parts: gives a part by its number.
         store: the folder of the job; None: results are counted and not written.
         table: makes the file of persons out of rows.
-        limit: images that are worked on in a part, at most.
+        limit: images that are worked on in a part, at most; a video counts as one.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class Worker:
             self._store.remove(begun)
             return Done(number, node=node)
         part = self._parts(number)
-        if self._store.exists(begun):
+        careful = self._store.exists(begun)
+        if careful:
             alone = Alone(self._make)
             try:
                 found = self._found(part, alone)
@@ -103,6 +104,8 @@ class Worker:
         began = time.perf_counter()
         if found.failures:
             self._store.write(errors_file(number), failures_table(found.failures))
+        elif careful:
+            self._store.remove(errors_file(number))  # what failed before it was begun again
         self._store.write(persons_file(number), self._table(found.persons))
         self._store.remove(begun)
         found.seconds["write"] = time.perf_counter() - began

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from leanpose.batch.cluster import Cluster, connected, needs_gpu
 from leanpose.batch.job import Work, duration, planned, run, trial
 from leanpose.batch.store import Store
@@ -63,10 +65,12 @@ def batch(
     require("ray", "batch")
     if boxes not in ("found", "image"):
         raise InputError(f"--boxes is 'found' or 'image', not '{boxes}'.")
-    if min(threads, samples, actors or 1) < 1:
+    if min(threads, samples, 1 if actors is None else actors) < 1:
         raise InputError("--threads, --samples and --actors must be at least 1.")
-    if frame_rate is not None and frame_rate < 0:
+    if not 0 <= (frame_rate or 0) < math.inf:
         raise InputError(f"--frame-rate must be 0 or above, not {frame_rate}.")
+    if not 0 <= (price or 0) < math.inf:
+        raise InputError(f"--price must be 0 or above, not {price}.")
     if (out is None) != dry_run:
         raise InputError(
             "Say with --out where the results go." if out is None else "--dry-run writes nothing: leave --out out."
@@ -98,7 +102,8 @@ def _estimate(
     with connected(cluster) as actors:
         totals, account = trial(sources, column, work, cluster, samples)
     if not account.images:
-        raise InputError(f"None of the samples could be used: {totals}; {dict(account.failures)}.")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in account.failures.items())
+        raise InputError(f"The sample holds no images that could be used ({kinds or 'nothing at all'}).")
     each = sum(account.seconds.values()) / account.images  # seconds of an actor
     lines = [f"{totals}; a sample:", str(account), f"with {actors} actors of {cluster.threads} threads:"]
     counts = {"a million images": MILLION} | ({} if totals.tars or totals.videos else {"this job": totals.images})

@@ -33,7 +33,7 @@ REMEDY = "convert images to JPEG or PNG, and give videos by their names"
 OTHER_SUFFIXES = frozenset(f"{PHOTOS} {DRAWINGS} {VIDEOS} .avif .gif".split()) - SUFFIXES  # named, not taken
 DOWNLOAD_SECONDS = 120  # in all
 SILENT_SECONDS = 30  # in which nothing comes
-_DOWNLOAD_LIMIT = 100 * 2**20  # bytes
+LARGEST = 100 * 2**20  # bytes of what is downloaded
 
 
 def read_image(source: Source) -> np.ndarray:
@@ -130,7 +130,7 @@ def find_images(sources: Iterable[str]) -> list[str]:
     """
     found: list[str] = []
     for source in sources:
-        if _is_url(source) or os.path.isfile(source):
+        if is_url(source) or os.path.isfile(source):
             found.append(source)
         elif os.path.isdir(source):
             inside = [str(path) for path in _files_in(source) if path.suffix.lower() in SUFFIXES]
@@ -139,7 +139,7 @@ def find_images(sources: Iterable[str]) -> list[str]:
                 but = f", but {others}: {REMEDY}" if others else ""
                 raise InputError(f"The folder {source} holds no images ({', '.join(sorted(SUFFIXES))}){but}.")
             found += inside
-        elif inside := _matches(source):
+        elif inside := matches(source):
             found += inside
         else:
             raise InputError(f"There is no image {source}; check the path.")
@@ -161,7 +161,7 @@ def _files_in(folder: str) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".") and path.is_file()]
 
 
-def _matches(pattern: str) -> list[str]:
+def matches(pattern: str) -> list[str]:
     """Return the files that a glob stands for, by name."""
     seps = (os.sep, os.altsep)
     known = max((i for i, sign in enumerate(pattern, 1) if sign in seps and os.path.isdir(pattern[:i])), default=0)
@@ -172,13 +172,14 @@ def _matches(pattern: str) -> list[str]:
     return []
 
 
-def _is_url(source: str) -> bool:
+def is_url(source: str) -> bool:
+    """Whether a name is an address of the web."""
     return source.lower().startswith(("http://", "https://"))
 
 
 def _read_bytes(name: str) -> bytes:
     try:
-        return download(name) if _is_url(name) else Path(name).read_bytes()
+        return download(name) if is_url(name) else Path(name).read_bytes()
     except FileNotFoundError:
         raise InputError(f"There is no image {name}; check the path.") from None
     except InputError:
@@ -188,19 +189,29 @@ def _read_bytes(name: str) -> bytes:
         raise InputError(f"{name} cannot be read ({reason}).") from None
 
 
-def download(url: str) -> bytes:
-    """Read what an address gives; letters and spaces that addresses may not have are encoded."""
+def opened(url: str) -> http.client.HTTPResponse:
+    """Open an address for reading; letters and spaces that addresses may not have are encoded."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
     rest = urllib.parse.quote(parts._replace(scheme="", netloc="", fragment="").geturl(), safe="%/:=&?~+!$,;'@()*[]")
     request = urllib.request.Request(f"{parts.scheme}://{host}{rest}", headers={"User-Agent": "leanpose"})
+    return urllib.request.urlopen(request, timeout=SILENT_SECONDS)
+
+
+def download(url: str) -> bytes:
+    """Return what an address gives.
+
+    Raises:
+        InputError: it is larger than LARGEST, or takes longer than DOWNLOAD_SECONDS.
+        Exception: OSError, ValueError or http.client.HTTPException, as the address or its host is wrong.
+    """
     latest = time.monotonic() + DOWNLOAD_SECONDS
     data = bytearray()
-    with urllib.request.urlopen(request, timeout=SILENT_SECONDS) as answer:
+    with opened(url) as answer:
         while part := answer.read1(2**16):
             data += part
-            if len(data) > _DOWNLOAD_LIMIT:
-                raise InputError(f"{url} is larger than {_DOWNLOAD_LIMIT >> 20} MiB; download it and give the file.")
+            if len(data) > LARGEST:
+                raise InputError(f"{url} is larger than {LARGEST >> 20} MiB; download it and give the file.")
             if time.monotonic() > latest:
                 raise InputError(f"{url} takes longer than {DOWNLOAD_SECONDS} s; download it and give the file.")
     return bytes(data)

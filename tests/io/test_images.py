@@ -509,6 +509,6 @@ def test_unusable_addresses(url: str) -> None:
 
 
 def test_downloads_have_a_limit(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leanpose.io.images._DOWNLOAD_LIMIT", 1000)
+    monkeypatch.setattr("leanpose.io.images.LARGEST", 1000)
     with pytest.raises(InputError, match="is larger than"):
         read_image(f"{server}/a.png")
