@@ -167,13 +167,13 @@ def run(store: Store, parts: int, work: Work, cluster: Cluster) -> Account:
     numbers = missing(store, parts)
     if len(numbers) < parts:
         note(f"{parts - len(numbers):,} of {parts:,} parts are done; {len(numbers):,} are left.")
-    if not len(numbers):
-        return Account()
-    account = _spread(work.worker(Plan(store), store), numbers, cluster, parts)
+    account = Account()
+    if len(numbers):
+        account = _spread(work.worker(Plan(store), store), numbers, cluster, parts)
+        store.write(REPORT, json.dumps(account.to_dict(), indent=1).encode())
     with suppress(InputError):  # somebody else may still write there, who started the same job
         store.remove(BEGUN)
         store.sweep()
-    store.write(REPORT, json.dumps(account.to_dict(), indent=1).encode())
     return account
 
 
