@@ -200,7 +200,7 @@ def trial(
     """Work on a sample and write nothing.
 
     Args:
-        samples: images, about; of tar files and videos LARGE of each are looked into.
+        samples: images, about; of tar files and videos LARGE of each are looked into, as far as makes as many images.
 
     Returns:
         What the job would have, and what the sample took.
@@ -225,5 +225,5 @@ def trial(
     names = [item.source for item in kept["image"]]
     parts = [Part("image", tuple(names[start : start + size])) for start in range(0, len(names), size)]
     parts += [Part(item.kind, (item.source,)) for item in kept["tar"] + kept["video"]]
-    worker = work.worker(parts.__getitem__, None, max(1, samples // LARGE))
+    worker = work.worker(parts.__getitem__, None, max(size, samples // LARGE))
     return totals, _spread(worker, range(len(parts)), cluster, len(parts))
