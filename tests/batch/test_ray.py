@@ -25,6 +25,7 @@ from leanpose.batch.cluster import Cluster
 from leanpose.batch.job import Work, planned, run
 from leanpose.batch.plan import Plan
 from leanpose.batch.store import Store
+from leanpose.batch.worker import errors_file, persons_file
 from leanpose.errors import InputError
 from leanpose.inference.predictor import Predictor
 from leanpose.io.images import read_image
@@ -102,24 +103,20 @@ class Killing(Hashes):
         return super().estimate(task)
 
 
-def test_an_actor_that_is_killed(address: str, images: Path, tmp_path: Path) -> None:
-    work: Any = StubWork(Killing(note=str(tmp_path / "note")))
-    store = Store(str(tmp_path / "out"))
-    run(store, planned(store, [str(images)], None, work), work, Cluster(actors=2))
-    assert (tmp_path / "note").exists()
-    assert results(tmp_path / "out") == alone(tmp_path, [str(images)], StubWork())
-    assert not store.exists("begun")
-
-
-def test_poison_costs_itself_only(address: str, images: Path, tmp_path: Path) -> None:
-    work: Any = StubWork(Hashes("/013.png"))
+def test_actors_that_die(address: str, images: Path, tmp_path: Path) -> None:
+    """One is killed from outside at image 20, and image 13 kills all that come to it."""
+    work: Any = StubWork(Killing("/013.png", note=str(tmp_path / "note")))
     store = Store(str(tmp_path / "out"))
     parts = planned(store, [str(images)], None, work)
-    run(store, parts, work, Cluster(actors=1))
+    run(store, parts, work, Cluster(actors=2))
+    assert (tmp_path / "note").exists() and not store.exists("begun")
     poison = f"{images}/013.png"
     every = [f"{images}/{number:03d}.png" for number in range(40)]
     assert sources_in(store, parts) == [source for source in every if source != poison]
     assert [(row["source"], row["kind"]) for row in table_rows(store, parts)] == [(poison, "died")]
+    unbroken = alone(tmp_path, [str(images)], StubWork())
+    different = {name for name, data in results(tmp_path / "out").items() if unbroken.get(name) != data}
+    assert different == {errors_file(1), persons_file(1)}
 
 
 def test_what_an_actor_cannot_do_is_one_sentence(address: str, images: Path, tmp_path: Path) -> None:
