@@ -168,13 +168,13 @@ def run(store: Store, parts: int, work: Work, cluster: Cluster) -> Account:
     numbers = missing(store, parts)
     if len(numbers) < parts:
         note(f"{parts - len(numbers):,} of {parts:,} parts are done; {len(numbers):,} are left.")
-    if not len(numbers):
-        return Account()
-    account = _spread(work.worker(Plan(store), store), numbers, cluster, parts)
+    account = Account()
+    if len(numbers):
+        account = _spread(work.worker(Plan(store), store), numbers, cluster, parts)
+        store.write(REPORT, json.dumps(account.to_dict(), indent=1).encode())
     with suppress(InputError):  # somebody else may still write there, who started the same job
         store.remove(BEGUN)
         store.sweep()
-    store.write(REPORT, json.dumps(account.to_dict(), indent=1).encode())
     return account
 
 
@@ -201,7 +201,7 @@ def trial(
     """Work on a sample and write nothing.
 
     Args:
-        samples: images, about; of tar files and videos LARGE of each are looked into.
+        samples: images, about; of tar files and videos LARGE of each are looked into, as far as makes as many images.
 
     Returns:
         What the job would have, and what the sample took.

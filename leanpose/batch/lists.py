@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from leanpose.batch.store import filesystem
+from leanpose.batch.store import opened
 from leanpose.errors import InputError, suggest
 from leanpose.io.images import download, is_url
 
@@ -29,7 +29,7 @@ def entries(source: str, column: str | None) -> Iterator[str]:
         InputError: it cannot be read, has no such column, or has a row without a name.
     """
     try:
-        with _opened(source) as file:
+        with io.BytesIO(download(source)) if is_url(source) else opened(source) as file:
             for row, name in enumerate(_names(file, source, column), 1):
                 if not isinstance(name, str) or not name:
                     raise InputError(f"{source} has no name in row {row}, but {name!r}; leave such rows out.")
@@ -38,14 +38,6 @@ def entries(source: str, column: str | None) -> Iterator[str]:
         raise
     except Exception as error:  # of decoders, pyarrow and each file system
         raise InputError(f"{source} cannot be read as a list ({error}).") from None
-
-
-def _opened(source: str) -> BinaryIO:
-    if is_url(source):
-        return io.BytesIO(download(source))
-    fs, path = filesystem(source)
-    file: BinaryIO = fs.open(path, "rb")
-    return file
 
 
 def _names(file: BinaryIO, source: str, column: str | None) -> Iterator[Any]:
@@ -58,20 +50,20 @@ def _names(file: BinaryIO, source: str, column: str | None) -> Iterator[Any]:
         for batch in table.iter_batches(_ROWS, columns=[name]):
             yield from batch.column(0).to_pylist()
         return
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    if suffix == ".csv":
-        rows = csv.DictReader(text)
-        name = _column(rows.fieldnames or (), column, source)
-        yield from (row[name] for row in rows)
-    elif suffix == ".json":
-        content = json.load(text)
-        if not isinstance(content, list):
-            raise InputError(f"{source} must be a list of names, or of objects with them.")
-        yield from (_entry(entry, column, source) for entry in content)
-    elif suffix == ".jsonl":
-        yield from (_entry(json.loads(line), column, source) for line in text if line.strip())
-    else:
-        yield from (line.strip() for line in text if line.strip())
+    with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        if suffix == ".csv":
+            rows = csv.DictReader(text)
+            name = _column(rows.fieldnames or (), column, source)
+            yield from (row[name] for row in rows)
+        elif suffix == ".json":
+            content = json.load(text)
+            if not isinstance(content, list):
+                raise InputError(f"{source} must be a list of names, or of objects with them.")
+            yield from (_entry(entry, column, source) for entry in content)
+        elif suffix == ".jsonl":
+            yield from (_entry(json.loads(line), column, source) for line in text if line.strip())
+        else:
+            yield from (line.strip() for line in text if line.strip())
 
 
 def _entry(entry: Any, column: str | None, source: str) -> Any:

@@ -13,13 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count, islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any, TypeVar
 
 from leanpose.batch.plan import Part
-from leanpose.batch.store import filesystem, is_local
+from leanpose.batch.store import filesystem, is_local, opened
 from leanpose.errors import InputError
-from leanpose.io.images import LARGEST, SUFFIXES, download, is_url, opened
+from leanpose.io.images import LARGEST, SUFFIXES, download, is_url
 
 AHEAD = 4  # images that are fetched while one is worked on
 TRIES = 3  # to fetch one
@@ -142,20 +142,8 @@ def fetch(source: str) -> bytes:
     """
     if is_url(source):
         return download(source)
-    with _opened(source) as file:
+    with opened(source) as file:
         return _limited(file, source)
-
-
-def _opened(source: str) -> Any:
-    """Open a file at a path or an address for reading from its beginning to its end."""
-    if is_url(source):
-        return opened(source)
-    fs, path = filesystem(source)
-    if is_local(fs):
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise IsADirectoryError(path)  # or something that never ends, such as a pipe
-        return Path(path).open("rb")
-    return fs.open(path, "rb")
 
 
 def _limited(file: IO[bytes], name: str) -> bytes:
@@ -183,7 +171,7 @@ def _members(source: str) -> Iterator[Task | Failure]:
     given = 0  # members, which are passed over where the file has to be opened again
     for attempt in count(1):
         try:
-            with _opened(source) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
+            with opened(source) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Header) as tar:
                 for member in islice(filter(_is_image, tar), given, None):
                     task = _member(tar, member, source)
                     given += 1

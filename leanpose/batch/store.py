@@ -13,6 +13,7 @@ from typing import Any
 
 from leanpose.errors import InputError, require
 from leanpose.io.files import write_bytes
+from leanpose.io.images import is_url, open_url
 from leanpose.io.preflight import check_needs
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}(\.\w+)?")  # names that `write_bytes` leaves where its process is killed
@@ -41,6 +42,25 @@ def filesystem(address: str) -> tuple[Any, str]:
 def is_local(fs: Any) -> bool:
     """Whether a file system is that of this machine."""
     return "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else [fs.protocol])
+
+
+def opened(source: str) -> Any:
+    """Open a file at a path or an address for reading; of addresses of the web only from the beginning to the end.
+
+    Raises:
+        FileNotFoundError: there is none.
+        IsADirectoryError: it is a folder, or something that never ends, such as a pipe.
+        InputError: as `filesystem`.
+        Exception: the file system's own.
+    """
+    if is_url(source):
+        return open_url(source)
+    fs, path = filesystem(source)
+    if not is_local(fs):
+        return fs.open(path, "rb")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise IsADirectoryError(path)
+    return Path(path).open("rb")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from leanpose.batch.cluster import Cluster, connected, needs_gpu
 from leanpose.batch.job import Work, duration, planned, run, trial
 from leanpose.batch.store import Store
@@ -67,10 +65,8 @@ def batch(
         raise InputError(f"--boxes is 'found' or 'image', not '{boxes}'.")
     if min(threads, samples, 1 if actors is None else actors) < 1:
         raise InputError("--threads, --samples and --actors must be at least 1.")
-    if not 0 <= (frame_rate or 0) < math.inf:
-        raise InputError(f"--frame-rate must be 0 or above, not {frame_rate}.")
-    if not 0 <= (price or 0) < math.inf:
-        raise InputError(f"--price must be 0 or above, not {price}.")
+    if min(frame_rate or 0, price or 0) < 0:
+        raise InputError("--frame-rate and --price must be 0 or above.")
     if (out is None) != dry_run:
         raise InputError(
             "Say with --out where the results go." if out is None else "--dry-run writes nothing: leave --out out."

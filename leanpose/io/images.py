@@ -189,7 +189,7 @@ def _read_bytes(name: str) -> bytes:
         raise InputError(f"{name} cannot be read ({reason}).") from None
 
 
-def opened(url: str) -> http.client.HTTPResponse:
+def open_url(url: str) -> http.client.HTTPResponse:
     """Open an address for reading; letters and spaces that addresses may not have are encoded."""
     parts = urllib.parse.urlsplit(url)
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
@@ -207,7 +207,7 @@ def download(url: str) -> bytes:
     """
     latest = time.monotonic() + DOWNLOAD_SECONDS
     data = bytearray()
-    with opened(url) as answer:
+    with open_url(url) as answer:
         while part := answer.read1(2**16):
             data += part
             if len(data) > LARGEST:

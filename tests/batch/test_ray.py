@@ -1,0 +1,168 @@
+"""Jobs on a cluster of Ray, which all tests of this file share."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+pytest.importorskip("ray.data")
+
+from batch.stubs import Hashes, StubWork, results, sources_in, table_rows, write_images
+from support import ASTRONAUT
+
+from leanpose.batch.cluster import Cluster
+from leanpose.batch.job import Work, planned, run
+from leanpose.batch.plan import Plan
+from leanpose.batch.store import Store
+from leanpose.batch.worker import errors_file, persons_file
+from leanpose.errors import InputError
+from leanpose.inference.predictor import Predictor
+from leanpose.io.images import read_image
+
+MODEL = "lpn50.coco_128x96_int8"
+SECONDS = 60.0  # in which a test gives up
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A cluster of two cores on this machine."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # of its actors, who need the stubs
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        context = ray.init(
+            "local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False
+        )
+        yield context.address_info["gcs_address"]
+        ray.shutdown()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    write_images(tmp_path / "images", 40)
+    return tmp_path / "images"
+
+
+def alone(tmp_path: Path, words: list[str], work: Any) -> dict[str, bytes]:
+    """Return the files of a job that a Worker did without Ray."""
+    store = Store(str(tmp_path / "alone"))
+    parts = planned(store, words, None, work)
+    worker = work.worker(Plan(store), store)()
+    for number in range(parts):
+        worker(number)
+    return results(tmp_path / "alone")
+
+
+def test_a_job_is_what_a_worker_makes_alone(address: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    photo = read_image(ASTRONAUT)[..., ::-1]
+    for number in range(6):
+        small = cv2.resize(photo[number * 20 :], (128, 96), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), small)
+    (tmp_path / "images" / "damaged.jpg").write_bytes(b"no image")
+    words = [str(tmp_path / "images"), str(tmp_path / "list.txt")]
+    (tmp_path / "list.txt").write_text("missing.jpg\nimages/0.png\n")
+    work = Work(Predictor(MODEL, detector=None, threads=1), 1.0)
+    store = Store(str(tmp_path / "out"))
+    parts = planned(store, words, None, work)
+    account = run(store, parts, work, Cluster(actors=2))
+    assert (account.images, dict(account.failures)) == (7, {"unusable": 1, "missing": 1})
+    assert results(tmp_path / "out") == alone(tmp_path, words, work)
+    assert len(sources_in(store, parts)) == 7
+
+
+@dataclass(frozen=True)
+class Killing(Hashes):
+    """Kills the process of the first actor that comes to a file, by a note on the disk that it did.
+
+    Attributes:
+        note: a file that is made before.
+    """
+
+    note: str = ""
+
+    def estimate(self, task: Any) -> Any:
+        if task.source.endswith("020.png"):
+            try:
+                os.close(os.open(self.note, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                pass
+        return super().estimate(task)
+
+
+def test_actors_that_die(address: str, images: Path, tmp_path: Path) -> None:
+    """One is killed from outside at image 20, and image 13 kills all that come to it."""
+    work: Any = StubWork(Killing("/013.png", note=str(tmp_path / "note")))
+    store = Store(str(tmp_path / "out"))
+    parts = planned(store, [str(images)], None, work)
+    run(store, parts, work, Cluster(actors=2))
+    assert (tmp_path / "note").exists() and not store.exists("begun")
+    poison = f"{images}/013.png"
+    every = [f"{images}/{number:03d}.png" for number in range(40)]
+    assert sources_in(store, parts) == [source for source in every if source != poison]
+    assert [(row["source"], row["kind"]) for row in table_rows(store, parts)] == [(poison, "died")]
+    unbroken = alone(tmp_path, [str(images)], StubWork())
+    different = {name for name, data in results(tmp_path / "out").items() if unbroken.get(name) != data}
+    assert different == {errors_file(1), persons_file(1)}
+
+
+def test_what_an_actor_cannot_do_is_one_sentence(address: str, images: Path, tmp_path: Path) -> None:
+    work: Any = StubWork()
+    store = Store(str(tmp_path / "out"))
+    parts = planned(store, [str(images)], None, work)
+    (tmp_path / "out" / "begun").touch()  # where a folder should be
+    with pytest.raises(InputError, match=r"begun/\d cannot be written \(.*\); free space or choose another place"):
+        run(store, parts, work, Cluster(actors=1))
+    with pytest.raises(InputError, match="too few for 3 actors"):
+        run(store, parts, work, Cluster(actors=3))
+
+
+def test_the_command_line(address: str, tmp_path: Path) -> None:
+    """Ctrl-C in the middle, then the same line again."""
+    write_images(tmp_path / "images", 60)
+    line = [sys.executable, "-m", "leanpose", "batch", "images", "--model", MODEL, "--boxes", "image", "--actors", "1"]
+    line += ["--address", address]
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*line, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    process = start("--out", "out")
+    _wait(lambda: any((tmp_path / "out").rglob("part-*.parquet")) or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=SECONDS)[1]
+    assert process.returncode == 130, errors
+    assert re.search(r"leanpose: \d of 8 parts are done; the same line goes on with the rest\n$", errors)
+
+    process = start("--out", "out")
+    printed, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0 and printed.endswith("\nout\n"), errors
+    work = Work(Predictor(MODEL, detector=None, threads=1), 1.0)
+    assert results(tmp_path / "out") == alone(tmp_path, [str(tmp_path / "images")], work)
+
+    process = start("--dry-run", "--samples", "4", "--price", "0.5")
+    printed, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    assert printed.startswith("60 images; a sample:\n4 images, 4 persons in ")
+    assert re.search(r"this job: [\d.]+ hours with 1 actors, [\d.]+ core hours, which cost [\d.]+\n$", printed)
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    latest = time.monotonic() + SECONDS
+    while not until():
+        assert time.monotonic() < latest
+        time.sleep(0.02)
