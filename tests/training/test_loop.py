@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -381,13 +382,24 @@ def run_leanpose(*words: str, launcher: Sequence[str] = ()) -> subprocess.Popen[
     )
 
 
-def test_two_processes_give_the_weights_of_one(recipe_file: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_two_machines_give_the_weights_of_one(recipe_file: Path, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """The lines of docs/scale.md, both typed here."""
     changes = ("epochs=1", "ema_decay=0", "optimizer=sgd", "learning_rate=0.1", "freeze_batch_norm=true")
     train(make_recipe(*changes, f"out={tmp_path / 'one'}"))
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    process = run_leanpose("train", str(recipe_file), *changes, f"out={tmp_path / 'two'}", launcher=launcher)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    lines = re.findall(r"^torchrun (.*) -m leanpose train", (ROOT / "docs/scale.md").read_text(), flags=re.MULTILINE)
+    assert len(lines) == 2
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    machines = []
+    for line in lines:
+        options = line.replace("HOST", "127.0.0.1").replace("29500", port).split()
+        launcher = ("-m", "torch.distributed.run", *options)
+        machines.append(run_leanpose("train", str(recipe_file), *changes, f"out={tmp_path / 'two'}", launcher=launcher))
+    output = ""
+    for machine in machines:
+        said, errors = machine.communicate(timeout=300)
+        assert machine.returncode == 0, errors
+        output += said
     assert output.count("epoch 1/1") == 1  # one process speaks
     assert "8 persons, 1 epochs of 2 steps, 32-true, on cpu (2 processes)" in output
     one, two = (checkpoint(tmp_path / name / "stage0")["state_dict"] for name in ("one", "two"))
