@@ -136,6 +136,7 @@ def _spread(make: Callable[[], Any], numbers: Sequence[int] | np.ndarray, cluste
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()
+    context.target_max_block_size = 1  # bytes: each result comes when it is there
     actors = min(cluster.actors or 1, len(numbers))
     chunks = np.array_split(np.asarray(numbers, np.int64), min(len(numbers), actors * BLOCKS))
     dataset = ray.data.from_arrow([pa.table({"number": chunk}) for chunk in chunks]).map_batches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("ray.data")
@@ -27,8 +29,10 @@ from leanpose.batch.plan import Plan
 from leanpose.batch.store import Store
 from leanpose.batch.worker import errors_file, persons_file
 from leanpose.errors import InputError
+from leanpose.evaluation.evaluate import evaluate
 from leanpose.inference.predictor import Predictor
 from leanpose.io.images import read_image
+from leanpose.keypoint_sets import COCO
 
 MODEL = "lpn50.coco_128x96_int8"
 SECONDS = 60.0  # in which a test gives up
@@ -42,6 +46,7 @@ def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # of its actors, who need the stubs
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else other tests come first
         context = ray.init(
             "local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False
         )
@@ -158,7 +163,30 @@ def test_the_command_line(address: str, tmp_path: Path) -> None:
     printed, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
     assert printed.startswith("60 images; a sample:\n4 images, 4 persons in ")
-    assert re.search(r"this job: [\d.]+ hours with 1 actors, [\d.]+ core hours, which cost [\d.]+\n$", printed)
+    assert re.search(r"\nthis job: \d+ s, [\d.]+ core hours, cost [\d.]+\n$", printed)
+
+
+def test_distributed_evaluation(address: str, tmp_path: Path) -> None:
+    """Results come in any order and are put into that of the set."""
+    photo = cv2.resize(read_image(ASTRONAUT), (128, 128), interpolation=cv2.INTER_AREA)[..., ::-1]
+    keypoints = [value for k in range(17) for value in (40 + 2 * k, 30 + 4 * k, 2)]
+    category = {"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}
+    content: dict[str, Any] = {"images": [], "annotations": [], "categories": [category]}
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.roll(photo, 5 * number, axis=1))
+        content["images"].append({"id": number, "file_name": f"{number}.png", "width": 128, "height": 128})
+        person = {"id": number, "image_id": number, "category_id": 1, "num_keypoints": 17, "keypoints": keypoints}
+        content["annotations"].append(person | {"bbox": [10, 10, 100, 110], "area": 6000, "iscrowd": 0})
+    data = tmp_path / "persons.json"
+    data.write_text(json.dumps(content))
+    for options in ({"distributed": True}, {}):
+        evaluate(MODEL, data=str(data), images=str(tmp_path), out=str(tmp_path / f"{len(options)}"), **options)
+    alone, together = ((tmp_path / name / "results.json").read_text() for name in "01")
+    assert together == alone and len(json.loads(alone)) == 5
+    with pytest.raises(InputError, match="add --distributed"):
+        evaluate(MODEL, data=str(data), images=str(tmp_path), address=address)
+    with pytest.raises(InputError, match="leave --distributed out"):
+        evaluate(MODEL, data=str(data), images=str(tmp_path), distributed=True, channel_order="bgr")
 
 
 def _wait(until: Callable[[], bool]) -> None:
