@@ -59,7 +59,7 @@ class Killer:
 
     def __init__(self, options: argparse.Namespace, seed: int) -> None:
         self.options, self.chance = options, random.Random(seed)
-        one = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+        one: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
         self.ray = RayCluster(initialize_head=True, head_node_args=one | {"include_dashboard": False})
         self.node_args = one
         self.second = self.ray.add_node(**one)
