@@ -49,7 +49,7 @@ def persons_table(rows: Sequence[Mapping[str, Any]], keypoint_set: KeypointSet, 
         metadata={PARQUET_KEY: json.dumps(head).encode()},
     )
     same = {"model": provenance["model"], "sha256": provenance["sha256"]}
-    columns = {name: [{**row, **same}[name] for row in rows] for name in schema.names}
+    columns = {name: [(dict(row) | same)[name] for row in rows] for name in schema.names}
     return _parquet(pa.table({name: _column(values) for name, values in columns.items()}, schema=schema))
 
 

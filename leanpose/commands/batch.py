@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from leanpose.batch.cluster import Cluster, connected, needs_gpu
 from leanpose.batch.job import Work, duration, planned, run, trial
+from leanpose.batch.sources import absolute
 from leanpose.batch.store import Store
 from leanpose.errors import InputError, require
 from leanpose.inference.engines import EngineName
@@ -72,11 +75,11 @@ def batch(
             "Say with --out where the results go." if out is None else "--dry-run writes nothing: leave --out out."
         )
     predictor = Predictor(
-        model,
+        _everywhere(model),
         engine=engine,
         flip_test=flip_test,
         threads=threads,
-        detector=detector if boxes == "found" else None,
+        detector=_everywhere(detector) if boxes == "found" else None,
         min_person_score=min_person_score,
         keypoint_set=get_keypoint_set(keypoints) if keypoints else None,
         device=device,
@@ -86,9 +89,14 @@ def batch(
     if out is None:
         return _estimate(sources, column, work, cluster, samples, price)
     with connected(cluster):  # which may not be there, before all is listed
-        store = Store(out)
+        store = Store(absolute(out))
         parts = planned(store, sources, column, work)
         return f"{run(store, parts, work, cluster)}\n{out}"
+
+
+def _everywhere(network: str) -> str:
+    """Return the name of a network, or of its file, as it is in the folders of all processes."""
+    return os.path.abspath(network) if os.path.isfile(network) else network
 
 
 def _estimate(

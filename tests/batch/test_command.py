@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,22 @@ def test_other_options_than_those_of_the_job(tmp_path: Path, capsys: pytest.Capt
     ):
         assert main([*line, *options]) == 2
         assert capsys.readouterr().err == f"leanpose: {tmp_path}/out holds a job with {reason}; choose another --out.\n"
+
+
+def test_names_mean_the_same_to_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors do not run in the folder where the command line was typed."""
+    import shutil
+
+    import leanpose.commands.batch as command
+    from leanpose.weights.catalogue import find_weights
+
+    seen: list[Any] = []
+    monkeypatch.setattr(command, "planned", lambda store, *rest: seen.append(store))
+    monkeypatch.setattr(command, "run", lambda store, parts, work, cluster: seen.append(work))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(find_weights(NETWORK[1]), "my.onnx")
+    assert main(["batch", "images", "--out", "out", "--model", "my.onnx", "--boxes", "image"]) == 0
+    store, work = seen
+    assert store.address == str(tmp_path / "out")
+    monkeypatch.chdir("/")
+    assert work.worker(None, None).args[0]().predictor.weights.model == "lpn50"

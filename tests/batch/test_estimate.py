@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,14 +22,12 @@ pytest.importorskip("fsspec")
 from batch.stubs import Hashes
 from clips import four_colours, make_clip
 
-from leanpose.batch.estimate import Alone, Estimator, Found, Recipe
+from leanpose.batch.estimate import Alone, Estimate, Estimator, Found, Recipe
 from leanpose.batch.reading import Clip, Image, Task
 from leanpose.errors import InputError, MissingPackageError, WeightsError
 from leanpose.inference.predictor import Predictor
 from leanpose.keypoint_sets import COCO
 from leanpose.structures import Poses
-
-Estimate = Callable[..., Estimator]
 
 
 class Seen:
@@ -55,7 +52,7 @@ class Seen:
                 return [error]
             raise error
         height, width = image.shape[:2]
-        box = np.float32([[0, 0, width, height]])
+        box = np.array([[0, 0, width, height]], np.float32)
         return [
             (
                 image,
@@ -219,30 +216,26 @@ def test_a_process_that_does_not_come_up(capfd: pytest.CaptureFixture[str]) -> N
 
 
 @dataclass(frozen=True)
-class Busy:
-    """Says who it is and works for long."""
+class Long:
+    """Says who it is and works for long.
+
+    Attributes:
+        log: file for the number of its process.
+    """
 
     log: Path
 
-    def __call__(self) -> Busy:
-        return self
+    def __call__(self) -> Estimate:
+        return self.estimate
 
-    def work(self) -> None:
-        Alone(self)(Image("a.jpg", b""))
-
-
-class Long(Busy):
-    def __call__(self, *tasks: Task) -> Any:
-        if tasks:
-            self.log.write_text(str(os.getpid()))
-            time.sleep(100)
-        return self
+    def estimate(self, task: Task) -> Found:
+        self.log.write_text(str(os.getpid()))
+        time.sleep(100)
+        return Found()
 
 
 def test_a_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    code = (
-        f"from pathlib import Path; from batch.test_estimate import Long; Long(Path({str(tmp_path / 'log')!r})).work()"
-    )
+    code = f"from pathlib import Path; from batch.test_estimate import *; Alone(Long(Path({str(tmp_path / 'log')!r})))(Image('', b''))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__': exec({code!r})"], env=environment)
     latest = time.monotonic() + 60

@@ -47,7 +47,7 @@ def address() -> Iterator[str]:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # of its actors, who need the stubs
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # else other tests come first
-        context = ray.init(
+        context: Any = ray.init(
             "local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False
         )
         yield context.address_info["gcs_address"]

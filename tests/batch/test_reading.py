@@ -45,7 +45,12 @@ def test_images_come_in_order(tmp_path: Path) -> None:
 
 def test_who_stops_early_waits_for_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[str] = []
-    monkeypatch.setattr(reading, "fetch", lambda source: fetched.append(source) or b"")
+
+    def fetch(source: str) -> bytes:
+        fetched.append(source)
+        return b""
+
+    monkeypatch.setattr(reading, "fetch", fetch)
     some = tasks(Part("image", tuple(map(str, range(100)))))
     next(iter(some))
     some.close()  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ def two_persons() -> Poses:
     keypoints = random.normal(size=(2, 17, 2)).astype(np.float32)
     keypoints[1, 3] = np.nan
     scores = random.random((2, 17), np.float32)
-    return Poses(keypoints, scores, random.random((2, 4), np.float32), np.float32([0.9, 0.5]), COCO)
+    return Poses(keypoints, scores, random.random((2, 4), np.float32), np.array([0.9, 0.5], np.float32), COCO)
 
 
 def test_persons(tmp_path: Path) -> None:
