@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-for package in ("pandas", "pyarrow", "yaml"):
-    pytest.importorskip(package)
+pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+pytest.importorskip("yaml")
 
 import pyarrow.parquet as pq
 import yaml
@@ -71,7 +72,7 @@ def test_columns(result: Path) -> None:
 
 def commands() -> list[str]:
     pages = [PAGE, (CLUSTER / "leanpose.sbatch").read_text()]
-    lines = [line for page in pages for line in re.findall(r"^leanpose batch .*", page, flags=re.MULTILINE)]
+    lines = [line for page in pages for line in re.findall(r"(?:^|-- )(leanpose batch .*)", page, flags=re.MULTILINE)]
     job = yaml.safe_load((CLUSTER / "rayjob.yaml").read_text())
     return [*lines, job["spec"]["entrypoint"]]
 
