@@ -1,4 +1,5 @@
-"""Work on images as an actor of `leanpose batch` does, in this process, and count what an image costs.
+"""Work on images as an actor of `leanpose batch` does, in this process, and count what an image costs; and the plan of
+a million made-up names.
 
     python benchmarks/batch_costs.py SOURCE... [--model NAME] [--detector NAME] [--threads N]
 
@@ -10,14 +11,15 @@ temporary files, and are removed.
 from __future__ import annotations
 
 import argparse
+import random
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from leanpose.batch.job import Work
-from leanpose.batch.plan import IMAGES, Part
+from leanpose.batch.plan import IMAGES, Part, Totals, divide, write_plan
 from leanpose.batch.sources import find_items
 from leanpose.batch.store import Store
 from leanpose.evaluation.timing import machine
@@ -37,18 +39,33 @@ def main(sources: Sequence[str], model: str, detector: str, threads: int) -> Non
             done = worker(number)
             images, persons = images + done.images, persons + done.persons
         seconds = time.process_time() - began
-        written = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
+        read, written = size(map(Path, names)), size(Path(folder).rglob("*.parquet"))
     print(f"{machine()}; {model} in boxes of {detector}, {threads} threads")
     print(f"{images:,} images, {persons:,} persons")
     print(
-        f"of an image: {seconds / images:.4f} s of a core, {sum(map(_size, names)) / images:,.0f} bytes read, "
-        f"{written / images:,.0f} bytes written"
+        f"of an image: {seconds / images:.4f} s of a core, {read / images:,.0f} bytes read, {written / images:,.0f} written"
     )
     print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+    print(plan(1_000_000))
 
 
-def _size(name: str) -> int:
-    return Path(name).stat().st_size
+def size(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def plan(count: int) -> str:
+    """Write the plan of a list of names with 16 random digits each, in folders of 1,000; return what it costs."""
+    chance = random.Random(0)
+    with tempfile.TemporaryDirectory() as folder:
+        names = Path(folder, "names.txt")
+        with names.open("w") as file:
+            for number in range(count):
+                file.write(f"s3://archive/photos/{number // 1000:06d}/{chance.getrandbits(64):016x}.jpg\n")
+        began = time.process_time()
+        write_plan(Store(folder), divide(find_items([str(names)]), Totals()))
+        seconds = time.process_time() - began
+        written = size(Path(folder).rglob("*.parquet"))
+    return f"the plan of {count:,} names: {seconds:.1f} s of a core, {written / count:.1f} bytes of a name"
 
 
 if __name__ == "__main__":
