@@ -42,9 +42,8 @@ def main(sources: Sequence[str], model: str, detector: str, threads: int) -> Non
         read, written = size(map(Path, names)), size(Path(folder).rglob("*.parquet"))
     print(f"{machine()}; {model} in boxes of {detector}, {threads} threads")
     print(f"{images:,} images, {persons:,} persons")
-    print(
-        f"of an image: {seconds / images:.4f} s of a core, {read / images:,.0f} bytes read, {written / images:,.0f} written"
-    )
+    each = f"{seconds / images:.4f} s of a core, {read / images:,.0f} bytes read, {written / images:,.0f} written"
+    print(f"of an image: {each}")
     print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
     print(plan(1_000_000))
 
