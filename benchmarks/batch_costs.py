@@ -59,7 +59,7 @@ def plan(count: int) -> str:
         names = Path(folder, "names.txt")
         with names.open("w") as file:
             for number in range(count):
-                file.write(f"s3://archive/photos/{number // 1000:06d}/{chance.getrandbits(64):016x}.jpg\n")
+                file.write(f"/archive/photos/{number // 1000:06d}/{chance.getrandbits(64):016x}.jpg\n")
         began = time.process_time()
         write_plan(Store(folder), divide(find_items([str(names)]), Totals()))
         seconds = time.process_time() - began
