@@ -62,7 +62,16 @@ class Killer:
         one: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
         self.ray = RayCluster(initialize_head=True, head_node_args=one | {"include_dashboard": False})
         self.node_args = one
-        self.second = self.ray.add_node(**one)
+        self.second = self._node()
+
+    def _node(self) -> Any:
+        for left in (2, 1, 0):
+            try:
+                return self.ray.add_node(**self.node_args)
+            except Exception:  # Ray gives up after 30 s, on a machine with other work
+                if not left:
+                    raise
+        return None
 
     def driver(self, out: Path, folder: Path) -> subprocess.Popen[str]:
         """Start the job, or what is missing of it."""
@@ -77,7 +86,7 @@ class Killer:
             driver.wait()
         elif kind == "raylet":
             self.ray.remove_node(self.second, allow_graceful=False)
-            self.second = self.ray.add_node(**self.node_args)
+            self.second = self._node()
         else:
             actors = sorted(process for process, title in processes().items() if title.startswith(ACTOR))
             if not actors:

@@ -235,7 +235,8 @@ class Long:
 
 
 def test_a_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from batch.test_estimate import *; Alone(Long(Path({str(tmp_path / 'log')!r})))(Image('', b''))"
+    log = str(tmp_path / "log")
+    code = f"from batch.test_estimate import *; Alone(Long(Path({log!r})))(Image('', b''))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     parent = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__': exec({code!r})"], env=environment)
     latest = time.monotonic() + 60
