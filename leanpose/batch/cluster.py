@@ -82,8 +82,7 @@ def _connect(ray: Any, cluster: Cluster) -> None:
             cores = max(available_cores(), (cluster.actors or 1) * cluster.threads)
             ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=STORE, **quiet)
         else:
-            if cluster.address.startswith(ELSEWHERE):
-                os.environ.setdefault("RAY_AUTH_MODE", "token")  # of ~/.ray/auth_token
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # of ~/.ray/auth_token
             ray.init(cluster.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
