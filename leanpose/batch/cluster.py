@@ -82,11 +82,13 @@ def _connect(ray: Any, cluster: Cluster) -> None:
             cores = max(available_cores(), (cluster.actors or 1) * cluster.threads)
             ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=STORE, **quiet)
         else:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # of ~/.ray/auth_token
             ray.init(cluster.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise InputError(f"The cluster {cluster.address or 'of this machine'} is not there ({reason}).") from None
+        raise InputError(
+            f"The cluster {cluster.address or 'of this machine'} is not there, or does not let you in ({reason}); where "
+            "it asks for a token, set RAY_AUTH_MODE=token."
+        ) from None
 
 
 def _actors(resources: dict[str, float], cluster: Cluster) -> int:
