@@ -86,8 +86,8 @@ def _connect(ray: Any, cluster: Cluster) -> None:
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise InputError(
-            f"The cluster {cluster.address or 'of this machine'} is not there, or does not let you in ({reason}); where "
-            "it asks for a token, set RAY_AUTH_MODE=token."
+            f"The cluster {cluster.address or 'of this machine'} is not there, or does not let you in ({reason}); "
+            "where it asks for a token, set RAY_AUTH_MODE=token."
         ) from None
 
 
