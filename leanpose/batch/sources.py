@@ -52,8 +52,8 @@ def find_items(words: Iterable[str], column: str | None = None) -> Iterator[Item
 
     Args:
         words: files, folders with all that is below them, globs, or addresses of them; of lists (Parquet, CSV, JSON,
-            JSON lines, text) the files that they name, relative to the list's folder. What a list names twice is
-            yielded twice.
+            JSON lines, text) the files that they name, relative to the list's folder. A word that is given twice
+            counts once; what a list names twice, or two words hold, is yielded twice.
         column: of lists that have columns; None: the first of `lists.COLUMNS` that is there.
 
     Raises:
