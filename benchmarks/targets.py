@@ -102,7 +102,7 @@ def weights_of(network: str, out: Path) -> str:
             model = create_model(network).eval()
             for parameter in model.parameters():
                 if not parameter.any():  # biases, and what lets a layer begin as the identity
-                    torch.nn.init.normal_(parameter, std=0.1)
+                    torch.nn.init.normal_(parameter, std=0.01)
             save_network(file, model, Weights(f"{network}.random_256x192", network, (256, 192)))
         return str(file)
 
