@@ -4,11 +4,11 @@
     .venv-extras/bin/python benchmarks/targets.py lpn50 sfm litepose_xs hevitpose_t --out targets \
         --data coco/val.json --images coco/images
 
-Each cell is one `leanpose export`, in a process of its own, compared on 64 persons (images, for litepose_xs); a cell
-whose files are there is not made again. Times are medians of one input, all files of a network turn by turn: time of
-the processor, of all threads together, which other processes disturb less than that of the clock. A network without
-weights gets random ones. `--int8` adds the accuracy of LiteRT in bytes, with ranges set by persons of
-`--calibration`. A cell that takes more than `--minutes` is left out.
+Each cell is one `leanpose export`, in a process of its own, compared on 64 persons (images, for litepose_xs), or on
+noise without `--data`; a cell whose files are there is not made again. Times are medians of one input, all files of a
+network turn by turn: time of the processor, of all threads together, which other processes disturb less than that of
+the clock. A network without weights gets random ones, none of them 0. `--int8` adds the accuracy of LiteRT in bytes,
+with ranges set by persons of `--calibration`. A cell that takes more than `--minutes` is left out.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--calibration")
     parser.add_argument("--minutes", type=float, default=60)
-    for name in ("--out", "--data", "--images"):
-        parser.add_argument(name, required=True)
+    parser.add_argument("--data")
+    parser.add_argument("--images")
+    parser.add_argument("--out", required=True)
     options = parser.parse_args()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def main() -> None:
         table[network] = {kind: cell(network, kind, out, options) for kind in kinds}
         for kind, milliseconds in times(network, table[network], out).items():
             table[network][kind]["milliseconds"] = milliseconds
-        content = {"machine": machine(), "data": Path(options.data).name, "networks": table}
+        content = {"machine": machine(), "data": options.data and Path(options.data).name, "networks": table}
         (out / "targets.json").write_text(json.dumps(content, indent=1))
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
     print(as_table(table, kinds))
@@ -68,7 +69,8 @@ def cell(network: str, kind: str, out: Path, options: argparse.Namespace) -> dic
     if not sidecar_path(file).exists() and not fault.exists():
         target, _, int8 = kind.partition(" ")
         words = [sys.executable, "-m", "leanpose", "export", weights_of(network, out), "--to", target]
-        words += ["--out", str(file), "--data", options.data, "--images", options.images]
+        words += ["--out", str(file)]
+        words += ["--data", options.data, "--images", options.images] if options.data else []
         if int8:
             words += ["--int8", *(["--calibration", options.calibration] if options.calibration else [])]
         try:
@@ -97,7 +99,11 @@ def weights_of(network: str, out: Path) -> str:
         file = out / f"{network}.safetensors"
         if not file.exists():
             torch.manual_seed(0)
-            save_network(file, create_model(network).eval(), Weights(f"{network}.random_256x192", network, (256, 192)))
+            model = create_model(network).eval()
+            for parameter in model.parameters():
+                if not parameter.any():  # biases, and what lets a layer begin as the identity
+                    torch.nn.init.normal_(parameter, std=0.01)
+            save_network(file, model, Weights(f"{network}.random_256x192", network, (256, 192)))
         return str(file)
 
 

@@ -66,8 +66,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (B, N, C) to (B, N, C)."""
-        heads = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1))  # (B, N, 3, heads, C / heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, N, C / heads) each
+        heads = self.qkv(tokens).unflatten(2, (3 * self.num_heads, -1)).transpose(1, 2)  # four axes: ncnn takes no five
+        query, key, value = heads.chunk(3, dim=1)  # (B, heads, N, C / heads) each
         attention = (self.scale * query @ key.transpose(2, 3)).softmax(dim=3)  # (B, heads, N, N)
         return self.proj((attention @ value).transpose(1, 2).flatten(2))  # (B, N, C)
 

@@ -65,6 +65,17 @@ def test_outputs_are_those_of_torch(name: TargetName, network: Path, tmp_path: P
     assert export(str(network), to=name, out=str(out)).megabytes == pytest.approx(report.megabytes)  # over its own
 
 
+@pytest.mark.usefixtures("small_networks")
+def test_attention_of_several_heads_leaves_for_ncnn(tmp_path: Path) -> None:
+    needs("ncnn")
+    path = tmp_path / "v.safetensors"
+    network = create_model("vitpose_s", input_size=(64, 48)).eval()
+    options = {"input_size": [64, 48]}
+    save_network(path, network, Weights("vitpose_s.coco_64x48", "vitpose_s", (64, 48), COCO, model_options=options))
+    report = export(str(path), to="ncnn", out=str(tmp_path / "v.ncnn.param"))
+    assert report.difference is not None and report.difference < 1e-3
+
+
 def test_coreml_is_checked_without_a_mac(network: Path, tmp_path: Path) -> None:
     needs("coreml")
     report = export(str(network), to="coreml", out=str(tmp_path / "a.mlpackage"))
