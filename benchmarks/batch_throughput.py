@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from leanpose.inference.engines import available_cores
 from leanpose.io.images import find_images
@@ -27,7 +28,11 @@ def two_nodes() -> Iterator[str]:
     """Start a Ray cluster of two nodes on this machine; give its address."""
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": max(1, available_cores() // 2), "object_store_memory": 128 * 2**20, "include_dashboard": False}
+    node: dict[str, Any] = {
+        "num_cpus": max(1, available_cores() // 2),
+        "object_store_memory": 128 * 2**20,
+        "include_dashboard": False,
+    }
     cluster = Cluster(initialize_head=True, head_node_args=node)
     cluster.add_node(**node)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 from leanpose.batch.cluster import Cluster, connected, needs_gpu
 from leanpose.batch.job import Work, duration, planned, run, trial
@@ -88,7 +89,7 @@ def batch(
     cluster = Cluster(address, actors, threads, needs_gpu(device))
     if out is None:
         return _estimate(sources, column, work, cluster, samples, price)
-    with connected(cluster):  # which may not be there, before all is listed
+    with connected(cluster) if address else nullcontext():  # which may not be there, so before all is listed
         store = Store(absolute(out))
         parts = planned(store, sources, column, work)
         return f"{run(store, parts, work, cluster)}\n{out}"

@@ -179,9 +179,9 @@ def test_distributed_evaluation(address: str, tmp_path: Path) -> None:
         content["annotations"].append(person | {"bbox": [10, 10, 100, 110], "area": 6000, "iscrowd": 0})
     data = tmp_path / "persons.json"
     data.write_text(json.dumps(content))
-    for options in ({"distributed": True}, {}):
-        evaluate(MODEL, data=str(data), images=str(tmp_path), out=str(tmp_path / f"{len(options)}"), **options)
-    alone, together = ((tmp_path / name / "results.json").read_text() for name in "01")
+    for name, distributed in (("alone", False), ("together", True)):
+        evaluate(MODEL, data=str(data), images=str(tmp_path), out=str(tmp_path / name), distributed=distributed)
+    alone, together = ((tmp_path / name / "results.json").read_text() for name in ("alone", "together"))
     assert together == alone and len(json.loads(alone)) == 5
     with pytest.raises(InputError, match="add --distributed"):
         evaluate(MODEL, data=str(data), images=str(tmp_path), address=address)
