@@ -33,8 +33,8 @@ def needs(*paths: Path) -> pytest.MarkDecorator:
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Make networks without values. Their first values and their norms, which change no shape, are left out: on the
-    device meta they would take most of the time."""
+    """Make networks without values. Their first values and their norms, which change no shape, are left out, and they
+    are not copied to be counted: on the device meta that would take most of the time."""
     import torch
 
     with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
@@ -42,6 +42,7 @@ def shapes_only() -> Iterator[None]:
             patch.setattr(torch.Tensor, name, lambda tensor, *_, **__: tensor)
         for norm in (torch.nn.BatchNorm2d, torch.nn.LayerNorm):
             patch.setattr(norm, "forward", lambda _, maps: maps)
+        patch.setattr(torch.nn.Module, "__deepcopy__", lambda network, _: network, raising=False)
         yield
 
 

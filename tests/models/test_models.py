@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import pkgutil
 
 import pytest
@@ -275,12 +276,19 @@ def test_forward_and_backward(name: str) -> None:
         torch.testing.assert_close(maps[:1], first[output])  # in eval mode, one image does not change another's maps
 
 
+@functools.cache
+def shapes_of(name: str, options: str = "{}") -> nn.Module:
+    """Return a network without values, made once for all tests; options in JSON."""
+    with shapes_only():
+        return create_model(name, **json.loads(options))
+
+
 @pytest.mark.parametrize(("name", "options", "input_size", "parameters", "macs", "attention_macs"), COUNTS, ids=str)
 def test_counts(
     name: str, options: dict, input_size: tuple[int, int], parameters: int, macs: int, attention_macs: int
 ) -> None:
+    network = shapes_of(name, json.dumps(options))
     with shapes_only():
-        network = create_model(name, **options)
         counted = count_macs(network, input_size)
     assert count_parameters(network) == parameters
     assert counted == {"macs": macs, "attention_macs": attention_macs}
@@ -291,8 +299,8 @@ def test_the_table_has_these_counts(name: str) -> None:
     known = NETWORKS[name]
     counted = {(row[0], row[2]): (row[3], row[4] + row[5]) for row in COUNTS if row[1] == {}}
     if (name, known.input_size) not in counted:
+        network = shapes_of(name)
         with shapes_only():
-            network = create_model(name)
             macs = sum(count_macs(network, known.input_size).values())
         counted[name, known.input_size] = count_parameters(network), macs
     assert (known.parameters, known.macs) == counted[name, known.input_size]
@@ -300,8 +308,7 @@ def test_the_table_has_these_counts(name: str) -> None:
 
 @pytest.mark.parametrize("name", STATE_SIZES)
 def test_state_sizes(name: str) -> None:
-    with shapes_only():
-        network = create_model(name)
+    network = shapes_of(name)
     buffer_values = sum(buffer.numel() for buffer in network.buffers() if buffer.is_floating_point())
     assert (len(network.state_dict()), buffer_values) == STATE_SIZES[name]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -344,7 +345,13 @@ def test_options_of_hosts() -> None:
 
 
 class WithoutBackbone(HierarchicalRMPG):
-    """The hierarchical network on images that are only made smaller."""
+    """The hierarchical network on images that are only made smaller, without the layers that it then has no use for."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for name, _ in list(self.named_children()):
+            if name not in ("neck", "supervised", "free", "final_layer", "heads"):
+                delattr(self, name)
 
     def features(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, 3, H/4, W/4)."""
