@@ -43,7 +43,7 @@ def link_requirements(package: Distribution, site: Path) -> None:
             required = distribution(requirement.name)
             for part in {file.parts[0] for file in required.files or ()} - {"..", "__pycache__"}:
                 if not (site / part).exists():
-                    (site / part).symlink_to(required.locate_file(part))
+                    (site / part).symlink_to(str(required.locate_file(part)))
             link_requirements(required, site)
 
 

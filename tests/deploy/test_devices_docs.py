@@ -47,12 +47,13 @@ def desk(short_lpn: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("devices")
     shutil.copy(ROOT / "docs/assets/astronaut.png", folder / "photo.png")
+    torch.manual_seed(0)
     bundled = find_weights("lpn50", ".safetensors")
     network = create_model("lpn50").eval()
     own = network.state_dict()
     network.load_state_dict({name: tensor for name, tensor in load_file(bundled).items() if name in own})
     with torch.inference_mode():
-        network.final_layer.weight /= network(torch.randn(4, 3, 256, 192))["heatmaps"].amax()
+        network.get_parameter("final_layer.weight").div_(network(torch.randn(4, 3, 256, 192))["heatmaps"].amax())
     save_network(folder / "lpn50.safetensors", network, read_record(bundled))
     export(str(folder / "lpn50.safetensors"), end_to_end=True, out=str(folder / "lpn50_app.onnx"))
     return folder
