@@ -22,8 +22,9 @@ demo: .venv-demo/.made
 test: .venv/public/.made
 	$(MAKE) --jobs 2 check run-tests
 
+# Bytecode is kept, whatever the environment says: else each of the processes that tests start compiles everything.
 run-tests: .venv/public/.made
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 test-extras: .venv-extras/.made
 	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest tests/extras
