@@ -242,7 +242,7 @@ WRONG_WORDS = {
     "unknown command": (["predikt"], "There is no command 'predikt'. Did you mean 'predict'?"),
     "far from every command": (
         ["zzz"],
-        "There is no command 'zzz'. Known: angles, benchmark, calibrate, convert, data ",
+        "There is no command 'zzz'. Known: angles, batch, benchmark, calibrate, convert, data ",
     ),
     "option before the command": (["--model", "lpn50"], "There is no command '--model'."),
     "no sources": (["predict"], "sources"),
