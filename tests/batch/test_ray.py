@@ -8,9 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +138,35 @@ def test_what_an_actor_cannot_do_is_one_sentence(address: str, images: Path, tmp
         run(store, parts, work, Cluster(actors=3))
 
 
+@contextmanager
+def gate(image: Path) -> Iterator[tuple[str, threading.Event]]:
+    """Give an address that holds an image back until the event is set."""
+    opened = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            opened.wait(SECONDS)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(image.read_bytes())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/{image.name}", opened
+        server.shutdown()
+
+
 def test_the_command_line(address: str, tmp_path: Path) -> None:
     """Ctrl-C in the middle, then the same line again."""
-    write_images(tmp_path / "images", 60)
-    line = [sys.executable, "-m", "leanpose", "batch", "images", "--model", MODEL, "--boxes", "image", "--actors", "1"]
-    line += ["--address", address]
+    images = write_images(tmp_path / "images", 24)
+    with gate(images[0]) as (last, opened):
+        (tmp_path / "list.txt").write_text("\n".join([*map(str, images), last]))
+        _check_the_command_line(address, tmp_path, opened)
+
+
+def _check_the_command_line(address: str, tmp_path: Path, opened: threading.Event) -> None:
+    line = [sys.executable, "-m", "leanpose", "batch", "list.txt", "--model", MODEL, "--boxes", "image"]
+    line += ["--actors", "1", "--address", address]
 
     def start(*options: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -151,18 +178,19 @@ def test_the_command_line(address: str, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 130, errors
-    assert re.search(r"leanpose: \d of 8 parts are done; the same line goes on with the rest\n$", errors)
+    assert re.search(r"leanpose: \d of 4 parts are done; the same line goes on with the rest\n$", errors)
 
+    opened.set()
     process = start("--out", "out")
     printed, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0 and printed.endswith("\nout\n"), errors
     work = Work(Predictor(MODEL, detector=None, threads=1), 1.0)
-    assert results(tmp_path / "out") == alone(tmp_path, [str(tmp_path / "images")], work)
+    assert results(tmp_path / "out") == alone(tmp_path, [str(tmp_path / "list.txt")], work)
 
     process = start("--dry-run", "--samples", "4", "--price", "0.5")
     printed, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
-    assert printed.startswith("60 images; a sample:\n4 images, 4 persons in ")
+    assert printed.startswith("25 images; a sample:\n4 images, 4 persons in ")
     assert re.search(r"\nthis job: \d+ s, [\d.]+ core hours, cost [\d.]+\n$", printed)
 
 
