@@ -38,7 +38,7 @@ from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO
 
 MODEL = "lpn50.coco_128x96_int8"
-SECONDS = 60.0  # in which a test gives up
+SECONDS = 180.0  # in which a test gives up
 
 
 @pytest.fixture(scope="module")
