@@ -50,6 +50,11 @@ def needs_gpu(device: str) -> bool:
     return device not in ("cpu", "npu")
 
 
+def everywhere(network: str) -> str:
+    """Return the name of a network, or of its file, as it is in the folders of all processes."""
+    return os.path.abspath(network) if os.path.isfile(network) else network
+
+
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[int]:
     """Connect to a cluster, or start one on this machine that ends afterwards; give the number of actors.

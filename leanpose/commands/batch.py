@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 
-from leanpose.batch.cluster import Cluster, connected, needs_gpu
+from leanpose.batch.cluster import Cluster, connected, everywhere, needs_gpu
 from leanpose.batch.job import Work, duration, planned, run, trial
 from leanpose.batch.sources import absolute
 from leanpose.batch.store import Store
@@ -76,11 +75,11 @@ def batch(
             "Say with --out where the results go." if out is None else "--dry-run writes nothing: leave --out out."
         )
     predictor = Predictor(
-        _everywhere(model),
+        everywhere(model),
         engine=engine,
         flip_test=flip_test,
         threads=threads,
-        detector=_everywhere(detector) if boxes == "found" else None,
+        detector=everywhere(detector) if boxes == "found" else None,
         min_person_score=min_person_score,
         keypoint_set=get_keypoint_set(keypoints) if keypoints else None,
         device=device,
@@ -93,11 +92,6 @@ def batch(
         store = Store(absolute(out))
         parts = planned(store, sources, column, work)
         return f"{run(store, parts, work, cluster)}\n{out}"
-
-
-def _everywhere(network: str) -> str:
-    """Return the name of a network, or of its file, as it is in the folders of all processes."""
-    return os.path.abspath(network) if os.path.isfile(network) else network
 
 
 def _estimate(

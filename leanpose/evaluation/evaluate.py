@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
-from leanpose.batch.cluster import Cluster, needs_gpu, spread
+from leanpose.batch.cluster import Cluster, everywhere, needs_gpu, spread
 from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated, scored_set
-from leanpose.errors import InputError, renamed
+from leanpose.errors import InputError, renamed, require
 from leanpose.evaluation.pairs import paired
 from leanpose.evaluation.plots import training_logs
 from leanpose.evaluation.report import Report
@@ -211,8 +212,12 @@ def evaluate(
         raise InputError("--address is that of a cluster; add --distributed.")
     if distributed and channel_order is not None:
         raise InputError("--channel-order works on one machine; leave --distributed out.")
-    cluster = Cluster(address, None, threads or 1, needs_gpu(device)) if distributed else None
-    threads = threads or 1 if distributed else threads
+    cluster = None
+    if distributed:
+        require("ray", "batch")
+        threads = threads or 1
+        cluster = Cluster(address, None, threads, needs_gpu(device))
+        model, detector, images = everywhere(model), everywhere(detector), os.path.abspath(images)
     files = ((out, "results.json"), (report, "report.html"))
     places = [Path(folder) / name for folder, name in files if folder is not None]
     check_needs(packages=() if report is None else ("matplotlib",), exports=(data,), folders=(images,), places=places)

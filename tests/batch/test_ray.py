@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from leanpose.evaluation.evaluate import evaluate
 from leanpose.inference.predictor import Predictor
 from leanpose.io.images import read_image
 from leanpose.keypoint_sets import COCO
+from leanpose.weights.catalogue import find_weights
 
 MODEL = "lpn50.coco_128x96_int8"
 SECONDS = 180.0  # in which a test gives up
@@ -194,8 +196,10 @@ def _check_the_command_line(address: str, tmp_path: Path, opened: threading.Even
     assert re.search(r"\nthis job: \d+ s, [\d.]+ core hours, cost [\d.]+\n$", printed)
 
 
-def test_distributed_evaluation(address: str, tmp_path: Path) -> None:
-    """Results come in any order and are put into that of the set."""
+def test_distributed_evaluation(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results come in any order and are put into that of the set; actors run in other folders than the command."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(find_weights(MODEL), "my.onnx")
     photo = cv2.resize(read_image(ASTRONAUT), (128, 128), interpolation=cv2.INTER_AREA)[..., ::-1]
     keypoints = [value for k in range(17) for value in (40 + 2 * k, 30 + 4 * k, 2)]
     category = {"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}
@@ -208,7 +212,7 @@ def test_distributed_evaluation(address: str, tmp_path: Path) -> None:
     data = tmp_path / "persons.json"
     data.write_text(json.dumps(content))
     for name, distributed in (("alone", False), ("together", True)):
-        evaluate(MODEL, data=str(data), images=str(tmp_path), out=str(tmp_path / name), distributed=distributed)
+        evaluate("my.onnx", data="persons.json", images=".", out=name, distributed=distributed)
     alone, together = ((tmp_path / name / "results.json").read_text() for name in ("alone", "together"))
     assert together == alone and len(json.loads(alone)) == 5
     with pytest.raises(InputError, match="add --distributed"):
