@@ -18,6 +18,7 @@ from leanpose.keypoint_sets import KeypointSet
 from leanpose.models.checkpoints import save_network
 from leanpose.structures import ImageBoxes
 from leanpose.training.depths import depths
+from leanpose.training.muon import Muon
 from leanpose.training.objectives import Batch, Losses, create_objective
 from leanpose.training.recipe import Recipe
 from leanpose.training.teacher import Teacher
@@ -156,7 +157,7 @@ class PoseTraining(LightningModule):
         if recipe.optimizer == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, recipe.learning_rate, momentum=0.9)
         else:
-            make = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+            make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[recipe.optimizer]
             optimizer = make(groups, recipe.learning_rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -89,7 +89,7 @@ class Recipe:
         epochs: of each stage; null, with schedule "wsd": without an end, until Ctrl-C.
         samples_per_epoch: persons per epoch; null: as many as there are.
         batch_size: persons per step, of all processes together.
-        optimizer: "adam", "adamw" or "sgd" (momentum 0.9).
+        optimizer: "adam", "adamw", "muon" (see `leanpose.training.muon`) or "sgd" (momentum 0.9).
         learning_rate: at the top of the schedule.
         layer_decay: factor on the learning rate for each step in depth from the head, which learns at the full rate,
             towards the images: ViTPose has a step for each block, all others have twelve, of as many layers each; with
@@ -152,7 +152,7 @@ class Recipe:
     epochs: int | None = 140
     samples_per_epoch: int | None = None
     batch_size: int = 32
-    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = 1e-3
     layer_decay: float = 1.0
     weight_decay: float = 0.0

@@ -227,7 +227,7 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("augmentation: {flip: }", "needs a value for 'flip'"),
         ("input_size: [256]", "input_size must be tuple with 2 elements, not [256]"),
         ("input_size: 256x192", "input_size must be tuple, not 256x192"),
-        ("optimizer: rmsprop", "optimizer must be one of 'adam', 'adamw', 'sgd', not rmsprop"),
+        ("optimizer: rmsprop", "optimizer must be one of 'adam', 'adamw', 'muon', 'sgd', not rmsprop"),
         ("convention: modern", "convention must be one of 'udp', 'classic', not modern"),
         ("precision: fp16", "precision must be one of 'auto', '32-true', 'bf16-mixed', '16-mixed', not fp16"),
         ("accelerator: tpu", "accelerator must be one of"),
