@@ -8,7 +8,8 @@ becomes a data root of its own: completed train.json files with COCO's keypoints
 DATA's validation file. Train with `data_root=OUT`.
 
 - Keypoints without annotation (LSP has no faces at all) are filled where the teacher's score is above --sure; they
-  count by their score.
+  count by their score. COCO's that stay without one are marked absent, the surer the lower the score is
+  (`keypoint_weights` below 0; recipe key `absent_weight`).
 - Of LSP Extended, whose labels are noisy, keypoints that lie farther from the teacher's than --far times the box's
   longer side are replaced where it is that sure.
 - In COCO's images, detected persons that no annotation covers are added with a box and without keypoints, so that a
@@ -50,7 +51,8 @@ def main() -> None:
     for name in SETS:
         far = options.far if name in NOISY else np.inf
         with np.load(options.teacher / f"{name}_train.npz") as teacher:
-            content, counts = completed(options.data / name / "train.json", teacher, options.sure, far, options.soft)
+            path = options.data / name / "train.json"
+            content, counts = completed(path, teacher, options.sure, far, options.soft, absent=name == "coco")
         folder = options.out / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "train.json").write_text(json.dumps(content))
@@ -60,7 +62,7 @@ def main() -> None:
 
 
 def completed(
-    path: Path, teacher: Any, sure: float, far: float, soft: bool = False
+    path: Path, teacher: Any, sure: float, far: float, soft: bool = False, absent: bool = False
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the content of an annotation file with the teacher's keypoints and persons, and what was changed.
 
@@ -70,12 +72,13 @@ def completed(
             persons were detected, detected_image_ids (M,), detected_boxes_xyxy (M, 4) and detected_scores (M,).
         sure: score above which the teacher is believed.
         far: distance over the box's longer side beyond which its keypoint replaces an annotated one.
+        absent: mark keypoints without annotation of which the teacher is not sure as absent.
         soft: add every person once more with the teacher's keypoints alone.
     """
     content, keypoint_set = json.loads(path.read_text(encoding="utf-8")), open_annotations(path, None).keypoint_set
     rows = {int(annotation_id): row for row, annotation_id in enumerate(teacher["annotation_ids"])}
     taught, scores = teacher["keypoints"], teacher["scores"].astype(np.float32).clip(0, 1)
-    counts = {"filled": 0, "replaced": 0}
+    counts = {"filled": 0, "replaced": 0, "absent": 0}
     annotations: list[Annotation] = []
     for annotation in content["annotations"]:
         triples, weights = _as_coco(annotation, keypoint_set)
@@ -85,6 +88,10 @@ def completed(
             apart = np.linalg.norm(triples[:, :2] - taught[row], axis=1) / max(annotation["bbox"][2:])
             wrong = (triples[:, 2] > 0) & (scores[row] > sure) & (apart > far)
             _take(triples, weights, taught[row], scores[row], empty | wrong)
+            if absent:
+                gone = (triples[:, 2] == 0) & (scores[row] < sure)
+                weights[gone] = scores[row][gone] / sure - 1
+                counts["absent"] += int(gone.sum())
             counts["filled"] += int(empty.sum())
             counts["replaced"] += int(wrong.sum())
         annotations.append(_with_keypoints(annotation, triples, weights))

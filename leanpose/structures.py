@@ -291,7 +291,8 @@ class Sample:
         box_xyxy: (4,) float32 in image pixels.
         keypoints: (K, 2) float32 in image pixels; NaN where unlabelled.
         visibility: (K,) int8; 0 unlabelled, 1 labelled but hidden, 2 visible (COCO).
-        weights: (K,) float32 in 0..1, how much each keypoint counts in training; None: all alike.
+        weights: (K,) float32 in 0..1, how much each keypoint counts in training; where unlabelled down to -1: how much
+            it counts that the keypoint is known to be absent. None: all alike.
         image_size: (height, width) in pixels that the annotation file states; None: it states none.
     """
 
@@ -313,9 +314,9 @@ class Sample:
 
     @property
     def keypoint_weights(self) -> np.ndarray:
-        """(K,) float32: 0 where unlabelled, else the keypoint's weight."""
-        weights = 1.0 if self.weights is None else self.weights
-        return ((self.visibility > 0) * weights).astype(np.float32)
+        """(K,) float32: the keypoint's weight where labelled, minus its weight where known to be absent, else 0."""
+        weights = np.ones(len(self.visibility)) if self.weights is None else self.weights
+        return np.where(self.visibility > 0, weights, np.minimum(weights, 0)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

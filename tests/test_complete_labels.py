@@ -67,6 +67,7 @@ def test_a_sure_teacher_fills_and_of_noisy_labels_replaces(tmp_path: Path) -> No
         assert (sample.keypoints[HIP, 0], sample.weights[HIP]) == (hip_x, hip_weight)
         assert sample.keypoints[KNEE].tolist() == [80, 100]
         assert sample.keypoint_weights[KNEE] == 0.75
+        assert sample.keypoint_weights[NOSE] == nose
         assert (sample.visibility[NOSE] > 0) == nose  # annotated in COCO; the teacher is not sure of it
         assert (out / name / "images").is_dir()
 

@@ -51,7 +51,7 @@ class Person:
         box_xyxy: (4,) float32 clipped to the image; None where that has no area.
         triples: (K, 3) float64 x, y and visibility 0, 1 or 2.
         crowd: whether it is a region of many persons.
-        weights: (K,) float64 in 0..1, how much each keypoint counts in training; None: all alike.
+        weights: (K,) float64 in -1..1, see `keypoint_weights` of Sample; None: all alike.
         entry: the annotation itself.
     """
 
@@ -220,7 +220,7 @@ def read_persons(
         image = images[image_id]
         xywh = numbers(annotation["bbox"], (4,), f"{what}: 'bbox'")
         crowd = is_crowd(annotation, what)
-        weights = _weights(annotation, k, what)
+        weights = _weights(annotation, triples[:, 2], what)
         persons.append(Person(what, image, xywh, clipped(xywh, image.size), triples, crowd, weights, annotation))
     return persons
 
@@ -243,13 +243,13 @@ def labelled_triples(annotation: dict[str, Any], k: int, what: str) -> np.ndarra
     return triples
 
 
-def _weights(annotation: dict[str, Any], k: int, what: str) -> np.ndarray | None:
-    """Return `keypoint_weights` of an annotation, a key of ours; None where it has none."""
+def _weights(annotation: dict[str, Any], visibility: np.ndarray, what: str) -> np.ndarray | None:
+    """Return `keypoint_weights` of an annotation, a key of ours; None where it has none. Below 0: known absent."""
     if annotation.get("keypoint_weights") is None:
         return None
-    weights = numbers(annotation["keypoint_weights"], (k,), f"{what}: 'keypoint_weights'")
-    if not ((weights >= 0) & (weights <= 1)).all():
-        raise InputError(f"{what}: 'keypoint_weights' must lie between 0 and 1.")
+    weights = numbers(annotation["keypoint_weights"], visibility.shape, f"{what}: 'keypoint_weights'")
+    if not ((weights >= np.where(visibility == 0, -1, 0)) & (weights <= 1)).all():
+        raise InputError(f"{what}: 'keypoint_weights' must lie between 0 and 1, where v is 0 between -1 and 1.")
     return weights
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from leanpose.codecs import AssociativeEmbedding, CenterBox, TopDownCodec, codec_of
+from leanpose.codecs.heatmap import HeatmapCodec
 from leanpose.codecs.losses import box_giou_loss, center_focal_loss, masked_heatmap_mse, tag_losses
 from leanpose.data.scenes import ALL_KNOWN, BOX_KNOWN
 from leanpose.errors import InputError, suggest
@@ -73,7 +74,9 @@ def create_objective(recipe: Recipe, auxiliary: Mapping[str, Auxiliary]) -> Obje
     views = ViewSettings(recipe.augmentation, recipe.training_size, record.keypoint_set, record.convention)
     codec, options = codec_of(record), (recipe.loss_weights, recipe.foreground_weight)
     if record.task == "top_down":
-        return TopDown(codec, views, auxiliary, *options, taught=recipe.teacher is not None)
+        return TopDown(codec, views, auxiliary, *options, recipe.absent_weight, taught=recipe.teacher is not None)
+    if recipe.absent_weight:
+        raise InputError("absent_weight is for one person per view: leave it out, maps of scenes are empty elsewhere.")
     return BottomUp(codec, CenterBox(**record.box_codec_options), views, *options)
 
 
@@ -86,10 +89,12 @@ class TopDown:
         auxiliary: training-only outputs as the network lists them; their targets are those of the final ones.
         loss_weights: of the losses by name, where they are not 1 or the network's.
         foreground_weight: see leanpose.codecs.losses.
+        absent_weight: how much the empty maps of keypoints that are not in the view count.
         taught: whether what a teacher finds stands in the annotations, under "teacher_" and the names of `Teacher`.
 
     Raises:
-        InputError: there is no loss of a name in loss_weights, or a weight is negative or no number.
+        InputError: there is no loss of a name in loss_weights, or a weight is negative or no number;
+            or absent_weight is not 0 and the codec reads no heatmaps, which alone can be empty.
     """
 
     def __init__(
@@ -99,8 +104,12 @@ class TopDown:
         auxiliary: Mapping[str, Auxiliary],
         loss_weights: Mapping[str, float],
         foreground_weight: float = 0.0,
+        absent_weight: float = 0.0,
         taught: bool = False,
     ) -> None:
+        if absent_weight and not isinstance(codec, HeatmapCodec):
+            raise InputError("absent_weight needs a codec with heatmaps, which can be empty: leave it out.")
+        self.absent_weight = absent_weight
         self.codec, self.settings, self.auxiliary = codec, views, auxiliary
         self.foreground_weight = foreground_weight
         self.main = codec.output_names[0]
@@ -123,9 +132,11 @@ class TopDown:
 
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
         read = {name: outputs[name] for name in self.codec.output_names}
+        weights = annotations["weights"]
         targets, learned = self.codec.encode(
-            annotations["keypoints"], annotations["weights"], read, self.settings.input_size
+            annotations["keypoints"], weights.clamp(min=0), read, self.settings.input_size
         )
+        learned = learned + self.absent_weight * _absence(weights, learned)
         losses = {self.main: self.codec.loss(read, targets, learned, self.foreground_weight)}
         for name, (keypoints, _) in self.auxiliary.items():
             shown = slice(None) if keypoints is None else list(keypoints)
@@ -233,6 +244,12 @@ class BottomUp:
     def _known(self, annotations: Batch, maps: torch.Tensor) -> torch.Tensor:
         """Return what is known at each pixel of maps (B, C, h, w): (B, h, w) in 0..255."""
         return interpolate(annotations["known"], _size(maps), mode="area")[:, 0]
+
+
+def _absence(weights: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:
+    """Return (B, K) how sure it is that keypoints are not in the view: those whose weight is below 0, and those that
+    are labelled (weight above 0) but draw nothing (learned is 0)."""
+    return torch.where((weights < 0) | (learned == 0), weights.abs(), 0.0)
 
 
 def _loss_weights(changes: Mapping[str, float], defaults: dict[str, float]) -> dict[str, float]:

@@ -31,7 +31,8 @@ DETECTION_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size f
 STAGE_KEYS = {  # which may differ from stage to stage
     *("epochs", "samples_per_epoch", "batch_size", "validate_every", "max_minutes", "patience", "freeze"),
     *("optimizer", "learning_rate", "layer_decay", "weight_decay", "schedule", "milestones", "decay_epochs"),
-    *("warmup_steps", "gradient_clip", "ema_decay", "foreground_weight", "loss_weights", "freeze_batch_norm"),
+    *("warmup_steps", "gradient_clip", "ema_decay", "freeze_batch_norm"),
+    *("foreground_weight", "absent_weight", "loss_weights"),
 }
 
 
@@ -105,6 +106,8 @@ class Recipe:
         ema_decay: decay of the moving average of the weights, which is what gets evaluated and kept; 0: none. After n
             steps it is at most (1 + n) / (10 + n), so that short runs are not held back by their start.
         foreground_weight: extra weight of the squared error on keypoints, see leanpose.codecs.losses.
+        absent_weight: how much it counts, against a keypoint in view, that the heatmap stays empty of one that is known
+            to lie outside the view or to be absent (`keypoint_weights` below 0); 0: such maps may show anything.
         loss_weights: of the parts of the loss, by name, where they differ: of bottom-up training from
             leanpose.training.objectives, of training-only heatmaps ("heatmaps_first" of sfm) from the network's.
         freeze_batch_norm: keep normalisation statistics as they are in the start file.
@@ -163,6 +166,7 @@ class Recipe:
     gradient_clip: float | None = None
     ema_decay: float = 0.999
     foreground_weight: float = 0.0
+    absent_weight: float = 0.0
     loss_weights: dict[str, float] = field(default_factory=dict)
     freeze_batch_norm: bool = False
     freeze: list[str] = field(default_factory=list)
@@ -187,7 +191,7 @@ class Recipe:
         for name in ("stages", "epochs", "batch_size", "validate_every", "threads", "samples_per_epoch", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("seed", "warmup_steps", "decay_epochs", "weight_decay", "foreground_weight"):
+        for name in ("seed", "warmup_steps", "decay_epochs", "weight_decay", "foreground_weight", "absent_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must be at least 0, not {getattr(self, name)}.")
         for name in ("learning_rate", "padding", "gradient_clip", "max_minutes"):

@@ -467,9 +467,11 @@ def test_keypoint_weights_are_carried_by_name(tmp_path: Path) -> None:
     assert sample.keypoint_weights.tolist() == [0.5, 0, 0.25]
     (sample,) = open_annotations(written(tmp_path, content()), None).samples()
     assert sample.keypoint_weights.tolist() == [1, 0]  # without the key every labelled one counts in full
+    (sample,) = open_annotations(written(tmp_path, content(keypoint_weights=[0.5, -0.25])), None).samples()
+    assert sample.keypoint_weights.tolist() == [0.5, -0.25]  # the second is known to be absent
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.5, 0], [-0.1, 0], ["one", 1], 0.5])
+@pytest.mark.parametrize("weights", [[1.0], [1.5, 0], [-0.1, 0], [1, -1.5], ["one", 1], 0.5])
 def test_keypoint_weights_that_are_none(tmp_path: Path, weights: object) -> None:
     with pytest.raises(InputError, match="annotation 0: 'keypoint_weights' must"):
         open_annotations(written(tmp_path, content(keypoint_weights=weights)), None)

@@ -166,6 +166,34 @@ def test_views_have_the_size_that_training_shows() -> None:
     assert losses["heatmaps"].item() == 0
 
 
+def test_maps_of_absent_keypoints_count_by_absent_weight() -> None:
+    keypoints = torch.full((1, 17, 2), 20.0)
+    keypoints[0, 1] = 500.0  # labelled, far outside the view
+    weights = torch.ones(1, 17)
+    weights[0, 2], weights[0, 3] = -0.5, 0.0  # known to be absent; nothing known
+    annotations = {"keypoints": keypoints, "weights": weights}
+
+    def loss(absent_weight: float, shown: int) -> float:
+        objective = create_objective(top_down_recipe(absent_weight=absent_weight), {})
+        targets, _ = objective.codec.encode(keypoints, weights, {"heatmaps": torch.zeros(1, 17, 16, 12)}, (64, 48))
+        maps = targets["heatmaps"].clone()
+        maps[0, shown] += 1
+        return sum(value.item() for value in objective.losses({"heatmaps": maps}, annotations).values())
+
+    whole = loss(1.0, shown=0)  # a pixel's error of 1 in a keypoint that is in view
+    for absent_weight in (0.0, 0.25, 1.0):
+        found = [loss(absent_weight, shown) for shown in (1, 2, 3)]
+        assert found == pytest.approx([whole * absent_weight, whole * absent_weight * 0.5, 0.0])
+        assert loss(absent_weight, shown=0) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("changes", [{"views": "images"}, {"codec": "simcc", "codec_options": {}}])
+def test_absent_weight_needs_one_person_and_heatmaps(changes: dict[str, Any]) -> None:
+    recipe = make_recipe(absent_weight=0.5) if "views" in changes else top_down_recipe(absent_weight=0.5, **changes)
+    with pytest.raises(InputError, match="absent_weight"):
+        create_objective(recipe, {})
+
+
 @pytest.mark.parametrize("foreground_weight", [0.0, 8.0])
 def test_a_network_that_gives_the_targets_has_no_loss(foreground_weight: float) -> None:
     objective = create_objective(make_recipe(foreground_weight=foreground_weight), {})
