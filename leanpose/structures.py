@@ -314,7 +314,7 @@ class Sample:
 
     @property
     def keypoint_weights(self) -> np.ndarray:
-        """(K,) float32: the keypoint's weight where labelled, minus its weight where known to be absent, else 0."""
+        """(K,) float32: the weight of a labelled keypoint; below 0 for one that is known to be absent; else 0."""
         weights = np.ones(len(self.visibility)) if self.weights is None else self.weights
         return np.where(self.visibility > 0, weights, np.minimum(weights, 0)).astype(np.float32)
 

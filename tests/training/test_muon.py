@@ -43,11 +43,17 @@ def _groups(network: torch.nn.Module) -> list[dict[str, object]]:
     return [{"params": kernels, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def _step(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _gradients(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> float:
     optimizer.zero_grad()
     generator = torch.Generator().manual_seed(0)
     images, wanted = torch.randn(8, 3, 20, 20, generator=generator), torch.randn(8, 32, 16, 16, generator=generator)
-    (network(images) - wanted).square().mean().backward()
+    loss = (network(images) - wanted).square().mean()
+    loss.backward()
+    return loss.item()
+
+
+def _step(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    _gradients(network, optimizer)
     optimizer.step()
 
 
@@ -78,3 +84,13 @@ def test_a_saved_state_goes_on() -> None:
     _step(broken, resumed)
     for one, other in zip(unbroken.parameters(), broken.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_closure_sees_all_parameters() -> None:  # Lightning sets gradients to zero in one
+    ours, theirs = _network(), _network()
+    optimizer, other = (Muon(_groups(network), lr=0.01) for network in (ours, theirs))
+    for _ in range(3):
+        assert optimizer.step(lambda: _gradients(ours, optimizer)) is not None
+        _step(theirs, other)
+    for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(found, expected)
