@@ -29,11 +29,7 @@ from leanpose.training.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {  # with larger steps on larger batches than one core likes
-    "sfm_256x192_endless": {
-        "start": str(ROOT / "weights/training/sfm_256x192_endless.safetensors"),
-        "batch_size": 128,
-        "learning_rate": 0.002,
-    },
+    "sfm_256x192_endless": {"batch_size": 128, "learning_rate": 0.002},
     "lpn50_256x192_cpu": {"start": "lpn50.coco_256x192", "batch_size": 128, "learning_rate": 0.002},
     "litepose_xs_256_endless": {"batch_size": 64, "learning_rate": 0.002},
 }

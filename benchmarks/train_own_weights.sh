@@ -5,9 +5,9 @@
 #   benchmarks/train_own_weights.sh save [STATE]           # moving averages, float16, into weights/training/
 #
 # Runs each recipe of RECIPES on one thread, at nice 19, until it is interrupted, from a clone and an environment of its
-# own in STATE (by default ~/leanpose-training), where states and logs lie too. More threads are slower: beside other work
-# each waits for the others at every layer. A new state begins with the moving average in weights/training/, if there is
-# one, else with the recipe's `start`. Weights out of a run's last state:
+# own in STATE (by default ~/leanpose-training), where states and logs lie too. Beside other work more threads are far
+# slower: each waits for the others at every layer (docs/log.md). A new state begins with the moving average in
+# weights/training/, if there is one, else with the recipe's `start`. Weights out of a run's last state:
 #
 #   STATE/leanpose/.venv/bin/leanpose train RECIPE data_root=STATE/data out=STATE/RECIPE resume=true decay_epochs=6
 set -euo pipefail

@@ -88,7 +88,7 @@ from leanpose.models.checkpoints import load_network
 from leanpose.training.recipe import find_recipe
 from leanpose.weights.catalogue import find_weights
 print(leanpose.__file__, find_recipe("lpn50_coco"), sep="\\n")
-file = find_weights("lpn50", ".safetensors")
+file = find_weights("sfm", ".safetensors")
 load_network(file)
 print(file)
 """

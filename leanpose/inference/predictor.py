@@ -30,7 +30,7 @@ from leanpose.weights.catalogue import on_this_machine
 # What "auto" stands for: the first that is on this machine. The last is bundled.
 MODELS = (
     "rtmpose_x_384x288", "rtmpose_l_384x288", "rtmpose_l", "rtmpose_m_384x288", "rtmpose_l_26", "rtmpose_m",
-    "rtmpose_m_26", "rtmpose_s", "rtmpose_s_26", "rtmpose_t", "rtmpose_t_26", "lpn50",
+    "rtmpose_m_26", "rtmpose_s", "rtmpose_s_26", "rtmpose_t", "rtmpose_t_26", "sfm",
 )  # fmt: skip
 DETECTORS = ("yolox_m", "yolox_s", "yolox_tiny", "rtmdet_nano", "yolox_nano", "litepose_xs")
 MIN_DETECTED_SCORE = 0.35  # of persons in boxes that a detector proposed
@@ -45,15 +45,15 @@ class Predictor:
 
         poses = Predictor()("photo.jpg")
 
-    A top-down network (rtmpose_m, lpn50) looks at one person per box; without boxes, a detector proposes the persons
+    A top-down network (rtmpose_m, sfm) looks at one person per box; without boxes, a detector proposes the persons
     first. A bottom-up network (rtmo_s, litepose_xs) alone does both at once.
 
     Several threads may share a Predictor. One of names or files can be pickled, for pools of processes; each process
     loads the networks again.
 
     Args:
-        model: name ("lpn50"), file (.onnx, .safetensors), or an already loaded engine. "auto": the strongest that is on
-            this machine, the first of MODELS that was downloaded, or else lpn50.
+        model: name ("sfm"), file (.onnx, .safetensors), or an already loaded engine. "auto": the strongest that is on
+            this machine, the first of MODELS that was downloaded, or else sfm.
         engine: "auto", "onnxruntime", "openvino", "torch", "litert" or "ncnn".
         flip_test: also run mirrored and average; twice the time, a little more accurate.
         threads: threads of the network; None lets the engine choose.

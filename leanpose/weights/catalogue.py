@@ -25,19 +25,22 @@ INT8 = "_int8"  # end of the names of int8 weights
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not in the package
 
-# name -> SHA-256 of its files: int8 to predict with, the first of a network is its default; and lpn50 to train on
+# name -> SHA-256 of its files: int8 to predict with, the first of a network is its default; and floats to train on
 BUNDLED: dict[str, dict[str, str]] = {
+    "sfm.coco_256x192_int8": {
+        ".onnx": "f68ab1f2e865b4cccde824caad7a658a84baa987437645c7c4c91efe04768aa4",
+    },
+    "sfm.coco_256x192": {
+        ".safetensors": "758d539491e39cd53d46332573566db63c7958b949b46e55b5af4ad52a7ea0ec",
+    },
+    "sfm.coco_128x96_int8": {
+        ".onnx": "20f8d5fde7dd3556b965f05f6c5d8830cb314b078036ea063b65a988d40b3657",
+    },
     "lpn50.coco_256x192_int8": {
         ".onnx": "82217b545d98f02af4b06ba71ecb9795f327220a51cc24385ecec2b9e28bdf7a",
     },
     "lpn50.coco_256x192": {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
-    },
-    "lpn50.coco_192x144_int8": {
-        ".onnx": "13115f08b52447f844a09c318dc49fb9ba78fa5ba9aef07e4b5a680ae35f1f63",
-    },
-    "lpn50.coco_128x96_int8": {
-        ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
     },
     "litepose_xs.coco_256x256": {
         ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",
@@ -45,14 +48,17 @@ BUNDLED: dict[str, dict[str, str]] = {
 }
 # The same of files outside the package: networks to train on, and those that few predict with
 FURTHER: dict[str, dict[str, str]] = {
+    "lpn50.coco_192x144_int8": {
+        ".onnx": "13115f08b52447f844a09c318dc49fb9ba78fa5ba9aef07e4b5a680ae35f1f63",
+    },
+    "lpn50.coco_128x96_int8": {
+        ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
+    },
     "litepose_xs.coco_256x256": {
         ".safetensors": "328ac8bbd3320a75aec24faf8ab967eb248f8c9bb7f0204d5418fedb1c123f6a",
     },
     "sfm.coco_128x96": {
-        ".safetensors": "f353cc9fa10bd055bb8c6101a1b190553dd0e2018cf44b9eb6fc31efe24fc63e",
-    },
-    "sfm.coco_128x96_int8": {
-        ".onnx": "2ef2fe5b58779c5c8cec3b9042538a36ecc01a792ae4ee8104e792d4a10d9d1a",
+        ".safetensors": "cc17bf9a1c9d438f7f896457e80225e91e1fb057ed5fc7ee08e40fa59312ffdb",
     },
     "hevitpose_t.coco_128x96": {
         ".safetensors": "b2bb1b5c1802aeb0bb2cc9f1e258a2b712c5e20b0b3fe6987f021019fa0d088d",

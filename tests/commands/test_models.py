@@ -77,8 +77,8 @@ def test_weights_and_their_ap_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert "annotated boxes" in row.weights and f"{weights}{INT8}" not in row.weights
     assert f"lpn50.coco_128x96{INT8}: AP " in row.weights
     monkeypatch.setattr(catalogue, "FURTHER_FOLDER", tmp_path)
-    assert next(row for row in models("lpn50").rows) == row
-    assert next(row for row in models("sfm").rows).weights == "sfm.coco_128x96: in the repository"
+    assert next(row for row in models("lpn50").rows).weights.startswith(row.weights.partition(";")[0])
+    assert next(row for row in models("hevitpose_t").rows).weights == "hevitpose_t.coco_128x96: in the repository"
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_all_formats_of_two_images_of_one_name(folder: Path, capsys: pytest.Capt
     assert (result["image"], result["width"], result["height"]) == (str(Path("two/her.jpg")), 128, 120)
     assert result["keypoint_set"] == "coco"
     assert list(result["persons"][0]["keypoints"]) == list(COCO.keypoints)
-    expected = Predictor("lpn50", threads=1, detector=None)("two/her.jpg").to_dicts()
+    expected = Predictor("sfm", threads=1, detector=None)("two/her.jpg").to_dicts()
     assert result["persons"] == expected
 
     drawn, plain = read_image(out / "her.png"), read_image("one/her.png")
@@ -84,7 +84,7 @@ def test_csv(folder: Path) -> None:
         (str(Path(name)), str(i)) for name in ("one/her.png", "two/her.jpg") for i in range(2)
     ]
     assert [float(rows[1][key]) for key in ("x1", "y1", "x2", "y2")] == [30, 5, 90, 115]
-    poses = Predictor("lpn50", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    poses = Predictor("sfm", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
     found = [[float(rows[3][f"{name}_{part}"]) for part in ("x", "y")] for name in COCO.keypoints]
     np.testing.assert_allclose(found, poses.keypoints[1], atol=0.0051)
     assert float(rows[3]["nose_score"]) == pytest.approx(poses.scores[1, 0], abs=0.0001)
@@ -120,7 +120,7 @@ def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
     predict_files(["one", "two"], out="out", format="coco", boxes="10,10,100,110 30,5,90,115", threads=1)
     samples = open_annotations(folder / "out" / "coco.json", folder).samples()
     assert [Path(s.image_path) for s in samples] == [folder / "one/her.png"] * 2 + [folder / "two/her.jpg"] * 2
-    poses = Predictor("lpn50", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    poses = Predictor("sfm", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
     height, width = read_image("two/her.jpg").shape[:2]
     there = poses.present((height, width))
     assert there.any() and not there.all()
@@ -176,7 +176,7 @@ def test_boxes(folder: Path, boxes: str | dict[str, Any]) -> None:
     predict_files(["two/her.jpg"], boxes=boxes, out="out", format="json", threads=1)
     assert (
         persons(folder / "out" / "her.json")
-        == Predictor("lpn50", threads=1, detector=None)("two/her.jpg", BOX).to_dicts()
+        == Predictor("sfm", threads=1, detector=None)("two/her.jpg", BOX).to_dicts()
     )
 
 

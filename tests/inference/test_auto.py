@@ -49,20 +49,20 @@ class Empty:
 def test_orders_hold_public_weights_of_the_right_task_and_end_with_ours() -> None:
     assert {PUBLIC[name].record.task for name in MODELS[:-1]} == {"top_down"}
     assert {PUBLIC[name].record.task for name in DETECTORS[:-1]} == {"detection"}
-    assert (MODELS[-1], DETECTORS[-1]) == ("lpn50", "litepose_xs")
+    assert (MODELS[-1], DETECTORS[-1]) == ("sfm", "litepose_xs")
     assert BEST[0] in MODELS and BEST[1] in DETECTORS
 
 
 def test_the_first_that_is_here(here: set[str], networks: dict[str, Any]) -> None:
-    assert on_this_machine(MODELS) == ["lpn50"]
+    assert on_this_machine(MODELS) == ["sfm"]
     here |= {"rtmpose_s", "rtmpose_t", "yolox_tiny"}
-    assert on_this_machine(MODELS) == ["rtmpose_s", "rtmpose_t", "lpn50"]
+    assert on_this_machine(MODELS) == ["rtmpose_s", "rtmpose_t", "sfm"]
     networks |= {name: Empty(PUBLIC[name].record) for name in here}
     predictor = Predictor()
     assert predictor.weights.name == "rtmpose_s"
     assert predictor.provenance["detector"] == "yolox_tiny"
     assert len(predictor(ASTRONAUT)) == 0
-    assert Predictor(engine="torch", detector=None).weights.model == "lpn50"  # torch cannot run public files
+    assert Predictor(engine="torch", detector=None).weights.model == "sfm"  # torch cannot run public files
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_the_first_that_is_here(here: set[str], networks: dict[str, Any]) -> Non
     [
         (1, ("rtmpose_m", "yolox_m")),
         (6, ("rtmpose_m", "yolox_tiny")),  # the model counts more than the detector
-        (15, ("lpn50", "yolox_tiny")),
-        (1000, ("lpn50", "litepose_xs")),  # none is fast enough: the fastest
+        (15, ("sfm", "yolox_tiny")),
+        (1000, ("sfm", "litepose_xs")),  # none is fast enough: the fastest
     ],
 )
 def test_chosen_by_speed(
@@ -79,10 +79,10 @@ def test_chosen_by_speed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     here |= {"rtmpose_m", "yolox_m", "yolox_tiny"}
-    seconds = {"rtmpose_m": 0.1, "lpn50": 0.01, "yolox_m": 0.4, "yolox_tiny": 0.05, "litepose_xs": 0.02}
+    seconds = {"rtmpose_m": 0.1, "sfm": 0.01, "yolox_m": 0.4, "yolox_tiny": 0.05, "litepose_xs": 0.02}
     networks |= {name: Empty(PUBLIC[name].record) for name in here}
     monkeypatch.setattr(choose, "load_engine", lambda name, *_: networks.get(name) or load_engine(name))
-    times = iter([seconds[name] for name in ("rtmpose_m", "lpn50", "yolox_m", "yolox_tiny", "litepose_xs")])
+    times = iter([seconds[name] for name in ("rtmpose_m", "sfm", "yolox_m", "yolox_tiny", "litepose_xs")])
     monkeypatch.setattr(choose, "_seconds", lambda call: (call(), next(times))[1])
     assert fast_enough(fps, "auto", 1, "cpu") == chosen
     assert " with ".join(chosen) in capsys.readouterr().err

@@ -570,16 +570,16 @@ def test_the_weights_to_start_from_are_named_with_their_figure(
 ) -> None:
     first = train(make_recipe("epochs=1"))
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path))
-    shutil.copy(first, tmp_path / "sfm.coco_64x48.safetensors")  # a name that no file in the package takes first
-    shutil.copy(first, tmp_path / "sfm.coco_128x96.safetensors")
+    shutil.copy(first, tmp_path / "lpn101.coco_64x48.safetensors")  # a name that no file in the package takes first
+    shutil.copy(first, tmp_path / "lpn101.coco_128x96.safetensors")
     capfd.readouterr()
-    train(make_recipe("epochs=1", "start=sfm", f"out={tmp_path / 'same'}"))
+    train(make_recipe("epochs=1", "start=lpn101", f"out={tmp_path / 'same'}"))
     same = capfd.readouterr().out.splitlines()[0]
-    assert re.fullmatch(r"start: sfm\.coco_64x48; AP \d+\.\d before epoch 1", same)
-    train(make_recipe("epochs=1", "start=sfm", "input_size=[80,64]", f"out={tmp_path / 'other'}"))
+    assert re.fullmatch(r"start: lpn101\.coco_64x48; AP \d+\.\d before epoch 1", same)
+    train(make_recipe("epochs=1", "start=lpn101", "input_size=[80,64]", f"out={tmp_path / 'other'}"))
     other = capfd.readouterr().out.splitlines()[0]
-    assert re.fullmatch(r"start: sfm\.coco_128x96, trained at 64x48, here 80x64; AP \d+\.\d before epoch 1", other)
-    train(make_recipe("epochs=2", "start=sfm", f"out={tmp_path / 'same'}"), resume=True)
+    assert re.fullmatch(r"start: lpn101\.coco_128x96, trained at 64x48, here 80x64; AP \d+\.\d before epoch 1", other)
+    train(make_recipe("epochs=2", "start=lpn101", f"out={tmp_path / 'same'}"), resume=True)
     assert "start:" not in capfd.readouterr().out
 
 

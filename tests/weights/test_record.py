@@ -206,7 +206,6 @@ def test_further_weights_are_whole_and_named_as_they_are_called() -> None:
             record = load_network(path)[1] if kind == ".safetensors" else load_engine(path, threads=1).weights
             assert record.name == name
             assert record.licence and record.data
-    assert find_weights("sfm").name == "sfm.coco_128x96_int8.onnx"
     assert find_weights("hevitpose_t").name == "hevitpose_t.coco_128x96.safetensors"
 
 
@@ -232,21 +231,23 @@ def test_unknown_names(name: str | Path, message: str) -> None:
 
 def test_own_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path))
-    for name in ("sfm.coco_256x192.safetensors", "sfm.mpii_256x256.onnx", "lpn50.onnx", "sfm.md"):
+    for name in ("vitpose_b.coco_256x192.safetensors", "vitpose_b.mpii_256x256.onnx", "lpn50.onnx", "vitpose_b.md"):
         (tmp_path / name).touch()
     (tmp_path / "hrnet_w32.safetensors").touch()
-    assert find_weights("sfm") == tmp_path / "sfm.coco_256x192.safetensors"
-    assert find_weights("sfm", ".onnx") == tmp_path / "sfm.mpii_256x256.onnx"
-    assert find_weights("sfm.mpii_256x256") == tmp_path / "sfm.mpii_256x256.onnx"
+    assert find_weights("vitpose_b") == tmp_path / "vitpose_b.coco_256x192.safetensors"
+    assert find_weights("vitpose_b", ".onnx") == tmp_path / "vitpose_b.mpii_256x256.onnx"
+    assert find_weights("vitpose_b.mpii_256x256") == tmp_path / "vitpose_b.mpii_256x256.onnx"
     assert find_weights("hrnet_w32") == tmp_path / "hrnet_w32.safetensors"
     assert find_weights("lpn50").parent != tmp_path  # bundled ones come first
     with pytest.raises(WeightsError, match=r"hrnet_w32 is a known network, .* no weights of it as \.onnx: train it"):
         find_weights("hrnet_w32", ".onnx")
-    (tmp_path / "sfm.coco_96x64.safetensors").touch()
-    assert find_weights("sfm", input_size=(96, 64)) == tmp_path / "sfm.coco_96x64.safetensors"
-    assert find_weights("sfm", input_size=(64, 48)) == tmp_path / "sfm.coco_256x192.safetensors"  # none of this size
-    with pytest.raises(WeightsError, match="Did you mean 'sfm'"):
-        find_weights("smf")
+    (tmp_path / "vitpose_b.coco_96x64.safetensors").touch()
+    assert find_weights("vitpose_b", input_size=(96, 64)) == tmp_path / "vitpose_b.coco_96x64.safetensors"
+    assert (
+        find_weights("vitpose_b", input_size=(64, 48)) == tmp_path / "vitpose_b.coco_256x192.safetensors"
+    )  # none of this size
+    with pytest.raises(WeightsError, match="Did you mean 'vitpose_b'"):
+        find_weights("vitpos_b")
     monkeypatch.setenv("LEANPOSE_WEIGHTS", str(tmp_path / "absent"))
     with pytest.raises(WeightsError, match="hrnet_w32 is a known network, but there are no weights of it: train it"):
         find_weights("hrnet_w32")
