@@ -28,7 +28,7 @@ from leanpose.training.module import PoseTraining
 from leanpose.training.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
-RECIPES = {  # with larger steps on larger batches than one core likes
+RECIPES: dict[str, dict[str, object]] = {  # with larger steps on larger batches than one core likes
     "sfm_256x192_endless": {"batch_size": 128, "learning_rate": 0.002},
     "lpn50_256x192_cpu": {"start": "lpn50.coco_256x192", "batch_size": 128, "learning_rate": 0.002},
     "litepose_xs_256_endless": {"batch_size": 64, "learning_rate": 0.002},
@@ -59,9 +59,10 @@ class FitInto(Callback):
             return
         now = time.monotonic()
         steps = trainer.global_step + (self.deadline - now) / ((now - self.began) / TIMED)
-        epochs = max(trainer.current_epoch + 1, int(steps / trainer.num_training_batches))
+        per_epoch = int(trainer.num_training_batches)
+        epochs = max(trainer.current_epoch + 1, int(steps / per_epoch))
         trainer.fit_loop.max_epochs = trainer.check_val_every_n_epoch = epochs
-        module.total_steps = epochs * trainer.num_training_batches
+        module.total_steps = epochs * per_epoch
         print(f"{1000 * (now - self.began) / TIMED:.0f} ms a step: {epochs} epochs", flush=True)
 
 
@@ -97,7 +98,7 @@ def main() -> None:
 def pack(data: Path, parts: Path, size: int) -> None:
     """Write a data root as tar files of at most `size` bytes of content each; links become what they point to."""
     parts.mkdir(parents=True, exist_ok=True)
-    for number, files in enumerate(_split(sorted(path for path in _files(data)), size)):
+    for number, files in enumerate(_split(sorted(_files(data)), size)):
         with tarfile.open(parts / f"{number}.tar", "w", dereference=True) as archive:
             for path in files:
                 archive.add(path, path.relative_to(data))
@@ -109,7 +110,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _split(paths: list[Path], size: int) -> Iterator[list[Path]]:
-    part, filled = [], 0
+    part: list[Path] = []
+    filled = 0
     for path in paths:
         more = path.stat().st_size + 2 * tarfile.BLOCKSIZE
         if part and filled + more > size:
