@@ -1,6 +1,7 @@
 """How much few annotated persons are worth: fine-tuning on 50, 200 and 1,000 persons of LSP, from several starts.
 
-    python benchmarks/few_persons.py DATA OUT [--starts rtmpose_s_26 sfm scratch] [--persons 50 200 1000] [--seeds 0 1]
+    python benchmarks/few_persons.py DATA OUT [--starts rtmpose_s_26 sfm.coco_128x96 scratch] [--persons 50 200 1000]
+        [--seeds 0 1]
 
 DATA has lsp/train.json and lsp/images. 500 of the images are held out for the figures; the persons of a seed are drawn
 from the rest, those of 50 among those of 200. Recipes are those that `leanpose train --new` makes, for as many views as
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--starts", nargs="+", default=["rtmpose_s_26", "sfm", SCRATCH])
+    parser.add_argument("--starts", nargs="+", default=["rtmpose_s_26", "sfm.coco_128x96", SCRATCH])
     parser.add_argument("--persons", nargs="+", type=int, default=[*VIEWS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
@@ -100,7 +101,7 @@ def write_sets(annotations: Path, out: Path, persons: int, seed: int) -> Path:
 def fine_tune(start: str, persons: int, seed: int, options: argparse.Namespace) -> Path:
     """Train by the rules of `leanpose train --new`, without a choice of an epoch, and return the weights."""
     out = options.out / name_of(start, persons, seed)
-    name, record = choose_start("sfm" if start == SCRATCH else start)
+    name, record = choose_start("sfm.coco_128x96" if start == SCRATCH else start)
     few = SmallSet(LSP, persons, persons, persons)
     values = {key: value for key, (value, _) in plan(few, name, record, 60.0, lambda _: 1e-6).items()}
     source = {
