@@ -18,6 +18,7 @@ from leanpose.keypoint_sets import KeypointSet
 from leanpose.models.checkpoints import save_network
 from leanpose.structures import ImageBoxes
 from leanpose.training.depths import depths
+from leanpose.training.depthwise import keep_depthwise_in_float32
 from leanpose.training.muon import Muon
 from leanpose.training.objectives import Batch, Losses, create_objective
 from leanpose.training.recipe import Recipe
@@ -56,6 +57,7 @@ class PoseTraining(LightningModule):
         self.images = images
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        keep_depthwise_in_float32(network)
         self.network = network
         self.total_steps = total_steps
         self.record = recipe.weights()
