@@ -1,9 +1,10 @@
-"""AP and milliseconds of all top-down weights that come with leanpose: tables in the docs and cards, and an image.
+"""AP and milliseconds of all weights that come with leanpose: tables in the docs and cards, and an image.
 
     python benchmarks/speed_accuracy.py DATA [--runs 60] [--public rtmpose_s_26 rtmpose_s_26_int8.onnx]
 
 DATA is the folder of the leanpose mini set. AP is that of coco/val.json with annotated boxes, with and without flip
-test. Time is that of one network input on one thread with ONNX Runtime; the networks take turns, medians. MoveNet
+test; for the person detector that of the default network in the boxes that it finds. Time is that of one network input
+on one thread with ONNX Runtime; the networks take turns, medians. MoveNet
 Lightning int8 stands beside them as the set's README gives it: AP 40.9 and AP50 66.1 on the same persons, at 4.2 ms on
 a machine where lpn50 at 256x192 in float32 took 24.6 ms; its time is scaled to what lpn50 takes here.
 
@@ -32,6 +33,7 @@ from leanpose.deploy.export import export
 from leanpose.evaluation.evaluate import evaluate
 from leanpose.evaluation.timing import machine, medians_in_turns
 from leanpose.inference.engines import load_engine
+from leanpose.inference.predictor import MODELS
 from leanpose.io.files import write_text
 from leanpose.models import create_model
 from leanpose.models.counts import count_macs, count_parameters
@@ -75,14 +77,15 @@ class Row:
             parameters = count_parameters(network) / 1e6
         sizes = f"{parameters:.2f} M", f"{macs:.2f} G", f"{2 * macs:.2f} G"
         shown = "x".join(map(str, record.input_size)), f"{self.milliseconds:.2f}"
+        name = f"`{record.name}`" if record.task == "top_down" else f"`{record.name}`, persons for `{MODELS[-1]}`"
         return [
-            (f"`{record.name}`", *sizes, *shown, flip, *(f"{100 * metrics[name]:.1f}" for name in METRICS))
+            (name, *sizes, *shown, flip, *(f"{100 * metrics[name]:.1f}" for name in METRICS))
             for flip, metrics in (("no", self.plain), ("yes", self.flipped))
         ]
 
 
 def onnx_files(folder: Path) -> dict[str, Path]:
-    """Return the top-down weights by name; those that come as .safetensors alone are exported to the folder."""
+    """Return the weights by name; those that come as .safetensors alone are exported to the folder."""
     files = {}
     for name in sorted({*BUNDLED, *FURTHER}):
         if any(".onnx" in shipped.get(name, {}) for shipped in (BUNDLED, FURTHER)):
@@ -90,7 +93,7 @@ def onnx_files(folder: Path) -> dict[str, Path]:
         else:
             files[name] = folder / f"{name}.onnx"
             export(name, out=str(files[name]))
-    return {name: file for name, file in files.items() if read_record(file).task == "top_down"}
+    return files
 
 
 def milliseconds(files: dict[str, Path], runs: int) -> dict[str, float]:
@@ -106,11 +109,12 @@ def milliseconds(files: dict[str, Path], runs: int) -> dict[str, float]:
 def measure(files: dict[str, Path], runs: int, coco: Path) -> list[Row]:
     """Return a row for each file: networks by name, larger inputs first."""
     times = milliseconds(files, runs)
-    score = partial(evaluate, data=str(coco / "val.json"), images=str(coco / "images"))
-    rows = [
-        Row(load_engine(file).weights, times[name], score(str(file)), score(str(file), flip_test=True))
-        for name, file in tqdm(files.items(), "weights", disable=None)
-    ]
+    rows = []
+    for name, file in tqdm(files.items(), "weights", disable=None):
+        record = read_record(file)
+        model, boxes = (str(file), "gt") if record.task == "top_down" else (MODELS[-1], "found")
+        score = partial(evaluate, model, data=str(coco / "val.json"), images=str(coco / "images"), boxes=boxes)
+        rows.append(Row(record, times[name], score(), score(flip_test=True)))
     return sorted(rows, key=lambda row: (row.record.model, -row.record.input_size[0], row.record.name))
 
 
@@ -138,6 +142,8 @@ def draw(rows: list[Row], movenet: float) -> None:
     axes = figure.subplots()
     lines = defaultdict(list)
     for row in rows:
+        if row.record.task != "top_down":
+            continue
         kind = "int8" if row.record.name.endswith(INT8) else "float32"
         lines[f"{row.record.model}, {kind}"].append(row)
     for label, points in lines.items():

@@ -28,10 +28,10 @@ FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not
 # name -> SHA-256 of its files: int8 to predict with, the first of a network is its default; and floats to train on
 BUNDLED: dict[str, dict[str, str]] = {
     "sfm.coco_256x192_int8": {
-        ".onnx": "f68ab1f2e865b4cccde824caad7a658a84baa987437645c7c4c91efe04768aa4",
+        ".onnx": "aaeed854808d414de9560cd10a0c3e26944ba2a88d801f0463d96fa4d0b36bed",
     },
     "sfm.coco_256x192": {
-        ".safetensors": "758d539491e39cd53d46332573566db63c7958b949b46e55b5af4ad52a7ea0ec",
+        ".safetensors": "3f5dcafdbaaa0aa2b33b649bdfd84b947586361f679268e7bfc761fec18de0dd",
     },
     "sfm.coco_128x96_int8": {
         ".onnx": "20f8d5fde7dd3556b965f05f6c5d8830cb314b078036ea063b65a988d40b3657",
@@ -43,7 +43,7 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
     "litepose_xs.coco_256x256": {
-        ".onnx": "c14943d676f9b6988da0e490bb8f88e96e20bc980311af6ed65b94124e475d39",
+        ".onnx": "1c3a61a109242d12f02b455a473b650cf6594ad6eefb164037a96bfa97a3884c",
     },
 }
 # The same of files outside the package: networks to train on, and those that few predict with
@@ -55,7 +55,7 @@ FURTHER: dict[str, dict[str, str]] = {
         ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
     },
     "litepose_xs.coco_256x256": {
-        ".safetensors": "328ac8bbd3320a75aec24faf8ab967eb248f8c9bb7f0204d5418fedb1c123f6a",
+        ".safetensors": "2845ce4afe64e27e35cf7d4cd2914e366043d96298a96ef80d867fc464e08e97",
     },
     "sfm.coco_128x96": {
         ".safetensors": "cc17bf9a1c9d438f7f896457e80225e91e1fb057ed5fc7ee08e40fa59312ffdb",

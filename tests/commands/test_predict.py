@@ -117,10 +117,10 @@ def test_csv_without_persons_has_its_header() -> None:
 
 
 def test_coco_file_can_be_read_as_annotations(folder: Path) -> None:
-    predict_files(["one", "two"], out="out", format="coco", boxes="10,10,100,110 30,5,90,115", threads=1)
+    predict_files(["one", "two"], out="out", format="coco", boxes="20,0,127,119 60,0,127,119", threads=1)
     samples = open_annotations(folder / "out" / "coco.json", folder).samples()
     assert [Path(s.image_path) for s in samples] == [folder / "one/her.png"] * 2 + [folder / "two/her.jpg"] * 2
-    poses = Predictor("sfm", threads=1, detector=None)("two/her.jpg", [[10, 10, 100, 110], [30, 5, 90, 115]])
+    poses = Predictor("sfm", threads=1, detector=None)("two/her.jpg", [[20, 0, 127, 119], [60, 0, 127, 119]])
     height, width = read_image("two/her.jpg").shape[:2]
     there = poses.present((height, width))
     assert there.any() and not there.all()
