@@ -23,7 +23,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from leanpose.evaluation.timing import machine
-from leanpose.geometry import input_to_heatmap
 from leanpose.models import create_model
 from leanpose.structures import Sample
 from leanpose.training.augment import Augmentation
@@ -78,9 +77,8 @@ class Kind:
 
     def _views_and_targets(self, batch: dict[str, torch.Tensor]) -> None:
         _, annotations = self.module.views(batch)
-        heatmap_size = (self.size[0] // 4, self.size[1] // 4)
-        points = input_to_heatmap(annotations["keypoints"], self.size, heatmap_size)
-        self.module.objective.codec.encode(points, annotations["weights"], heatmap_size)
+        outputs = {"heatmaps": torch.empty(1, 1, self.size[0] // 4, self.size[1] // 4)}  # only their size counts
+        self.module.objective.codec.encode(annotations["keypoints"], annotations["weights"], outputs, self.size)
 
 
 def main() -> None:
