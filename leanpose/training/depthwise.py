@@ -18,7 +18,8 @@ COLUMNS = 3  # of a kernel, whose gradient is computed at once
 def keep_depthwise_in_float32(network: nn.Module) -> None:
     """Let a network's depthwise convolutions compute in float32 under autocast on CPUs.
 
-    Parameters and their names stay, and outputs and gradients but for rounding.
+    Those of stride 1 with wide kernels get their gradient in parts there, with and without autocast. Parameters and
+    their names stay, and outputs and gradients but for rounding.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.groups == module.in_channels > 1:

@@ -13,7 +13,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from leanpose.models import create_model
+from leanpose.training.crops import DataSource
 from leanpose.training.depthwise import keep_depthwise_in_float32
+from leanpose.training.module import PoseTraining
+from leanpose.training.recipe import Recipe
 
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32
 
@@ -71,6 +75,15 @@ def test_gradients_are_those_of_the_plain_network(autocast: bool) -> None:
     for found, right in zip(gradients(changed, autocast), gradients(plain, autocast=False), strict=True):
         assert found.dtype == FLOAT32
         assert (found - right).abs().max() <= (0.03 if autocast else 1e-6) * right.abs().max()
+
+
+def test_training_does_so() -> None:
+    nowhere = DataSource("", "")
+    recipe = Recipe("lpn50", "", [nowhere], nowhere, input_size=(64, 48), codec="dark")
+    network = PoseTraining(recipe, create_model("lpn50"), total_steps=1).network
+    with Gradients() as computed, torch.autocast("cpu", BFLOAT16):
+        network(torch.randn(2, 3, 64, 48))["heatmaps"].float().sum().backward()
+    assert (FLOAT32, 512) in computed.seen and (BFLOAT16, 512) not in computed.seen
 
 
 def test_the_next_layer_gets_bfloat16_and_copies_stay_as_they_are() -> None:
