@@ -144,12 +144,14 @@ def epochs_done(checkpoint: Path) -> int:
     """Return how many epochs a checkpoint has behind it.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: the file is absent or damaged.
     """
     return int(_read(checkpoint)["epoch"]) + 1
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
+    if not checkpoint.is_file():
+        raise InputError(f"There is no {checkpoint}: it is written after each epoch, so wait for the first.")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         return {key: state[key] for key in ("epoch", "state_dict")}

@@ -563,6 +563,9 @@ def test_the_average_of_a_run_is_a_place_to_go_on_from(make_recipe: MakeRecipe, 
     with pytest.raises(InputError, match=r"last\.ckpt is damaged"):
         (tmp_path / "run" / "stage0" / "last.ckpt").write_bytes(b"")
         save_average(tmp_path / "run", file)
+    with pytest.raises(InputError, match=r"There is no .*last\.ckpt"):
+        (tmp_path / "run" / "stage0" / "last.ckpt").unlink()
+        save_average(tmp_path / "run", file)
 
 
 def test_the_weights_to_start_from_are_named_with_their_figure(
