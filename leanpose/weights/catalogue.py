@@ -28,10 +28,10 @@ FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not
 # name -> SHA-256 of its files: int8 to predict with, the first of a network is its default; and floats to train on
 BUNDLED: dict[str, dict[str, str]] = {
     "sfm.coco_256x192_int8": {
-        ".onnx": "aaeed854808d414de9560cd10a0c3e26944ba2a88d801f0463d96fa4d0b36bed",
+        ".onnx": "17c98dba44cc7575adc762bd8c94164693270d716a1cf4b9764690cb394410f7",
     },
     "sfm.coco_256x192": {
-        ".safetensors": "3f5dcafdbaaa0aa2b33b649bdfd84b947586361f679268e7bfc761fec18de0dd",
+        ".safetensors": "db51ad5c2400f1c5b9d1462ec440ce8cae18db849a637102a29eb64f20e9e962",
     },
     "sfm.coco_128x96_int8": {
         ".onnx": "20f8d5fde7dd3556b965f05f6c5d8830cb314b078036ea063b65a988d40b3657",
@@ -43,7 +43,7 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
     "litepose_xs.coco_256x256": {
-        ".onnx": "1c3a61a109242d12f02b455a473b650cf6594ad6eefb164037a96bfa97a3884c",
+        ".onnx": "91f02e573f1e5f5e4f125b4a3273304875547f451618135895be139adb0b699c",
     },
 }
 # The same of files outside the package: networks to train on, and those that few predict with
@@ -55,7 +55,7 @@ FURTHER: dict[str, dict[str, str]] = {
         ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
     },
     "litepose_xs.coco_256x256": {
-        ".safetensors": "2845ce4afe64e27e35cf7d4cd2914e366043d96298a96ef80d867fc464e08e97",
+        ".safetensors": "0889d57f8ffb2568e98489a27c24cf2c7a631d60deee7c73c2c865e0c88cc647",
     },
     "sfm.coco_128x96": {
         ".safetensors": "cc17bf9a1c9d438f7f896457e80225e91e1fb057ed5fc7ee08e40fa59312ffdb",

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from leanpose.commands.train import train_recipe  # noqa: E402
+from leanpose.commands.train import train_recipe
 
 FREED = """
 import sys, torch
