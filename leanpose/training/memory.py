@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Keep what is freed for what is asked for next, in this process until it ends.
 
     Otherwise glibc gets every large block from the system and gives it back, and the system clears all its pages anew:
-    a tenth of a training step on a CPU (benchmarks/freed_memory.py). With another C library nothing changes.
+    4 to 25 % of a training step on a CPU (benchmarks/freed_memory.py). With another C library nothing changes.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
