@@ -8,7 +8,7 @@ from typing import Any
 
 from leanpose.errors import InputError
 from leanpose.training.folds import train_folds
-from leanpose.training.loop import train
+from leanpose.training.loop import train, trains_on_cuda
 from leanpose.training.memory import keep_freed_memory
 from leanpose.training.new import new_recipe
 from leanpose.training.recipe import Recipe, find_recipe, read_recipe
@@ -59,7 +59,8 @@ def _train(words: tuple[str, ...]) -> str:
         raise InputError(f"resume must be true or false, not '{resumes[-1]}'.")
     others = [change for change in changes if not change.startswith("resume=")]
     read = read_recipe(find_recipe(recipe), others)
-    keep_freed_memory()
+    if not trains_on_cuda(read):  # where the crops leave this memory for the device's
+        keep_freed_memory()
     best = (train if read.folds is None else train_folds)(read, resume=resumes[-1:] == ["true"])
     return f"The best weights are in {best}."
 

@@ -308,13 +308,17 @@ def precision_of(recipe: Recipe) -> Any:
     """Return Lightning's name of a recipe's precision; "auto" is bf16 where the hardware multiplies it."""
     if recipe.precision != "auto":
         return recipe.precision
-    on_gpu = recipe.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-    if on_gpu:
+    if trains_on_cuda(recipe):
         multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
     else:  # of other devices, such as MPS, none is asked for bf16
         able = torch.cpu.get_capabilities()
         multiplies = recipe.accelerator in ("auto", "cpu") and any(able.get(unit) for unit in BF16_UNITS)
     return "bf16-mixed" if multiplies else "32-true"
+
+
+def trains_on_cuda(recipe: Recipe) -> bool:
+    """Return whether a CUDA device of this machine trains the recipe."""
+    return recipe.accelerator in ("auto", "cuda") and torch.cuda.is_available()
 
 
 @contextmanager

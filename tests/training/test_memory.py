@@ -40,9 +40,11 @@ def test_freed_memory_is_kept() -> None:
     assert megabytes("") < 100
 
 
-def test_the_command_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cuda", [False, True])
+def test_the_command_keeps_it_on_a_cpu(cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("leanpose.commands.train.keep_freed_memory", lambda: done.append("kept"))
     monkeypatch.setattr("leanpose.commands.train.train", lambda recipe, resume: done.append(recipe.model))
     train_recipe("lpn50_coco")
-    assert done == ["kept", "lpn50"]
+    assert done == ([] if cuda else ["kept"]) + ["lpn50"]
