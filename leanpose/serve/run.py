@@ -99,6 +99,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
 
 
 def address(listener: socket.socket) -> str:
-    """Return the address of the page at a listening socket."""
+    """Return the address of the page at a listening socket, one that a browser can open."""
     host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # everywhere: as this machine calls itself
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"

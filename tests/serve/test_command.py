@@ -16,6 +16,7 @@ from serve.serving import SMALL
 from leanpose.commands import serve as command
 from leanpose.commands.cli import main
 from leanpose.errors import MissingPackageError
+from leanpose.serve.run import address
 
 
 def test_it_tells_its_address_and_ends_at_sigterm() -> None:
@@ -31,6 +32,18 @@ def test_it_tells_its_address_and_ends_at_sigterm() -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "called"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")],
+)
+def test_the_address_is_one_that_a_browser_can_open(host: str, called: str) -> None:
+    class Listener:
+        def getsockname(self) -> tuple[str, int]:
+            return host, 8000
+
+    assert address(Listener()) == f"http://{called}:8000/"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
