@@ -22,7 +22,7 @@ from leanpose.errors import InputError, LeanposeError, WeightsError
 from leanpose.inference.bottom_up import check_whole_images, short_sides
 from leanpose.inference.detect import STEPS
 from leanpose.inference.predictor import DETECTORS, MIN_DETECTED_SCORE, MIN_GROUPED_SCORE, MODELS
-from leanpose.inference.top_down import KEYPOINT_THRESHOLD, NMS_THRESHOLD
+from leanpose.inference.top_down import FOUND_NMS_THRESHOLD, KEYPOINT_THRESHOLD
 from leanpose.io.values import FARTHEST
 from leanpose.structures import CALIBRATED_LEAST, LEAST
 from leanpose.weights.catalogue import find_weights, on_this_machine, read_record
@@ -200,7 +200,7 @@ def _rules() -> dict[str, float]:
     laid = signature(geometry.image_matrix).parameters
     return {
         "keypoint_threshold": KEYPOINT_THRESHOLD,
-        "same_person_oks": NMS_THRESHOLD,
+        "same_person_oks": FOUND_NMS_THRESHOLD,
         "box_margin": signature(geometry.boxes_around).parameters["margin"].default,
         "box_steps": STEPS,
         "multiple": laid["multiple"].default,

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from leanpose.errors import InputError, WeightsError
-from leanpose.geometry import Convention, heatmap_to_input
+from leanpose.geometry import Convention, heatmap_to_input, oks
 from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import NetworkDetector
 from leanpose.inference.engines import ENGINES, EngineName, OnnxRuntimeEngine, load_engine
@@ -427,6 +427,34 @@ def test_a_person_that_is_proposed_twice_is_one(crowd: np.ndarray, rectangle_peo
     poses = Predictor(network, detector=detector)(crowd)
     assert network.calls[0][0] == 4
     assert len(poses) == 3
+
+
+class Middle:
+    """A network that sees every keypoint in the middle of its input."""
+
+    weights = TOP_DOWN
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        y, x = np.mgrid[:32, :24]
+        peak = 0.9 * np.exp(-((x - 12) ** 2 + (y - 16) ** 2) / 8)
+        return {"heatmaps": np.broadcast_to(peak, (len(images), 17, 32, 24)).astype(np.float32)}
+
+
+@pytest.mark.parametrize(("apart", "likeness", "found"), [(4, 0.96, 1), (10, 0.78, 1), (14, 0.66, 2)])
+def test_found_persons_that_nearly_agree_are_one(apart: int, likeness: float, found: int) -> None:
+    """From an OKS of 0.7 on; as the HRNet family evaluates boxes of a file, from 0.9 on."""
+    boxes = np.array([[100, 100, 200, 233], [100 + apart, 100, 200 + apart, 233]], np.float32)
+    scores = np.array([0.81, 0.64], np.float32)
+    predictor = Predictor(Middle(), detector=lambda image: (boxes, scores))
+    image = np.zeros((400, 400, 3), np.uint8)
+    two = predictor(image, boxes)
+    assert oks(two.keypoints[:1], two.keypoints[1:], *np.full((2, 1), 125 * 166.7), COCO.oks_sigmas) == pytest.approx(
+        likeness, abs=0.01
+    )
+    poses = predictor(image)
+    assert poses.boxes_xyxy.tolist() == boxes[:found].tolist()
+    np.testing.assert_allclose(poses.person_scores, [0.81, 0.72][:found], rtol=0.02)
+    assert len(predictor.rescored(two, scores)) == (1 if likeness > 0.9 else 2)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
