@@ -1,10 +1,11 @@
-"""How well a bottom-up network finds persons: recall of its boxes at a number of false boxes per image, by size.
+"""How well a network finds persons: recall of its boxes at a number of false boxes per image, by size.
 
     python benchmarks/person_detector.py MODEL --data coco/val.json --images coco/images [--refine lpn50]
 
-MODEL is a name or a file. Both kinds of proposals are measured: those of the network's person head, if it has one, and
-boxes around the poses that grouping finds. A box is right when its IoU with an annotated person that no better box
-took is at least 0.5; boxes on crowds are neither right nor false. Persons without labelled keypoints count too.
+MODEL is a name or a file. Of a bottom-up network both kinds of proposals are measured: those of its person head, if it
+has one, and boxes around the poses that grouping finds. A box is right when its IoU with an annotated person that no
+better box took is at least 0.5; boxes on crowds are neither right nor false. Persons without labelled keypoints count
+too.
 
 With --refine, what each kind of fault costs: AP of that network in the boxes found, when one kind is taken away, and
 when all are. Persons that were missed get the median score of right boxes. Last, AP in the boxes found when their
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from leanpose.data.coco import CocoSet
 from leanpose.data.entries import Person
 from leanpose.errors import InputError
 from leanpose.inference.bottom_up import BottomUp
-from leanpose.inference.detect import NetworkDetector
+from leanpose.inference.detect import Detector, NetworkDetector
 from leanpose.inference.engines import Engine, load_engine
 from leanpose.inference.predictor import Predictor
 from leanpose.inference.top_down import FOUND_NMS_THRESHOLD, confidences
@@ -56,8 +58,10 @@ def main() -> None:
     if options.refine:
         report_faults(NetworkDetector(engine, scales), Predictor(options.refine), annotated)
         return
-    people, detector = BottomUp(engine), NetworkDetector(with_all_scores(engine), scales)
-    for kind in ("person head", "poses"):
+    detectors: dict[str, Detector] = {"boxes": NetworkDetector(with_all_scores(engine), scales)}
+    if engine.weights.task == "bottom_up":
+        detectors["boxes around poses"] = partial(around_poses, BottomUp(engine))
+    for kind, detector in detectors.items():
         scores: list[np.ndarray] = []  # of all boxes
         hits: list[np.ndarray] = []  # whether each is right, or on a crowd (then NaN)
         person_sizes: list[np.ndarray] = []
@@ -65,11 +69,7 @@ def main() -> None:
         entries = annotated.images(None)
         for entry in tqdm(entries, kind, disable=None):
             image = read_annotated(entry.path, entry.image_size)
-            if kind == "poses":
-                poses = people.poses(image)
-                boxes, box_scores = poses.boxes_xyxy, poses.person_scores
-            else:
-                boxes, box_scores = detector(image)
+            boxes, box_scores = detector(image)
             truth, crowd, annotations = people_in(annotated, entry.image_id)
             sizes = np.sqrt([person.entry["area"] for person in annotations])
             right, persons = match(boxes, truth, crowd)
@@ -81,10 +81,16 @@ def main() -> None:
         report(kind, columns[0], columns[1], columns[2], columns[3], len(entries))
 
 
+def around_poses(people: BottomUp, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    poses = people.poses(image)
+    return poses.boxes_xyxy, poses.person_scores
+
+
 def with_all_scores(engine: Engine) -> Engine:
     """Let an engine's record ask for boxes of low scores too, for the whole curve."""
-    options = {**engine.weights.box_codec_options, "score_threshold": 0.01}
-    engine.weights = dataclasses.replace(engine.weights, box_codec_options=options)
+    key = "codec_options" if engine.weights.task == "detection" else "box_codec_options"
+    options = {**getattr(engine.weights, key), "score_threshold": 0.01}
+    engine.weights = dataclasses.replace(engine.weights, **{key: options})
     return engine
 
 
