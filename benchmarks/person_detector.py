@@ -30,7 +30,7 @@ from leanpose.inference.bottom_up import BottomUp
 from leanpose.inference.detect import Detector, NetworkDetector
 from leanpose.inference.engines import Engine, load_engine
 from leanpose.inference.predictor import Predictor
-from leanpose.inference.top_down import FOUND_NMS_THRESHOLD, confidences
+from leanpose.inference.top_down import confidences
 from leanpose.metrics.person_recall import match
 
 FALSE_BOXES = (0.3, 1, 3)  # an image
@@ -125,7 +125,7 @@ def report_faults(detector: NetworkDetector, predictor: Predictor, annotated: Co
                 these = np.concatenate([these, missed])
                 of_these = np.concatenate([of_these, np.full(len(missed), usual, dtype=np.float32)])
             counts = of_these if fault == UNROOTED else confidences(of_these)
-            poses = predictor.rescored(predictor(image, these), counts, FOUND_NMS_THRESHOLD)
+            poses = predictor.rescored(predictor(image, these), counts, found=True)
             predicted += poses.to_coco_results(image_id)
     print("taken away          AP  AP50  AP75   APM   APL")
     for fault, predicted in results.items():

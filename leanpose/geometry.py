@@ -22,6 +22,7 @@ Size = tuple[int, int]  # (height, width)
 Array = TypeVar("Array")  # a NumPy array or a torch tensor
 
 CONVENTIONS: tuple[Convention, ...] = ("udp", "classic")
+FEWEST_SHARED = 3  # keypoints, below which two poses cannot be told to be of one person
 
 
 def _extent(size: Size, convention: Convention) -> tuple[float, float]:
@@ -285,9 +286,20 @@ def oks(
         areas_b: (M,) square pixels.
         sigmas: (K,) OKS sigmas.
     """
+    return _similarities_of_pairs(keypoints_a, keypoints_b, areas_a, areas_b, sigmas).mean(axis=2)
+
+
+def _similarities_of_pairs(
+    keypoints_a: np.ndarray,
+    keypoints_b: np.ndarray,
+    areas_a: np.ndarray,
+    areas_b: np.ndarray,
+    sigmas: np.ndarray,
+) -> np.ndarray:
+    """Return (N, M, K) similarities of single keypoints, whose means `oks` gives."""
     squared = np.sum((keypoints_a[:, None] - keypoints_b[None]) ** 2, axis=3)  # (N, M, K)
     area = (areas_a[:, None] + areas_b[None]) / 2 + np.spacing(1)
-    return np.exp(-squared / (2 * area[..., None] * (2 * sigmas) ** 2)).mean(axis=2)
+    return np.exp(-squared / (2 * area[..., None] * (2 * sigmas) ** 2))
 
 
 def similarities(found: np.ndarray, truth: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
@@ -303,13 +315,31 @@ def similarities(found: np.ndarray, truth: np.ndarray, areas: np.ndarray, sigmas
 
 
 def oks_nms(
-    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float = 0.9
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    sigmas: np.ndarray,
+    threshold: float = 0.9,
+    counted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the positions of the persons to keep, best score first.
 
     Greedy: a person goes when its OKS to a better one that was kept is above the threshold.
+
+    Args:
+        keypoints, areas, sigmas: as of `oks`.
+        scores: (N,) of the persons.
+        threshold: 0..1.
+        counted: (N, K) bool, which keypoints count: of two persons those that count of both; who share fewer than
+            FEWEST_SHARED are not the same. None: all count.
     """
-    similarity = oks(keypoints, keypoints, areas, areas, sigmas)
+    if counted is None:
+        similarity = oks(keypoints, keypoints, areas, areas, sigmas)
+    else:
+        both = counted[:, None] & counted[None]  # (N, N, K)
+        shared = both.sum(axis=2)
+        total = (_similarities_of_pairs(keypoints, keypoints, areas, areas, sigmas) * both).sum(axis=2)
+        similarity = np.where(shared >= FEWEST_SHARED, total / np.maximum(shared, 1), 0.0)
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
         if all(similarity[i, j] <= threshold for j in kept):

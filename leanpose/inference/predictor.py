@@ -21,7 +21,7 @@ from leanpose.inference.detect import Detector, NetworkDetector, detected
 from leanpose.inference.engines import Engine, EngineName, Finite, available_cores, engine_of, load_engine
 from leanpose.inference.preprocess import check_boxes
 from leanpose.inference.streams import in_order, pairs, raised
-from leanpose.inference.top_down import FOUND_NMS_THRESHOLD, NMS_THRESHOLD, TopDown, confidences, rescored
+from leanpose.inference.top_down import TopDown, confidences, rescored
 from leanpose.io.images import Source, find_images, read_image
 from leanpose.keypoint_sets import KeypointSet
 from leanpose.structures import Poses
@@ -345,15 +345,13 @@ class Predictor:
             return [_confident(people.poses(image).to(self.keypoint_set), least) for image in images]
         found = [poses.to(self.keypoint_set) for poses in people.poses(images, [boxes for boxes, _ in located])]
         return [
-            poses
-            if scores is None
-            else _confident(self.rescored(poses, confidences(scores), FOUND_NMS_THRESHOLD), least)
+            poses if scores is None else _confident(self.rescored(poses, confidences(scores), found=True), least)
             for poses, (_, scores) in zip(found, located, strict=True)
         ]
 
-    def rescored(self, poses: Poses, box_scores: np.ndarray, nms_threshold: float = NMS_THRESHOLD) -> Poses:
+    def rescored(self, poses: Poses, box_scores: np.ndarray, found: bool = False) -> Poses:
         """Judge persons in boxes by box and keypoints and leave out duplicates; see `top_down.rescored`."""
-        return rescored(poses, box_scores, self.weights, nms_threshold)
+        return rescored(poses, box_scores, self.weights, found)
 
 
 def _confident(poses: Poses, least: float) -> Poses:

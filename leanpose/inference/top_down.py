@@ -17,7 +17,7 @@ from leanpose.weights.record import Weights
 
 KEYPOINT_THRESHOLD = 0.2  # keypoints whose raw score is below it do not count for a person's score
 NMS_THRESHOLD = 0.9  # OKS above which two persons are the same
-FOUND_NMS_THRESHOLD = 0.7  # the same of persons that a detector found: its boxes may hold parts of one person
+FOUND_NMS_THRESHOLD = 0.6  # the same of persons that a detector found, by the keypoints that both show
 
 
 class TopDown:
@@ -85,16 +85,17 @@ class TopDown:
         return keypoints.astype(np.float32), scores
 
 
-def rescored(poses: Poses, box_scores: np.ndarray, weights: Weights, nms_threshold: float = NMS_THRESHOLD) -> Poses:
+def rescored(poses: Poses, box_scores: np.ndarray, weights: Weights, found: bool = False) -> Poses:
     """Judge persons by box and keypoints and leave out duplicates, best first.
 
     As the HRNet family evaluates: a person's score is its box score times the mean of its raw keypoint scores above 0.2
-    (0 if there are none), and greedy OKS-NMS on the padded boxes' areas removes duplicates.
+    (0 if there are none), and greedy OKS-NMS at 0.9 on the padded boxes' areas removes duplicates.
 
     Args:
         box_scores: (N,) confidence of each person's box.
         weights: record of the network that gave the poses.
-        nms_threshold: OKS above which two persons are the same, in 0..1; the HRNet family's is 0.9.
+        found: whether a detector found them. One of its boxes may hold a part of a person that another holds whole, so
+            then only keypoints count that have scores above 0.2 in both poses, and 0.6 is enough.
     """
     scores = poses.scores if poses.raw_scores is None else poses.raw_scores
     confident = scores > KEYPOINT_THRESHOLD
@@ -102,9 +103,9 @@ def rescored(poses: Poses, box_scores: np.ndarray, weights: Weights, nms_thresho
     person_scores = (box_scores * means).astype(np.float32)
     height, width = weights.input_size
     _, sizes = geometry.padded_boxes(poses.boxes_xyxy, width / height, weights.padding)
-    kept = geometry.oks_nms(
-        poses.keypoints, person_scores, sizes.prod(axis=1), poses.keypoint_set.oks_sigmas, nms_threshold
-    )
+    same = (FOUND_NMS_THRESHOLD, confident) if found else (NMS_THRESHOLD, None)
+    sigmas = poses.keypoint_set.oks_sigmas
+    kept = geometry.oks_nms(poses.keypoints, person_scores, sizes.prod(axis=1), sigmas, *same)
     return replace(poses, person_scores=person_scores)[kept]
 
 

@@ -201,6 +201,7 @@ def _rules() -> dict[str, float]:
     return {
         "keypoint_threshold": KEYPOINT_THRESHOLD,
         "same_person_oks": FOUND_NMS_THRESHOLD,
+        "fewest_shared_keypoints": geometry.FEWEST_SHARED,
         "box_margin": signature(geometry.boxes_around).parameters["margin"].default,
         "box_steps": STEPS,
         "multiple": laid["multiple"].default,

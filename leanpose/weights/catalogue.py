@@ -28,10 +28,10 @@ FURTHER_FOLDER = Path(__file__).parents[2] / "weights"  # of the repository; not
 # name -> SHA-256 of its files: int8 to predict with, the first of a network is its default; and floats to train on
 BUNDLED: dict[str, dict[str, str]] = {
     "sfm.coco_256x192_int8": {
-        ".onnx": "17c98dba44cc7575adc762bd8c94164693270d716a1cf4b9764690cb394410f7",
+        ".onnx": "b5cab6d206cb58887eb51b9e3bb9fbd8cdebce02b529b950b378039e1702eab1",
     },
     "sfm.coco_256x192": {
-        ".safetensors": "db51ad5c2400f1c5b9d1462ec440ce8cae18db849a637102a29eb64f20e9e962",
+        ".safetensors": "9158e7a61478ff57beb334d9e9baf3dbac93e86ddc1d48331f99e916c4492155",
     },
     "sfm.coco_128x96_int8": {
         ".onnx": "20f8d5fde7dd3556b965f05f6c5d8830cb314b078036ea063b65a988d40b3657",
@@ -43,7 +43,7 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
     "litepose_xs.coco_256x256": {
-        ".onnx": "91f02e573f1e5f5e4f125b4a3273304875547f451618135895be139adb0b699c",
+        ".onnx": "8cfb54949513a915cb75dedf228299de89fb613b7e34db372b5cbb98288d8278",
     },
 }
 # The same of files outside the package: networks to train on, and those that few predict with
@@ -55,7 +55,7 @@ FURTHER: dict[str, dict[str, str]] = {
         ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
     },
     "litepose_xs.coco_256x256": {
-        ".safetensors": "0889d57f8ffb2568e98489a27c24cf2c7a631d60deee7c73c2c865e0c88cc647",
+        ".safetensors": "445a44fd909bb0eeb4642bf19036e62786279abf4176d28ff62125b4f53b399d",
     },
     "sfm.coco_128x96": {
         ".safetensors": "cc17bf9a1c9d438f7f896457e80225e91e1fb057ed5fc7ee08e40fa59312ffdb",

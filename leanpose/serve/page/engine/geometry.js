@@ -147,20 +147,24 @@ export function boxNms(boxes, scores, threshold) {
   return greedy(scores, (i, j) => iou(boxes[i], boxes[j]), threshold);
 }
 
-/** Return the object keypoint similarity of two persons, as the HRNet family uses it to find duplicates. */
-export function oks(keypointsA, keypointsB, areaA, areaB, sigmas) {
+/** Return the object keypoint similarity of two persons by the keypoints that count of both; 0 if these are too few. */
+export function oks(keypointsA, keypointsB, areaA, areaB, sigmas, countedA, countedB, fewest) {
   const area = (areaA + areaB) / 2 + Number.EPSILON;
-  let sum = 0;
+  let sum = 0, shared = 0;
   sigmas.forEach((sigma, k) => {
+    if (!countedA[k] || !countedB[k]) return;
+    shared += 1;
     const dx = keypointsA[k][0] - keypointsB[k][0], dy = keypointsA[k][1] - keypointsB[k][1];
     sum += Math.exp(-(dx * dx + dy * dy) / (2 * area * (2 * sigma) ** 2));
   });
-  return sum / sigmas.length;
+  return shared >= fewest ? sum / shared : 0;
 }
 
 /** Return the positions of the persons to keep, best score first. */
-export function oksNms(keypoints, scores, areas, sigmas, threshold) {
-  return greedy(scores, (i, j) => oks(keypoints[i], keypoints[j], areas[i], areas[j], sigmas), threshold);
+export function oksNms(keypoints, scores, areas, sigmas, threshold, counted, fewest) {
+  const similarity = (i, j) =>
+    oks(keypoints[i], keypoints[j], areas[i], areas[j], sigmas, counted[i], counted[j], fewest);
+  return greedy(scores, similarity, threshold);
 }
 
 /** Return the box around keypoints, wider by a share of the longer side, at least one pixel, on each side. */

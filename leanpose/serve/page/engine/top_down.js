@@ -45,7 +45,7 @@ function personIn(box, { keypoints, scores: rawScores }, matrix, { bias, calibra
  * @param {Person[]} persons
  * @param {number[]} boxScores confidence of each person's box.
  * @param {Object} network of the manifest.
- * @param {{keypoint_threshold: number, same_person_oks: number}} rules
+ * @param {{keypoint_threshold: number, same_person_oks: number, fewest_shared_keypoints: number}} rules
  * @returns {Person[]}
  */
 export function rescored(persons, boxScores, network, rules) {
@@ -65,6 +65,8 @@ export function rescored(persons, boxScores, network, rules) {
     areas,
     network.oks_sigmas,
     rules.same_person_oks,
+    judged.map(({ rawScores }) => rawScores.map((score) => score > fround(rules.keypoint_threshold))),
+    rules.fewest_shared_keypoints,
   );
   return kept.map((i) => judged[i]);
 }
