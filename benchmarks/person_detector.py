@@ -89,8 +89,8 @@ def around_poses(people: BottomUp, image: np.ndarray) -> tuple[np.ndarray, np.nd
 def with_all_scores(engine: Engine) -> Engine:
     """Let an engine's record ask for boxes of low scores too, for the whole curve."""
     key = "codec_options" if engine.weights.task == "detection" else "box_codec_options"
-    options = {**getattr(engine.weights, key), "score_threshold": 0.01}
-    engine.weights = dataclasses.replace(engine.weights, **{key: options})
+    changed: dict[str, Any] = {key: {**getattr(engine.weights, key), "score_threshold": 0.01}}
+    engine.weights = dataclasses.replace(engine.weights, **changed)
     return engine
 
 

@@ -449,9 +449,9 @@ def test_found_persons_that_nearly_agree_are_one(apart: int, likeness: float, fo
     predictor = Predictor(Middle(), detector=lambda image: (boxes, scores))
     image = np.zeros((400, 400, 3), np.uint8)
     two = predictor(image, boxes)
-    assert oks(two.keypoints[:1], two.keypoints[1:], *np.full((2, 1), 125 * 166.7), COCO.oks_sigmas) == pytest.approx(
-        likeness, abs=0.01
-    )
+    area = np.array([125 * 166.7])
+    alike = oks(two.keypoints[:1], two.keypoints[1:], area, area, COCO.oks_sigmas)
+    assert alike == pytest.approx(likeness, abs=0.01)
     poses = predictor(image)
     assert poses.boxes_xyxy.tolist() == boxes[:found].tolist()
     np.testing.assert_allclose(poses.person_scores, [0.81, 0.72][:found], rtol=0.02)
