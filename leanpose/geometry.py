@@ -331,15 +331,14 @@ def oks_nms(
         scores: (N,) of the persons.
         threshold: 0..1.
         counted: (N, K) bool, which keypoints count: of two persons those that count of both; who share fewer than
-            FEWEST_SHARED are not the same. None: all count.
+            FEWEST_SHARED, of sets with as many, are not the same. None: all count.
     """
     if counted is None:
-        similarity = oks(keypoints, keypoints, areas, areas, sigmas)
-    else:
-        both = counted[:, None] & counted[None]  # (N, N, K)
-        shared = both.sum(axis=2)
-        total = (_similarities_of_pairs(keypoints, keypoints, areas, areas, sigmas) * both).sum(axis=2)
-        similarity = np.where(shared >= FEWEST_SHARED, total / np.maximum(shared, 1), 0.0)
+        counted = np.ones(keypoints.shape[:2], dtype=bool)
+    both = counted[:, None] & counted[None]  # (N, N, K)
+    shared = both.sum(axis=2)
+    total = (_similarities_of_pairs(keypoints, keypoints, areas, areas, sigmas) * both).sum(axis=2)
+    similarity = np.where(shared >= min(FEWEST_SHARED, len(sigmas)), total / np.maximum(shared, 1), 0.0)
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
         if all(similarity[i, j] <= threshold for j in kept):

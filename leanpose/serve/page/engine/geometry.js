@@ -157,7 +157,7 @@ export function oks(keypointsA, keypointsB, areaA, areaB, sigmas, countedA, coun
     const dx = keypointsA[k][0] - keypointsB[k][0], dy = keypointsA[k][1] - keypointsB[k][1];
     sum += Math.exp(-(dx * dx + dy * dy) / (2 * area * (2 * sigma) ** 2));
   });
-  return shared >= fewest ? sum / shared : 0;
+  return shared >= Math.min(fewest, sigmas.length) ? sum / shared : 0;
 }
 
 /** Return the positions of the persons to keep, best score first. */
