@@ -174,6 +174,9 @@ NETWORKS: dict[str, Network] = {
         "sfm", "SFM + HSA", "reconstruction", (256, 256), 1_505_674, 1_715_188_992,
         Published("1.5 M", "1.7 G", "MPII val PCKh@0.5 89.0; COCO val AP 71.7, boxes not stated"), constructor="SFM",
     ),
+    "sfm_persons": Network(
+        "sfm", "SFM + HSA, finding persons", "own design", (256, 256), 1_516_018, 1_735_374_080
+    ),
     "simple_baseline_50": Network(
         "simple_baseline", "SimpleBaseline", "counts", (256, 192), 33_999_697, 5_426_380_800,
         Published("34.0 M", "8.9 G", f"COCO val AP 70.4, {DETECTOR}"),

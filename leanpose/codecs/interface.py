@@ -88,9 +88,13 @@ class DetectionCodec(Codec, Protocol):
     """A codec of boxes.
 
     Attributes:
+        score_threshold: of boxes.
         nms_iou: of two boxes with a larger IoU only the better one counts.
         max_people: most boxes of an image.
     """
+
+    @property
+    def score_threshold(self) -> float: ...
 
     @property
     def nms_iou(self) -> float: ...

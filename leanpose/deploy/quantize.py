@@ -95,8 +95,9 @@ def quantize(
         calibration: annotation file whose persons set the ranges of activations, with images in the same folder;
             without it `data`.
         samples: how many of them.
-        max_drop: largest loss of AP (or PCKh@0.5), in points of 100.
+        max_drop: largest loss of AP (or PCKh@0.5, or recall), in points of 100.
         refine: for a network that proposes persons: the network that finds their keypoints; AP is then that of both.
+            Without it, recall of the persons counts for a network that finds boxes alone.
 
     Raises:
         InputError: an argument or file cannot be used.
@@ -140,7 +141,7 @@ def quantize(
         milliseconds = _milliseconds(exported, small, inputs[0])
         sizes = exported.stat().st_size / 1e6, small.stat().st_size / 1e6
         report.append(QuantizeReport(out, sizes, figure, (before, after), milliseconds, float_layers))
-        alone = "none" if weights.task == "bottom_up" else "annotated"
+        alone = "annotated" if weights.task == "top_down" else "none"
         boxes = f"proposing for {refine}" if refine else alone
         measured = Measurement(figure, after, Path(data).name, boxes, False, weights.input_size)
         record = dataclasses.replace(weights, name=f"{weights.name}{INT8}", metrics=(measured,))

@@ -17,13 +17,14 @@ from tqdm import tqdm
 from leanpose.batch.cluster import Cluster, everywhere, needs_gpu, spread
 from leanpose.data.annotations import AnnotatedSet, check_size, open_annotations, read_annotated, scored_set
 from leanpose.errors import InputError, renamed, require
+from leanpose.evaluation.finding import LEAST_SCORE, detector_figures, find_persons, whole_images
 from leanpose.evaluation.pairs import paired
 from leanpose.evaluation.plots import training_logs
 from leanpose.evaluation.report import Report
 from leanpose.evaluation.report_page import write_report
-from leanpose.inference.detect import Detector
+from leanpose.inference.detect import Detector, NetworkDetector
 from leanpose.inference.engines import Engine, EngineName, load_engine
-from leanpose.inference.predictor import DETECTORS, Predictor
+from leanpose.inference.predictor import DETECTORS, FindsBoxesError, Predictor
 from leanpose.io.files import write_text
 from leanpose.io.preflight import check_needs
 from leanpose.structures import ImageBoxes, Poses
@@ -97,11 +98,12 @@ class Metrics(dict[str, float]):
 
 
 class Measured(NamedTuple):
-    """What `measure` returns: the figures, the results in the COCO results form, and what made them."""
+    """What `measure` returns: the figures, the results in the COCO results form, and what made them; None for a network
+    that finds boxes, whose results are boxes."""
 
     metrics: Metrics
     results: list[dict[str, Any]]
-    predictor: Predictor
+    predictor: Predictor | None
 
 
 def measure(
@@ -118,22 +120,31 @@ def measure(
     device: str = "cpu",
     channel_order: Literal["rgb", "bgr"] | None = None,
     cluster: Cluster | None = None,
+    needs_poses: bool = False,
 ) -> Measured:
-    """Return the figures of a model on a set; arguments as of `evaluate`, and the cluster to work on, if any."""
+    """Return the figures of a model on a set; arguments as of `evaluate`, the cluster to work on, if any, and whether
+    networks that find boxes are refused."""
     network: str | Engine = model
     if channel_order is not None:
         network = load_engine(model, engine, threads, device)
         network.weights = replace(network.weights, channel_order=channel_order)
-    predictor = Predictor(
-        network,
-        engine=engine,
-        flip_test=flip_test,
-        threads=threads,
-        device=device,
-        detector=detector if boxes == "found" else None,
-        min_person_score=min_person_score,
-        scales=scales or (1.0,),
-    )
+    try:
+        predictor = Predictor(
+            network,
+            engine=engine,
+            flip_test=flip_test,
+            threads=threads,
+            device=device,
+            detector=detector if boxes == "found" else None,
+            min_person_score=min_person_score,
+            scales=scales or (1.0,),
+        )
+    except FindsBoxesError:
+        if boxes is not None or flip_test or cluster is not None or needs_poses:
+            raise InputError(
+                f"{model} finds boxes: leave --boxes, --flip-test, --report and --distributed out."
+            ) from None
+        return _measure_detector(load_engine(model, engine, threads, device), annotated, scales)
     predictor.carry_to(scored_set(annotated, predictor.keypoint_set))
     annotated.check(predictor.keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):
@@ -148,6 +159,15 @@ def measure(
     found = sorted(tqdm(found, "predicting", len(images), unit="image", disable=None), key=itemgetter(0))
     results = [person for _, persons in found for person in persons]
     return Measured(Metrics(annotated.score(results, predictor.keypoint_set)), results, predictor)
+
+
+def _measure_detector(engine: Engine, annotated: AnnotatedSet, scales: Sequence[float] | None) -> Measured:
+    detector = NetworkDetector(engine, scales, LEAST_SCORE)
+    images = annotated.images(None)
+    check_needs(files=(image.path for image in images))
+    named = whole_images(annotated)
+    found = [find_persons(detector, named, image) for image in tqdm(images, "finding", unit="image", disable=None)]
+    return Measured(Metrics(detector_figures(found)), [box for one in found for box in one.to_coco_results()], None)
 
 
 def evaluate(
@@ -174,7 +194,7 @@ def evaluate(
     """Measure a model on an annotated set with the metric that is official for it.
 
     Args:
-        model: name or file (.onnx, .safetensors).
+        model: name or file (.onnx, .safetensors), also of a network that finds boxes alone.
         data: COCO-style annotation file; the export of an annotation tool (see docs/annotations.md); or MPII's list of
             persons (valid.json of HRNet, or valid.h5) with its ground truth gt_valid.mat beside it.
         images: folder of its images.
@@ -205,7 +225,9 @@ def evaluate(
     Returns:
         AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL, each 0 to 1. For CrowdPose (its keypoints, and images with
         a `crowdIndex`): AP, AP50, AP75, AR, AR50, AR75, AP easy, AP medium, AP hard. For MPII: PCKh@0.5, PCKh@0.1,
-        and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. -1 where the set has no such person.
+        and at 0.5 head, shoulder, elbow, wrist, hip, knee, ankle. For a network that finds boxes: recall of the
+        persons, those without keypoints too, at one and three false boxes per image, and at one of small, medium and
+        large ones; see `evaluation.finding.detector_figures`. -1 where the set has no such person.
     """
     detector = renamed(detector, finder)
     if address is not None and not distributed:
@@ -237,11 +259,12 @@ def evaluate(
         device=device,
         channel_order=channel_order,
         cluster=cluster,
+        needs_poses=report is not None,
     )
     if out is not None:
         write_text(Path(out) / "results.json", json.dumps(results))
         write_text(Path(out) / "metrics.json", json.dumps(metrics, indent=1))
-    if report is not None:
+    if report is not None and predictor is not None:
         pairs = paired(annotated, results, predictor.keypoint_set)
         settings = _settings(predictor, boxes, detector, flip_test)
         metrics.report = Report(predictor.weights.name, Path(data).name, settings, metrics, pairs)

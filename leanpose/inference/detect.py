@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,13 +36,16 @@ class NetworkDetector:
         engine: the network with its record.
         scales: sizes of the image from which boxes are collected, as factors on the record's input size; None: those
             of the record.
+        score_threshold: of boxes; None: that of the record.
 
     Raises:
         WeightsError: the record is of a top-down network, or has another convention than "classic".
         InputError: there is no scale, or one is not above 0 or larger than 10.
     """
 
-    def __init__(self, engine: Engine, scales: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, engine: Engine, scales: Sequence[float] | None = None, score_threshold: float | None = None
+    ) -> None:
         weights = engine.weights
         check_whole_images(weights)
         self.engine, self.weights = engine, weights
@@ -54,6 +58,8 @@ class NetworkDetector:
             self.codec = create_codec(weights.box_codec, **weights.box_codec_options)
         else:
             self._people = BottomUp(engine, scales=scales)
+        if self.codec is not None and score_threshold is not None:
+            self.codec = replace(self.codec, score_threshold=score_threshold)  # type: ignore[type-var]
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes_xyxy (N, 4) float32 inside the image, in eighths of a pixel, and scores (N,), best first."""

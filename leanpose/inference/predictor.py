@@ -40,6 +40,10 @@ CHUNK = 8  # images whose persons share calls of the network
 _Located = tuple[np.ndarray, np.ndarray | None]  # boxes and their scores
 
 
+class FindsBoxesError(WeightsError):
+    """A network finds boxes, where one that finds keypoints is needed."""
+
+
 class Predictor:
     """Find the persons of images and their keypoints.
 
@@ -123,7 +127,7 @@ class Predictor:
         self.keypoint_set = keypoint_set or self.weights.keypoint_set
         running = Finite(self.engine)
         if self.weights.task == "detection":
-            raise WeightsError(f"{self.weights.name} finds boxes, not keypoints: use it as the detector.")
+            raise FindsBoxesError(f"{self.weights.name} finds boxes, not keypoints: use it as the detector.")
         self._people: TopDown | BottomUp
         if self.weights.task == "bottom_up":
             self._people, detector = BottomUp(running, flip_test, scales), None

@@ -94,9 +94,11 @@ def measure_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:
             hook.remove()
         for module, mode in modes:
             module.training = mode
+    if moments and not any(moments.values()):
+        raise InputError("Give at least one batch of images to measure the statistics of batch norms on.")
     for norm, sums in moments.items():
         if not sums:
-            raise InputError("Give at least one batch of images to measure the statistics of batch norms on.")
+            continue  # of a head that is for training only
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
         assert norm.num_batches_tracked is not None
         count, total, squares = torch.stack(sums).double().sum(dim=0)

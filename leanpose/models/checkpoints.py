@@ -151,7 +151,8 @@ def load_start(network: torch.nn.Module, path: Path, record: Weights) -> None:
     """Load the weights of a file into a network that may find other keypoints than they do.
 
     What belongs to one keypoint, such as a row of the last layer, is taken from the keypoint of the same name in the
-    file, and stays as it is in the network where there is none.
+    file, and stays as it is in the network where there is none. Of another network of the same family (sfm for
+    sfm_persons) everything but the heads is taken.
 
     Args:
         path: as of `load_network`; of .safetensors, tensors without a record will do.
@@ -166,9 +167,21 @@ def load_start(network: torch.nn.Module, path: Path, record: Weights) -> None:
     else:
         state, metadata = read_state(path)
         theirs = Weights.from_metadata(metadata, path.name) if METADATA_KEY in metadata else record
+    if theirs.model != record.model and _family(theirs.model) == _family(record.model):
+        own = network.state_dict()
+        state = {name: tensor for name, tensor in state.items() if not _is_head(name)}
+        state |= {name: tensor for name, tensor in own.items() if _is_head(name)}
     if theirs.keypoint_set.keypoints != record.keypoint_set.keypoints:
         state = _rows_by_name(network, state, theirs.keypoint_set, record, path.name)
     load_state(network, state, path.name)
+
+
+def _family(model: str) -> str:
+    return NETWORKS[model].module if model in NETWORKS else model
+
+
+def _is_head(name: str) -> bool:
+    return "head" in name.partition(".")[0]
 
 
 def _rows_by_name(

@@ -140,6 +140,36 @@ class SimCCHead(nn.Module):
         return {"simcc_x": self.x(cells), "simcc_y": self.y(cells)}
 
 
+class PersonHead(nn.Module):
+    """Where persons are and how large, as `codecs.center_box.CenterBox` reads it (ours, in none of the papers).
+
+    Args:
+        in_channels: channels of the features at stride 4.
+        channels: channels inside.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Sequential(*conv_norm(in_channels, channels, kernel_size=1), nn.ReLU6(inplace=True)),
+            nn.Sequential(*conv_norm(channels, channels, kernel_size=5, groups=channels), nn.ReLU6(inplace=True)),
+        )
+        self.center = nn.Conv2d(channels, 1, kernel_size=1)
+        self.box = nn.Conv2d(channels, 4, kernel_size=1)
+        self.start_empty()
+
+    def start_empty(self) -> None:
+        """Set the last layers so that no pixel is a center and edges are 8 pixels away."""
+        for layer, value in ((self.center, math.log(0.01 / 0.99)), (self.box, math.log(8))):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.constant_(layer.bias, value)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Map (B, in_channels, H, W) to centers (B, 1, H, W) and box_logs (B, 4, H, W)."""
+        features = self.conv(features)
+        return {"centers": self.center(features), "box_logs": self.box(features)}
+
+
 def conv_norm(in_channels: int, channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """Convolve with an odd kernel, normalise: (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
     return [

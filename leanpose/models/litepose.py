@@ -12,7 +12,6 @@ those of the convolutions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leanpose.models.layers import check_input_sides, conv_norm
+from leanpose.models.layers import PersonHead, check_input_sides, conv_norm
 from leanpose.models.litepose_arch import (
     ARCHS,
     EXPANSION,
@@ -77,32 +76,6 @@ class SeparablePrediction(nn.Module):
         return self.conv(features)
 
 
-class PersonHead(nn.Module):
-    """Where persons are and how large (ours, not in the paper), as `codecs.center_box.CenterBox` reads it.
-
-    Args:
-        in_channels: channels of the features at stride 4.
-        channels: channels inside.
-    """
-
-    def __init__(self, in_channels: int, channels: int = PERSON_CHANNELS) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(
-            _conv(in_channels, channels, kernel_size=1),
-            _conv(channels, channels, kernel_size=5, groups=channels),
-        )
-        self.center = nn.Conv2d(channels, 1, kernel_size=1)
-        self.box = nn.Conv2d(channels, 4, kernel_size=1)
-        for layer, value in ((self.center, math.log(0.01 / 0.99)), (self.box, math.log(8))):
-            nn.init.normal_(layer.weight, std=0.01)  # at first no pixel is a center and edges are 8 pixels away
-            nn.init.constant_(layer.bias, value)  # type: ignore[arg-type]
-
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Map (B, in_channels, H, W) to centers (B, 1, H, W) and box_logs (B, 4, H, W)."""
-        features = self.conv(features)
-        return {"centers": self.center(features), "box_logs": self.box(features)}
-
-
 class LitePose(nn.Module):
     """Inverted bottlenecks to stride 16, three up-sampling steps to stride 2, heatmaps and tags of all persons.
 
@@ -149,7 +122,7 @@ class LitePose(nn.Module):
             )
         self.finds_persons = person_head
         if person_head:
-            self.person = PersonHead(head1 + width1)
+            self.person = PersonHead(head1 + width1, PERSON_CHANNELS)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Estimate heatmaps of all persons at two scales, and tags that tell the persons apart.

@@ -24,6 +24,7 @@ from leanpose.errors import InputError
 from leanpose.models.layers import (
     Auxiliary,
     HeadKind,
+    PersonHead,
     SimCCHead,
     check_choice,
     check_input_sides,
@@ -35,6 +36,7 @@ Topology = Literal["cascade", "single_u"]
 Bridges = Literal["all", "none", "encoder_to_encoder", "decoder_to_encoder", "decoder_to_decoder"]
 Fusion = Literal["mean", "sum"]
 Block = Literal["basic", "dw_separable", "inverted_residual", "bottleneck"]
+Head = Literal[HeadKind, "persons"]
 HSA = Literal["second_order", "single_map", "pooled_map", "non_local", "none"]
 
 
@@ -197,7 +199,8 @@ class SFM(nn.Module):
         hsa_levels: levels with attention, 0 is the finest; None: all but 0.
         hsa_channels: k of "second_order" and "non_local"; None: C / 8.
         hsa_max_keys: where maps have more pixels than that, keys are averages of 2x2 pixels.
-        head: "heatmaps", or "simcc": two vectors per keypoint, see `SimCCHead`, which the paper does not have.
+        head: "heatmaps"; "simcc": two vectors per keypoint, see `SimCCHead`; or "persons": where the persons of a whole
+            image are, see `PersonHead`. The paper has only the first.
         input_size: (height, width) of the images in pixels; for the head "simcc" alone.
 
     Raises:
@@ -220,11 +223,11 @@ class SFM(nn.Module):
         hsa_levels: Sequence[int] | None = None,
         hsa_channels: int | None = None,
         hsa_max_keys: int = 256,
-        head: HeadKind = "heatmaps",
+        head: Head = "heatmaps",
         input_size: Sequence[int] = (256, 256),
     ) -> None:
         super().__init__()
-        check_choice("head", head, HeadKind)
+        check_choice("head", head, Head)
         _check_choices(topology, bridges, fusion, block, hsa)
         _check_numbers(width, levels, blocks_per_node, stem_width, expansion, hsa_max_keys)
         if hsa_levels is None:
@@ -252,11 +255,13 @@ class SFM(nn.Module):
         def head_of_pyramid() -> nn.Module:
             if head == "simcc":
                 return SimCCHead(width, num_keypoints, input_size, stride=4)
+            if head == "persons":
+                return PersonHead(width, width)
             return nn.Conv2d(width, num_keypoints, kernel_size=1)
 
         self.levels, self.bridges = levels, bridges
         self.cascades = topology == "cascade"
-        first_output = "simcc_x" if head == "simcc" else "heatmaps"
+        first_output = {"heatmaps": "heatmaps", "simcc": "simcc_x", "persons": "centers"}[head]
         self.auxiliary = {f"{first_output}_first": Auxiliary()} if self.cascades else {}
         self.stem = nn.Sequential(
             *conv_norm(3, stem_width, kernel_size=3, stride=2),
@@ -283,16 +288,17 @@ class SFM(nn.Module):
         return 2 * skips + 1 + bridges
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Estimate the heatmaps of one person per image.
+        """Estimate the heatmaps of one person per image; with the head "persons", find those of a whole image.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of 4, or with the head "simcc" those of `input_size`.
 
         Returns:
             heatmaps: (B, K, H/4, W/4), unbounded; trained to be 1 on the keypoint and 0 far from it. Or, with the head
-            "simcc", simcc_x: (B, K, 2W) and simcc_y: (B, K, 2H), trained to be largest in the keypoint's bin.
-            heatmaps_first, or simcc_x_first and simcc_y_first: the same, of the first of two pyramids; in train mode
-            only.
+            "simcc", simcc_x: (B, K, 2W) and simcc_y: (B, K, 2H), trained to be largest in the keypoint's bin. Or, with
+            the head "persons", centers: (B, 1, H/4, W/4) and box_logs: (B, 4, H/4, W/4), as of LitePose.
+            heatmaps_first, or simcc_x_first and simcc_y_first, or centers_first and box_logs_first: the same, of the
+            first of two pyramids; in train mode only.
 
         Raises:
             InputError: the images have not such a size.
@@ -332,6 +338,13 @@ class SFM(nn.Module):
         for head in (self.head1, self.head2) if self.cascades else (self.head1,):
             if isinstance(head, nn.Conv2d):
                 nn.init.normal_(head.weight, std=0.001)
+            elif isinstance(head, PersonHead):
+                head.start_empty()
+
+
+def sfm_persons(num_keypoints: int = 17) -> SFM:
+    """SFM-R that finds the persons of whole images. It has no heatmaps, so that num_keypoints changes nothing."""
+    return SFM(num_keypoints, head="persons")
 
 
 def _predict(head: nn.Module, features: Tensor) -> dict[str, Tensor]:

@@ -13,16 +13,16 @@ import numpy as np
 import onnx
 import torch
 
-from leanpose.data.annotations import open_annotations, read_annotated
+from leanpose.data.annotations import open_annotations
 from leanpose.data.coco import CocoSet
 from leanpose.errors import InputError, WeightsError
 from leanpose.evaluation.evaluate import predict_images
+from leanpose.evaluation.finding import LEAST_SCORE, find_persons, recalls, whole_images
 from leanpose.inference.detect import NetworkDetector
 from leanpose.inference.engines import Engine, OnnxRuntimeEngine, TorchEngine
 from leanpose.inference.predictor import Predictor
 from leanpose.inference.preprocess import image_input
 from leanpose.io.images import read_image
-from leanpose.metrics.person_recall import match, recall
 from leanpose.models.batch_norm import calibrate_batch_norm
 from leanpose.models.checkpoints import load_network
 from leanpose.models.litepose import LitePose
@@ -129,21 +129,9 @@ class Judge:
         return self.annotated.score(results, self.record.keypoint_set)["AP"]
 
     def _recall(self, engine: Engine) -> float:
-        options = dict(engine.weights.box_codec_options) | {
-            "score_threshold": 0.01
-        }  # enough for one false box an image
-        engine.weights = dataclasses.replace(engine.weights, box_codec_options=options)
-        detector = NetworkDetector(engine)
-        scores, right, num_persons = [], [], 0
-        for image in self.annotated.images(None):
-            people = [p for p in self.annotated.persons if p.image.id == image.image_id and p.box_xyxy is not None]
-            truth = np.array([person.box_xyxy for person in people], dtype=np.float32).reshape(-1, 4)
-            crowd = np.array([person.crowd for person in people], dtype=bool)
-            boxes, box_scores = detector(read_annotated(image.path, image.image_size))
-            scores.append(box_scores)
-            right.append(match(boxes, truth, crowd)[0])
-            num_persons += int((~crowd).sum())
-        return recall(scores, right, num_persons)
+        detector = NetworkDetector(engine, score_threshold=LEAST_SCORE)
+        images = self.annotated.images(None)
+        return recalls([find_persons(detector, self.annotated, image) for image in images], false_boxes=1)["all"]
 
 
 def load_supernet(path: str | Path) -> tuple[LitePoseSupernet, Weights]:
@@ -166,9 +154,7 @@ def split(task: Task) -> tuple[list[ImageBoxes], CocoSet]:
     Raises:
         InputError: the file is no COCO-style one, or has too few images.
     """
-    annotated = open_annotations(task.data, task.images)
-    if not isinstance(annotated, CocoSet):
-        raise InputError(f"{task.data} is no COCO-style file, which names everybody in an image.")
+    annotated = whole_images(open_annotations(task.data, task.images))
     images = annotated.images(None)
     wanted = task.calibration_images + (task.search_images or 1)
     if len(images) < wanted:

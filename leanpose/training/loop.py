@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from leanpose.codecs import check_outputs, codec_of
 from leanpose.data.annotations import AnnotatedSet, open_annotations, scored_set
 from leanpose.errors import InputError, WeightsError, note
-from leanpose.evaluation.evaluate import predict_image
+from leanpose.evaluation.finding import whole_images
 from leanpose.io.files import copy, write_text
 from leanpose.io.preflight import check_needs
 from leanpose.keypoint_sets import without_partner
@@ -37,7 +37,7 @@ from leanpose.models.counts import count_parameters
 from leanpose.models.litepose_supernet import LitePoseSupernet, reorder_channels
 from leanpose.structures import ImageBoxes
 from leanpose.training.crops import CropSet, MixedSampler, read_sources
-from leanpose.training.module import PoseTraining, freeze
+from leanpose.training.module import DetectorTraining, PoseTraining, freeze
 from leanpose.training.objectives import create_objective
 from leanpose.training.recipe import Recipe
 from leanpose.training.run_state import KeepBest, WholeCheckpoints, check_resume, epochs_done
@@ -226,6 +226,8 @@ def _run_part(
     network = _network(recipe, start)
     if recipe.supernet is not None:
         module: PoseTraining = SupernetTraining(recipe, network, total_steps, images, crops)
+    elif recipe.task == "detection":
+        module = DetectorTraining(recipe, network, total_steps, whole_images(data.annotated))
     else:
         scored = scored_set(data.annotated, recipe.keypoints)
         module = PoseTraining(recipe, network, total_steps, images, teacher, scored)
@@ -262,9 +264,10 @@ def _first_inputs(module: PoseTraining, data: _Data) -> Iterator[torch.Tensor]:
 
 def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> None:
     """Print which weights training starts from, whether they are of another input size, and their figure here."""
-    predictor = module.predictor()
-    results = [person for image in data.images for person in predict_image(predictor, image)]
-    name, figure = next(iter(data.annotated.score(results, module.scored).items()))
+    module.on_validation_epoch_start()
+    for image in range(len(data.images)):
+        module.predict(image)
+    name, figure = next(iter(module.figures(data.annotated)[0].items()))
     (height, width), theirs = module.record.input_size, start.stem
     try:
         record = read_record(start)

@@ -10,8 +10,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 
+from leanpose.data.annotations import AnnotatedSet
+from leanpose.data.coco import CocoSet
 from leanpose.errors import InputError, WeightsError, suggest
 from leanpose.evaluation.evaluate import predict_image
+from leanpose.evaluation.finding import LEAST_SCORE, Found, detector_figures, find_persons
+from leanpose.evaluation.pairs import near_share
+from leanpose.inference.detect import NetworkDetector
 from leanpose.inference.engines import TorchEngine
 from leanpose.inference.predictor import Predictor
 from leanpose.keypoint_sets import KeypointSet
@@ -143,13 +148,23 @@ class PoseTraining(LightningModule):
         self.results = []
         self._predictor = self.predictor()
 
+    def figures(self, annotated: AnnotatedSet) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the figures of the last validation, 0 to 1: those of the set's metric, and what says more where these
+        are equal."""
+        metrics = annotated.score(self.results, self.scored)
+        return metrics, near_share(annotated, self.results, self.scored)
+
     def save(self, path: Path, weights: Weights) -> None:
         """Write the network that was evaluated last, with its record."""
         save_network(path, self._engine.network, weights)
 
+    def predict(self, image: int) -> None:
+        """Predict one image of the validation set, by its place."""
+        self.results += predict_image(self._predictor, self.images[image])
+
     def validation_step(self, image: int, batch_index: int) -> None:
         try:
-            self.results += predict_image(self._predictor, self.images[image])
+            self.predict(image)
         except WeightsError:  # NaN from a network that trains
             raise self._diverged("The network gives no finite numbers any more: training diverged") from None
 
@@ -177,6 +192,29 @@ class PoseTraining(LightningModule):
             return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
         epoch = step * recipe.epochs // self.total_steps
         return warmup * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+
+
+class DetectorTraining(PoseTraining):
+    """As `PoseTraining`, for networks that find boxes: the figure is their recall.
+
+    Args:
+        annotated: the validation set, which must name everybody in an image.
+    """
+
+    def __init__(self, recipe: Recipe, network: torch.nn.Module, total_steps: int | None, annotated: CocoSet) -> None:
+        super().__init__(recipe, network, total_steps, annotated.images(None))
+        self.annotated = annotated
+
+    def on_validation_epoch_start(self) -> None:
+        self.found: list[Found] = []
+        self._engine = TorchEngine(self.evaluated(), self.record)
+        self._detector = NetworkDetector(self._engine, score_threshold=LEAST_SCORE)
+
+    def predict(self, image: int) -> None:
+        self.found.append(find_persons(self._detector, self.annotated, self.images[image]))
+
+    def figures(self, annotated: AnnotatedSet) -> tuple[dict[str, float], dict[str, float]]:
+        return detector_figures(self.found), {}
 
 
 def freeze(network: torch.nn.Module, names: Sequence[str]) -> list[torch.nn.Module]:

@@ -26,6 +26,7 @@ Losses = dict[str, torch.Tensor]
 
 HEATMAPS = ("heatmaps_2", "heatmaps_4")  # the second has the scale of the tags
 LARGEST_LOG = 8.0  # of a distance in map pixels; keeps the exponential finite
+PERSON_WEIGHTS = {"centers": 1.0, "boxes": 2.0}
 BOTTOM_UP_WEIGHTS = {"heatmaps": 1.0, "push": 1e-3, "pull": 1e-3, "centers": 0.02, "boxes": 0.05}
 
 
@@ -73,10 +74,12 @@ def create_objective(recipe: Recipe, auxiliary: Mapping[str, Auxiliary]) -> Obje
     record = recipe.weights()
     views = ViewSettings(recipe.augmentation, recipe.training_size, record.keypoint_set, record.convention)
     codec, options = codec_of(record), (recipe.loss_weights, recipe.foreground_weight)
+    if recipe.absent_weight and record.task != "top_down":
+        raise InputError("absent_weight is for one person per view: leave it out, maps of scenes are empty elsewhere.")
+    if record.task == "detection":
+        return Persons(codec, views, auxiliary, recipe.loss_weights)
     if record.task == "top_down":
         return TopDown(codec, views, auxiliary, *options, recipe.absent_weight, taught=recipe.teacher is not None)
-    if recipe.absent_weight:
-        raise InputError("absent_weight is for one person per view: leave it out, maps of scenes are empty elsewhere.")
     return BottomUp(codec, CenterBox(**record.box_codec_options), views, *options)
 
 
@@ -155,26 +158,11 @@ class TopDown:
         return {name: self.weights[name] * loss for name, loss in losses.items()}
 
 
-class BottomUp:
-    """All persons of a view: heatmaps at two scales, tags that tell them apart, and, if the network has the head for
-    it, where each person is.
+class _Scenes:
+    """What is common to the objectives that learn all persons of a view."""
 
-    Args:
-        codec, box_codec: draw the targets.
-        views, loss_weights, foreground_weight: as of `TopDown`; the weights' defaults are BOTTOM_UP_WEIGHTS.
-    """
-
-    def __init__(
-        self,
-        codec: AssociativeEmbedding,
-        box_codec: CenterBox,
-        views: ViewSettings,
-        loss_weights: Mapping[str, float],
-        foreground_weight: float = 0.0,
-    ) -> None:
-        self.codec, self.box_codec, self.settings = codec, box_codec, views
-        self.foreground_weight = foreground_weight
-        self.weights = _loss_weights(loss_weights, BOTTOM_UP_WEIGHTS)
+    def __init__(self, box_codec: CenterBox, views: ViewSettings) -> None:
+        self.box_codec, self.settings = box_codec, views
 
     def views(self, batch: Batch, input_size: Size | None = None) -> tuple[torch.Tensor, Batch]:
         """As of `Objective`, at the input size of the settings, or what they show then at another one."""
@@ -195,6 +183,76 @@ class BottomUp:
             "visibility": views.names(batch["visibility"], settings.keypoint_set, dim=2),  # (B, P, K)
             "boxes_xyxy": views.boxes(batch["boxes_xyxy"]),  # (B, P, 4)
         }
+
+    def _person_losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch, suffix: str = "") -> Losses:
+        """Return the losses of the outputs of a person head, whose names end with the suffix."""
+        logits, logarithms = outputs[f"centers{suffix}"].float(), outputs[f"box_logs{suffix}"].float()
+        corners = annotations["boxes_xyxy"].unflatten(2, (2, 2))
+        boxes = self._on_maps(annotations, corners, logits).flatten(2)  # (B, P, 4)
+        target, distances, weights = self.box_codec.encode_maps(boxes, boxes.isfinite().all(2), _size(logits))
+        known = (self._known(annotations, logits) > BOX_KNOWN / 2).float()
+        return {
+            "centers": center_focal_loss(logits, target, known),
+            "boxes": box_giou_loss(logarithms.clamp(max=LARGEST_LOG).exp(), distances, weights * known),
+        }
+
+    def _on_maps(self, annotations: Batch, points: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        return input_to_heatmap(points, _size(annotations["known"]), _size(maps), self.settings.convention)
+
+    def _known(self, annotations: Batch, maps: torch.Tensor) -> torch.Tensor:
+        """Return what is known at each pixel of maps (B, C, h, w): (B, h, w) in 0..255."""
+        return interpolate(annotations["known"], _size(maps), mode="area")[:, 0]
+
+
+class Persons(_Scenes):
+    """Where the persons of a view are; outputs that are for training only learn the same.
+
+    Args:
+        codec: draws the targets.
+        views, auxiliary, loss_weights: as of `TopDown`; the weights' defaults are PERSON_WEIGHTS.
+    """
+
+    def __init__(
+        self,
+        codec: CenterBox,
+        views: ViewSettings,
+        auxiliary: Mapping[str, Auxiliary],
+        loss_weights: Mapping[str, float],
+    ) -> None:
+        super().__init__(codec, views)
+        self.codec = codec
+        main = codec.output_names[0]
+        self.parts = {"": 1.0} | {name.removeprefix(main): weight for name, (_, weight) in auxiliary.items()}
+        self.weights = _loss_weights(loss_weights, PERSON_WEIGHTS)
+
+    def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
+        losses = {}
+        for suffix, share in self.parts.items():
+            for name, value in self._person_losses(outputs, annotations, suffix).items():
+                losses[name + suffix] = share * self.weights[name] * value
+        return losses
+
+
+class BottomUp(_Scenes):
+    """All persons of a view: heatmaps at two scales, tags that tell them apart, and, if the network has the head for
+    it, where each person is.
+
+    Args:
+        codec, box_codec: draw the targets.
+        views, loss_weights, foreground_weight: as of `TopDown`; the weights' defaults are BOTTOM_UP_WEIGHTS.
+    """
+
+    def __init__(
+        self,
+        codec: AssociativeEmbedding,
+        box_codec: CenterBox,
+        views: ViewSettings,
+        loss_weights: Mapping[str, float],
+        foreground_weight: float = 0.0,
+    ) -> None:
+        super().__init__(box_codec, views)
+        self.codec, self.foreground_weight = codec, foreground_weight
+        self.weights = _loss_weights(loss_weights, BOTTOM_UP_WEIGHTS)
 
     def losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
         heatmaps = torch.zeros((), device=outputs["tags"].device)
@@ -226,24 +284,6 @@ class BottomUp:
     def _heatmap_loss(self, predicted: torch.Tensor, target: torch.Tensor, annotations: Batch) -> torch.Tensor:
         known = self._known(annotations, predicted) > (ALL_KNOWN + BOX_KNOWN) / 2
         return masked_heatmap_mse(predicted, target, known.float(), self.foreground_weight).mean()
-
-    def _person_losses(self, outputs: Mapping[str, torch.Tensor], annotations: Batch) -> Losses:
-        logits, logarithms = outputs["centers"].float(), outputs["box_logs"].float()
-        corners = annotations["boxes_xyxy"].unflatten(2, (2, 2))
-        boxes = self._on_maps(annotations, corners, logits).flatten(2)  # (B, P, 4)
-        target, distances, weights = self.box_codec.encode_maps(boxes, boxes.isfinite().all(2), _size(logits))
-        known = (self._known(annotations, logits) > BOX_KNOWN / 2).float()
-        return {
-            "centers": center_focal_loss(logits, target, known),
-            "boxes": box_giou_loss(logarithms.clamp(max=LARGEST_LOG).exp(), distances, weights * known),
-        }
-
-    def _on_maps(self, annotations: Batch, points: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-        return input_to_heatmap(points, _size(annotations["known"]), _size(maps), self.settings.convention)
-
-    def _known(self, annotations: Batch, maps: torch.Tensor) -> torch.Tensor:
-        """Return what is known at each pixel of maps (B, C, h, w): (B, h, w) in 0..255."""
-        return interpolate(annotations["known"], _size(maps), mode="area")[:, 0]
 
 
 def _absence(weights: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:

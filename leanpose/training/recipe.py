@@ -214,8 +214,10 @@ class Recipe:
         codec = CODECS.get(self.codec)
         if codec is not None and not (hasattr(codec, "encode") or hasattr(codec, "encode_maps")):
             raise InputError(f"The codec {self.codec} only reads networks that others trained: give one with targets.")
-        if self.views is not None and self.task != "bottom_up":
-            raise InputError(f"Views of '{self.views}' need the codec associative_embedding, not '{self.codec}'.")
+        if self.views is not None and self.task == "top_down":
+            raise InputError(
+                f"Views of '{self.views}' need the codec associative_embedding or center_box, not '{self.codec}'."
+            )
         if self.views is not None and self.convention != "classic":
             raise InputError(f"Views of '{self.views}' need the convention classic, not '{self.convention}'.")
         height, width = self.input_size
@@ -331,7 +333,7 @@ class Recipe:
             codec=self.codec,
             codec_options=self.codec_options,
             box_codec="center_box" if has_boxes else None,
-            box_scales=DETECTION_SCALES if has_boxes else (1.0,),
+            box_scales=DETECTION_SCALES if has_boxes or self.task == "detection" else (1.0,),
             flip_shift=self.convention == "classic" and self.views is None,
             model_options=self.model_options,
             licence=self.licence,

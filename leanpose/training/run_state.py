@@ -16,7 +16,6 @@ from lightning.pytorch.callbacks import Callback
 
 from leanpose.data.annotations import AnnotatedSet
 from leanpose.errors import InputError
-from leanpose.evaluation.pairs import near_share
 from leanpose.io.files import copy, write_atomically
 from leanpose.models import create_model
 from leanpose.models.checkpoints import load_state, save_network
@@ -65,8 +64,7 @@ class KeepBest(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, PoseTraining)
         recipe = module.recipe
-        metrics = self.annotated.score(module.results, module.scored)
-        near = near_share(self.annotated, module.results, module.scored)
+        metrics, near = module.figures(self.annotated)
         module.log_dict(metrics | near)
         loss = module.mean_loss()
         minutes = (time.monotonic() - self._began) / 60

@@ -122,6 +122,18 @@ def test_a_start_of_other_keypoints_gives_its_rows_by_name(name: str, tmp_path: 
     assert len(changed) == 4
 
 
+def test_a_start_of_the_same_family_gives_all_but_the_heads(tmp_path: Path) -> None:
+    source, network = random_network("sfm", 14), create_model("sfm_persons")
+    heads = {key: tensor.clone() for key, tensor in network.state_dict().items() if key.startswith("head")}
+    save_network(tmp_path / "a.safetensors", source, Weights("a", "sfm", (64, 64), CROWDPOSE))
+    load_start(network, tmp_path / "a.safetensors", Weights("b", "sfm_persons", (64, 64), COCO))
+    theirs = source.state_dict()
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(tensor, heads[key] if key in heads else theirs[key])
+    with pytest.raises(WeightsError, match=r"a\.safetensors does not fit the network"):
+        load_start(create_model("lpn50"), tmp_path / "a.safetensors", Weights("b", "lpn50", (64, 64), COCO))
+
+
 def test_a_start_of_another_order_is_sorted(tmp_path: Path) -> None:
     turned = KeypointSet("turned", COCO.keypoints[::-1], (), "test")
     source, network = random_network(), create_model("lpn50")

@@ -129,6 +129,7 @@ COUNTS = [
     ("sfm", {}, (256, 256), 1_505_674, 1_704_563_968, 10_625_024),
     ("sfm", {}, (256, 192), 1_505_674, 1_278_422_976, 5_976_576),
     ("sfm", {}, (384, 288), 1_505_674, 2_877_339_552, 25_782_912),
+    ("sfm_persons", {}, (256, 256), 1_516_018, 1_724_749_056, 10_625_024),
     ("sfm", {"hsa": "none"}, (256, 192), 1_501_378, 1_277_362_176, 0),
     ("sfm", {"head": "simcc", "input_size": [256, 192]}, (256, 192), 1_884_170, 1_281_347_520, 5_976_576),
     ("sfm", {"num_keypoints": 14}, (256, 192), 1_505_284, 1_277_833_152, 5_976_576),
@@ -214,6 +215,7 @@ STATE_SIZES = {
     "rtmpose_m": (362, 23_232),
     "rtmpose_l": (470, 39_040),
     "sfm": (320, 5_440),
+    "sfm_persons": (348, 5_952),
     "simple_baseline_50": (338, 54_656),
     "simple_baseline_101": (644, 106_880),
     "simple_baseline_152": (950, 152_960),
@@ -232,6 +234,9 @@ OUTPUT_STRIDES["rmpg_hierarchical"] = {
     f"heatmaps{part}": 4 for part in ("", "_body", "_upper", "_lower", "_head", "_arms", "_left_leg", "_right_leg")
 }
 OUTPUT_STRIDES["sfm"] = {"heatmaps": 4, "heatmaps_first": 4}
+PERSON_MAPS = {"centers": 1, "box_logs": 4}  # and how many, whatever the keypoints
+PERSON_MAPS |= {f"{output}_first": count for output, count in PERSON_MAPS.items()}
+OUTPUT_STRIDES["sfm_persons"] = dict.fromkeys(PERSON_MAPS, 4)
 OUTPUT_STRIDES |= {name: {} for name in list_models("rtmpose_*")}
 VECTORS = {name: {"simcc_x": 2 * 96, "simcc_y": 2 * 64} for name in list_models("rtmpose_*")}  # and their lengths
 # name -> size of the images in the test below, where 64x96 does not suit, and options
@@ -252,7 +257,9 @@ def test_forward_and_backward(name: str) -> None:
 
     outputs = network(images)
     auxiliary = getattr(network, "auxiliary", {})
-    num_maps = {output: len(extra.keypoints) for output, extra in auxiliary.items() if extra.keypoints is not None}
+    num_maps = PERSON_MAPS | {
+        output: len(extra.keypoints) for output, extra in auxiliary.items() if extra.keypoints is not None
+    }
     shapes = {
         output: (2, num_maps.get(output, 5), height // stride, width // stride)
         for output, stride in OUTPUT_STRIDES[name].items()
@@ -270,7 +277,7 @@ def test_forward_and_backward(name: str) -> None:
     with torch.no_grad():
         both = network(images.double())
         first = network(images[:1].double())
-    assert set(both) == set(outputs) - set(auxiliary)
+    assert set(both) == set(outputs) - set(auxiliary) - {"box_logs_first"}  # for which centers_first stands
     for output, maps in both.items():
         assert maps.isfinite().all(), output
         torch.testing.assert_close(maps[:1], first[output])  # in eval mode, one image does not change another's maps

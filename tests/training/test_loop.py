@@ -107,6 +107,12 @@ BOTTOM_UP = (
 )  # fmt: skip
 
 
+DETECTOR = (
+    "model=sfm", "model_options={head: persons, width: 16, levels: 3}", "codec=center_box", "input_size=[64,64]",
+    "codec_options={}", "convention=classic", "views=images", "padding=1.0",
+)  # fmt: skip
+
+
 SUPERNET = (
     *BOTTOM_UP, "model=litepose_supernet", "supernet={input_sizes: [64, 128], distillation: 1}",
     "model_options.arch={stem_width: 16, stage_widths: [16, 24, 24, 32], head_widths: [16, 24, 16], stage_depths: "
@@ -946,6 +952,35 @@ def test_a_teacher_may_differ_in_all_but_the_task(make_recipe: MakeRecipe, tmp_p
         with pytest.raises(LeanposeError, match=message):
             train(make_recipe(*more, f"out={tmp_path / 'third'}"))
         assert not (tmp_path / "third").exists()
+
+
+def test_a_detector_learns_two_images(
+    make_recipe: MakeRecipe, people: MakePeople, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    annotations, images = people("two", count=2)
+    data = f"{{annotations: {annotations}, images: {images}}}"
+    changes = (
+        *DETECTOR, f"train_data=[{data}]", f"val_data={data}", "epochs=1", "batch_size=2", "learning_rate=0.01",
+        "augmentation={flip: 0, scale: 0, rotation: 0}", "ema_decay=0.9",
+    )  # fmt: skip
+    best = train(make_recipe(*changes, "samples_per_epoch=200"))
+    record = Weights.from_metadata(read_state(best)[1], "best")
+    assert re.fullmatch(
+        r"stage0: sfm at 64x64, 2 images, 1 epochs of 100 steps, 32-true, on cpu\n"
+        r"epoch 1/1  \d+\.\d min  loss \d\.\d+  recall@1 100\.0  recall@3 100\.0  best\n",
+        capfd.readouterr().out,
+    )
+    assert record.metrics[0] == Measurement("recall@1", 1.0, "people.json", "none", False, (64, 64))
+    assert "score_threshold" not in record.codec_options  # that of validation is lower
+    detector = NetworkDetector(load_engine(best, threads=1))
+    for image in open_annotations(annotations, images).images("gt"):
+        found, scores = detector(read_image(image.path))
+        assert (
+            image.boxes_xyxy is not None and geometry.iou(found[:1], image.boxes_xyxy).max() > 0.6 and scores[0] > 0.3
+        )
+
+    train(make_recipe(*changes, "samples_per_epoch=2", f"start={best}", f"out={tmp_path / 'second'}"))
+    assert capfd.readouterr().out.startswith("start: best; recall@1 100.0 before epoch 1\n")
 
 
 def test_a_second_bottom_up_run_starts_from_the_first(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -28,8 +28,10 @@ from leanpose.training.augment import NO_AUGMENTATION, NOISE, Augmentation, augm
 from leanpose.training.crops import DataSource
 from leanpose.training.objectives import (
     BOTTOM_UP_WEIGHTS,
+    PERSON_WEIGHTS,
     Batch,
     BottomUp,
+    Persons,
     TopDown,
     create_objective,
 )
@@ -63,6 +65,10 @@ def top_down_recipe(**changes: Any) -> Recipe:
         "convention": "udp", "augmentation": Augmentation(half_body=0.5, brightness=0.3),
     }  # fmt: skip
     return make_recipe(**values | changes)
+
+
+def persons_recipe(**changes: Any) -> Recipe:
+    return make_recipe(**{"model": "sfm_persons", "codec": "center_box", "views": "images"} | changes)
 
 
 def random_noise(count: int) -> torch.Tensor:
@@ -127,6 +133,7 @@ def test_the_recipe_chooses_the_objective() -> None:
     assert isinstance(create_objective(make_recipe(), {}), BottomUp)
     assert isinstance(create_objective(make_recipe(views="images"), {}), BottomUp)
     assert isinstance(create_objective(top_down_recipe(), {}), TopDown)
+    assert isinstance(create_objective(persons_recipe(), {}), Persons)
 
 
 def test_plain_views_are_the_middle_of_the_crops() -> None:
@@ -307,6 +314,22 @@ def test_a_person_without_keypoints_counts_as_a_box_alone() -> None:
     nothing_known = {**batch, "crops": make_batch(known=NOTHING_KNOWN)["crops"]}
     _, annotations = objective.views(nothing_known)
     assert objective.losses(outputs | {"centers": blind}, annotations)["centers"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_boxes_alone_are_learned_as_beside_heatmaps() -> None:
+    """What is for training only counts by its share; loss_weights are of all of them."""
+    _, annotations = create_objective(make_recipe(), {}).views(make_batch(known=BOX_KNOWN))
+    outputs = {name: imperfect(maps) for name, maps in perfect_outputs(annotations).items()}
+    beside = create_objective(make_recipe(loss_weights=PERSON_WEIGHTS), {}).losses(outputs, annotations)
+    outputs |= {f"{name}_first": outputs[name] for name in ("centers", "box_logs")}
+    alone = create_objective(persons_recipe(loss_weights={"boxes": 3.0}), {"centers_first": Auxiliary(weight=0.5)})
+    losses = alone.losses(outputs, annotations)
+    assert [*losses] == ["centers", "boxes", "centers_first", "boxes_first"]
+    torch.testing.assert_close(losses["centers"], beside["centers"])
+    torch.testing.assert_close(losses["boxes"], beside["boxes"] * 3 / PERSON_WEIGHTS["boxes"])
+    for name in ("centers", "boxes"):
+        torch.testing.assert_close(losses[f"{name}_first"], losses[name] / 2)
+        assert losses[name] > 0
 
 
 def test_persons_that_are_not_there_change_nothing() -> None:

@@ -197,6 +197,13 @@ def test_bottom_up_keys(recipe_file: Path) -> None:
     assert (record.codec, record.model_options) == ("associative_embedding", {"person_head": True})
 
 
+def test_keys_of_detectors(recipe_file: Path) -> None:
+    changes = ["model=sfm_persons", "views=images", "convention=classic", "input_size=[256, 256]", "codec=center_box"]
+    record = read_recipe(recipe_file, [*changes, "codec_options={}"]).weights()
+    assert (record.name, record.task, record.codec) == ("sfm_persons.coco_256x256", "detection", "center_box")
+    assert (record.box_codec, record.box_scales, record.flip_shift) == (None, (1.0, 0.5), False)
+
+
 def test_training_shows_the_view_size_or_else_the_input_size(recipe_file: Path) -> None:
     recipe = read_recipe(recipe_file)
     assert recipe.training_size == recipe.input_size == (256, 192)
