@@ -15,6 +15,7 @@ scores count as they are, in place of their roots.
 from __future__ import annotations
 
 import argparse
+import time
 from functools import partial
 from typing import Any
 
@@ -48,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     annotated = whole_images(open_annotations(options.data, options.images))
     scales = options.scales and [float(scale) for scale in options.scales.split(",")]
-    engine = load_engine(options.model)
+    engine = load_engine(options.model, threads=1)
     if options.refine:
         report_faults(NetworkDetector(engine, scales), Predictor(options.refine), annotated)
         return
@@ -57,12 +58,24 @@ def main() -> None:
         detectors["boxes around poses"] = partial(around_poses, BottomUp(engine))
     images = annotated.images(None)
     for kind, detector in detectors.items():
-        found = [find_persons(detector, annotated, image) for image in tqdm(images, kind, disable=None)]
-        print(f"{kind}: {sum(len(one.scores) for one in found)} in {len(images)} images")
+        seconds: list[float] = []
+        timed = partial(in_time, detector, seconds)
+        found = [find_persons(timed, annotated, image) for image in tqdm(images, kind, disable=None)]
+        print(
+            f"{kind}: {sum(len(one.scores) for one in found)} in {len(images)} images, "
+            f"median {1000 * np.median(seconds):.1f} ms an image on one thread"
+        )
         print("false boxes per image" + "".join(f"{name:>8}" for name in SIZES) + "   recall, %")
         for limit in FALSE_BOXES:
             cells = (f"{100 * share:8.1f}" if share >= 0 else f"{'-':>8}" for share in recalls(found, limit).values())
             print(f"{limit:>21g}" + "".join(cells))
+
+
+def in_time(detector: Detector, seconds: list[float], image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    began = time.perf_counter()
+    found = detector(image)
+    seconds.append(time.perf_counter() - began)
+    return found
 
 
 def around_poses(people: BottomUp, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

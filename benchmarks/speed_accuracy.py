@@ -3,7 +3,7 @@
     python benchmarks/speed_accuracy.py DATA [--runs 60] [--public rtmpose_s_26 rtmpose_s_26_int8.onnx]
 
 DATA is the folder of the leanpose mini set. AP is that of coco/val.json with annotated boxes, with and without flip
-test; for the person detector that of the default network in the boxes that it finds. Time is that of one network input
+test; for person detectors that of the default network in the boxes that they find. Time is that of one network input
 on one thread with ONNX Runtime; the networks take turns, medians. MoveNet
 Lightning int8 stands beside them as the set's README gives it: AP 40.9 and AP50 66.1 on the same persons, at 4.2 ms on
 a machine where lpn50 at 256x192 in float32 took 24.6 ms; its time is scaled to what lpn50 takes here.
@@ -114,6 +114,7 @@ def measure(files: dict[str, Path], runs: int, coco: Path) -> list[Row]:
         record = read_record(file)
         model, boxes = (str(file), "gt") if record.task == "top_down" else (MODELS[-1], "found")
         score = partial(evaluate, model, data=str(coco / "val.json"), images=str(coco / "images"), boxes=boxes)
+        score = partial(score, detector=str(file))  # counts where boxes are found
         rows.append(Row(record, times[name], score(), score(flip_test=True)))
     return sorted(rows, key=lambda row: (row.record.model, -row.record.input_size[0], row.record.name))
 

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES: dict[str, dict[str, object]] = {  # with larger steps on larger batches than one core likes
     "sfm_256x192_endless": {"batch_size": 128, "learning_rate": 0.002},
     "lpn50_256x192_cpu": {"start": "lpn50.coco_256x192", "batch_size": 128, "learning_rate": 0.002},
-    "litepose_xs_256_endless": {"batch_size": 64, "learning_rate": 0.002},
+    "sfm_persons_256_endless": {"batch_size": 128, "learning_rate": 0.002},
 }
 MANY, FALLING = 1000, 400  # epochs before any are timed, and those of them with a falling rate
 WARM, TIMED = 20, 100  # steps that are not timed, and steps that are

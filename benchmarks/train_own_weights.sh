@@ -11,7 +11,7 @@
 #
 #   STATE/leanpose/.venv/bin/leanpose train RECIPE data_root=STATE/data out=STATE/RECIPE resume=true decay_epochs=6
 set -euo pipefail
-RECIPES="${RECIPES:-sfm_256x192_endless litepose_xs_256_endless}"
+RECIPES="${RECIPES:-sfm_256x192_endless sfm_persons_256_endless}"
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 if [ "${1:-}" = save ]; then

@@ -12,6 +12,7 @@ network's pixel grid over a box exist:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 import cv2
@@ -265,6 +266,25 @@ def box_nms(boxes_xyxy: np.ndarray, scores: np.ndarray, threshold: float = 0.5) 
         if not overlapping[index, kept].any():
             kept.append(int(index))
     return np.array(kept, dtype=int)
+
+
+def joint_scores(
+    boxes_xyxy: np.ndarray, found: Sequence[tuple[np.ndarray, np.ndarray]], threshold: float
+) -> np.ndarray:
+    """Return what boxes are worth that several looks at an image may have found: (N,) float32 in 0..1.
+
+    Looks count as independent evidence, so it is 1 - (1 - p) (1 - q) ..., of the best score of each look among its
+    boxes whose IoU is above the threshold; a look without one takes nothing away.
+
+    Args:
+        boxes_xyxy: (N, 4).
+        found: of each look, boxes (M, 4) and their scores (M,) in 0..1.
+    """
+    missed = np.ones(len(boxes_xyxy))
+    for boxes, scores in found:
+        same = iou(boxes_xyxy, boxes) > threshold  # (N, M)
+        missed *= 1 - np.where(same, scores.astype(np.float64), 0.0).max(axis=1, initial=0.0)
+    return (1 - missed).astype(np.float32)
 
 
 def oks(

@@ -20,6 +20,7 @@ from leanpose.geometry import (
     input_to_heatmap,
     invert,
     iou,
+    joint_scores,
     oks,
     oks_nms,
     padded_boxes,
@@ -280,6 +281,21 @@ def test_iou() -> None:
     b = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [2, 2, 4, 4], [3, 3, 3, 3]], np.float32)
     np.testing.assert_allclose(iou(a, b), np.array([[1, 1 / 3, 0, 0.04, 0], [0.0] * 5]), atol=1e-6)
     assert iou(a, b[:0]).shape == (2, 0)
+
+
+def test_several_looks_count_as_independent_evidence() -> None:
+    one, other = np.array([[0.0, 0, 10, 20]]), np.array([[50.0, 0, 60, 20]])
+    near = one + np.array([0.0, 0, 0, 2])
+    looks = [
+        (np.concatenate([one, other]), np.array([0.6, 0.3], np.float32)),
+        (np.concatenate([near, near]), np.array([0.4, 0.5], np.float32)),
+        (np.zeros((0, 4)), np.zeros(0, np.float32)),
+    ]
+    scores = joint_scores(np.concatenate([one, other]), looks, 0.5)
+    np.testing.assert_allclose(scores, [1 - 0.4 * 0.5, 0.3], rtol=1e-6)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(joint_scores(one, looks, 0.95), [0.6], rtol=1e-6)
+    assert joint_scores(np.zeros((0, 4)), looks, 0.5).shape == (0,)
 
 
 def test_oks_by_hand() -> None:

@@ -217,7 +217,8 @@ def _row(name: str, measure: bool) -> Row:
 
 
 def _shipped_weights(name: str) -> str:
-    """Return the names of a network's weights, each with its best measured AP; int8 ones only where float ones lack."""
+    """Return the names of a network's weights, each with its best measured AP, or else its first figure; int8 ones only
+    where float ones lack."""
     words = []
     shipped = {*BUNDLED, *FURTHER}
     for weights in dict.fromkeys([*BUNDLED, *FURTHER]):
@@ -228,7 +229,8 @@ def _shipped_weights(name: str) -> str:
         except WeightsError:  # an installed package lacks those of the repository
             words.append(f"{weights}: in the repository")
             continue
-        best = max((figure for figure in metrics if figure.metric == "AP"), key=lambda figure: figure.value)
+        figures = [figure for figure in metrics if figure.metric == "AP"] or metrics[:1]
+        best = max(figures, key=lambda figure: figure.value)
         words.append(f"{weights}: {best}")
     return "; ".join(words)
 

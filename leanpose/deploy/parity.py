@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,8 @@ class ExportReport:
         difference: largest difference of two values of one output, as a share of the largest value of this output; None
             where nothing here can run the file.
         pixel_difference: largest distance of two decoded keypoints with a score above 0.2, network-input pixels; of
-            networks that find persons themselves, of the highest peaks of the finer heatmaps.
+            networks that find persons themselves, of the highest peaks of the finer heatmaps; of detectors, of the
+            corners of the best box.
         milliseconds: median of one network input, on one thread.
         figure: of int8, the name of the metric that was measured before and after; else None.
         values: of int8, (before, after), 0 to 1.
@@ -179,10 +180,14 @@ def compare(
 
 
 def read_points(weights: Weights, outputs: Outputs, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return keypoints (N, K, 2) in input pixels and scores (N, K); of a bottom-up network the highest peaks."""
+    """Return keypoints (N, K, 2) in input pixels and scores (N, K); of a bottom-up network the highest peaks, of a
+    detector two corners of the best box, with its score."""
     size: geometry.Size = (given.shape[2], given.shape[3])
     if weights.task == "top_down":
         return codec_of(weights).decode(outputs, size)
+    if weights.task == "detection":
+        boxes, scores = replace(codec_of(weights), score_threshold=0.0, max_people=1).decode(outputs, size)
+        return boxes.reshape(-1, 2, 2), scores[:, None].repeat(2, axis=1)
     return Heatmap(convention=weights.convention).decode({"heatmaps": outputs["heatmaps_2"]}, size)
 
 

@@ -35,7 +35,7 @@ class NetworkDetector:
     Args:
         engine: the network with its record.
         scales: sizes of the image from which boxes are collected, as factors on the record's input size; None: those
-            of the record.
+            of the record. Of boxes that several sizes give, the best one stays and all count (`geometry.joint_scores`).
         score_threshold: of boxes; None: that of the record.
 
     Raises:
@@ -71,6 +71,10 @@ class NetworkDetector:
             boxes, scores = (np.concatenate(values) for values in zip(*found, strict=True))
             best = geometry.box_nms(boxes, scores, self.codec.nms_iou)[: self.codec.max_people]
             boxes, scores = boxes[best], scores[best]
+            if len(found) > 1:
+                scores = geometry.joint_scores(boxes, found, self.codec.nms_iou)
+                best = np.argsort(-scores, kind="stable")
+                boxes, scores = boxes[best], scores[best]
         height, width = image.shape[:2]
         boxes = boxes.clip(0, [width - 1, height - 1, width - 1, height - 1])
         boxes = (np.round(boxes * STEPS) / STEPS).astype(np.float32)

@@ -32,7 +32,7 @@ MODELS = (
     "rtmpose_x_384x288", "rtmpose_l_384x288", "rtmpose_l", "rtmpose_m_384x288", "rtmpose_l_26", "rtmpose_m",
     "rtmpose_m_26", "rtmpose_s", "rtmpose_s_26", "rtmpose_t", "rtmpose_t_26", "sfm",
 )  # fmt: skip
-DETECTORS = ("yolox_m", "yolox_s", "yolox_tiny", "rtmdet_nano", "yolox_nano", "litepose_xs")
+DETECTORS = ("yolox_m", "yolox_s", "yolox_tiny", "rtmdet_nano", "yolox_nano", "sfm_persons")
 MIN_DETECTED_SCORE = 0.35  # of persons in boxes that a detector proposed
 MIN_GROUPED_SCORE = 0.2  # of persons that a network finds by itself
 CHUNK = 8  # images whose persons share calls of the network

@@ -26,7 +26,8 @@ from leanpose.training.crops import DataSource
 from leanpose.weights.record import Measurement, Task, Weights
 
 SUPERNET = "litepose_supernet"
-DETECTION_SCALES = (1.0, 0.5)  # of networks that propose boxes; half the size finds large persons better
+PROPOSAL_SCALES = (1.0, 0.5)  # of networks of keypoints that propose boxes; half the size finds large persons better
+DETECTOR_SCALES = (1.0, 0.75)  # of networks that find boxes alone
 
 STAGE_KEYS = {  # which may differ from stage to stage
     *("epochs", "samples_per_epoch", "batch_size", "validate_every", "max_minutes", "patience", "freeze"),
@@ -322,6 +323,7 @@ class Recipe:
         """Return the record of what this recipe trains."""
         height, width = self.input_size
         has_boxes = self.model_options.get("person_head", False)
+        scales = PROPOSAL_SCALES if has_boxes else DETECTOR_SCALES if self.task == "detection" else (1.0,)
         return Weights(
             name=f"{self.model}.{self.keypoints.name}_{height}x{width}",
             model=self.model,
@@ -333,7 +335,7 @@ class Recipe:
             codec=self.codec,
             codec_options=self.codec_options,
             box_codec="center_box" if has_boxes else None,
-            box_scales=DETECTION_SCALES if has_boxes or self.task == "detection" else (1.0,),
+            box_scales=scales,
             flip_shift=self.convention == "classic" and self.views is None,
             model_options=self.model_options,
             licence=self.licence,

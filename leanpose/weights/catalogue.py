@@ -42,8 +42,11 @@ BUNDLED: dict[str, dict[str, str]] = {
     "lpn50.coco_256x192": {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
+    "sfm_persons.coco_256x256_int8": {
+        ".onnx": "0819133c42474ff2a6e0bae1213c6dc088d620f8609f0b256a5b0cb661df5655",
+    },
     "litepose_xs.coco_256x256": {
-        ".onnx": "8cfb54949513a915cb75dedf228299de89fb613b7e34db372b5cbb98288d8278",
+        ".onnx": "ed1e49ecd070b3b84e506a3f77f031ced92b8ec347490ea7187fcd2900da7a21",
     },
 }
 # The same of files outside the package: networks to train on, and those that few predict with
@@ -55,7 +58,10 @@ FURTHER: dict[str, dict[str, str]] = {
         ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
     },
     "litepose_xs.coco_256x256": {
-        ".safetensors": "445a44fd909bb0eeb4642bf19036e62786279abf4176d28ff62125b4f53b399d",
+        ".safetensors": "461cd48221dd80deedf7b01ccf62de89ad00966de6a2a9aa418316daa8953530",
+    },
+    "sfm_persons.coco_256x256": {
+        ".safetensors": "c0f2ab5839e29da6f68326cddd746c69f17bce0deafa09dda924299822349804",
     },
     "sfm.coco_128x96": {
         ".safetensors": "cc17bf9a1c9d438f7f896457e80225e91e1fb057ed5fc7ee08e40fa59312ffdb",

@@ -21,7 +21,7 @@ from support import one_layer  # noqa: E402
 
 import leanpose.deploy.targets.onnx as exporting  # noqa: E402
 from leanpose.deploy.export import export  # noqa: E402
-from leanpose.deploy.parity import ExportReport  # noqa: E402
+from leanpose.deploy.parity import ExportReport, read_points  # noqa: E402
 from leanpose.deploy.targets.onnx import to_onnx  # noqa: E402
 from leanpose.errors import InputError, LeanposeError, WeightsError  # noqa: E402
 from leanpose.inference.detect import NetworkDetector  # noqa: E402
@@ -407,3 +407,24 @@ def test_every_output_of_a_bottom_up_network_is_checked(
     with pytest.raises(WeightsError, match=r"The export failed its check and was not written"):
         export(str(bottom_up / "b.safetensors"), out=str(tmp_path / "c.onnx"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detector_is_compared_by_its_best_box(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    options = {"head": "persons", "width": 8, "levels": 2}
+    network = create_model("sfm", **options)
+    torch.nn.init.zeros_(network.head2.center.bias)  # scores above those that count
+    record = Weights(
+        "d.coco_64x64", "sfm", (64, 64), task="detection", codec="center_box", convention="classic",
+        model_options=options,
+    )  # fmt: skip
+    save_network(tmp_path / "d.safetensors", network, record)
+    report = export(str(tmp_path / "d.safetensors"), out=str(tmp_path / "d.onnx"))
+    assert report.inputs == 4 and report.difference < 1e-4 and report.pixel_difference < 0.01
+    expected, exported = TorchEngine.from_file(tmp_path / "d.safetensors", 1), OnnxRuntimeEngine(tmp_path / "d.onnx", 1)
+    outputs = expected(noise := np.random.default_rng(1).standard_normal((1, 3, 64, 128)).astype(np.float32))
+    for name, maps in exported(noise).items():  # of another size
+        np.testing.assert_allclose(maps, outputs[name], rtol=1e-3, atol=1e-3)
+    moved = {name: np.roll(maps, 2, axis=3) for name, maps in outputs.items()}
+    (one, scores), (other, _) = (read_points(record, each, noise) for each in (outputs, moved))
+    assert one.shape == other.shape == (1, 2, 2) and scores.shape == (1, 2) and scores.min() > 0.2

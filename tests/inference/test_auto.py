@@ -49,7 +49,7 @@ class Empty:
 def test_orders_hold_public_weights_of_the_right_task_and_end_with_ours() -> None:
     assert {PUBLIC[name].record.task for name in MODELS[:-1]} == {"top_down"}
     assert {PUBLIC[name].record.task for name in DETECTORS[:-1]} == {"detection"}
-    assert (MODELS[-1], DETECTORS[-1]) == ("sfm", "litepose_xs")
+    assert (MODELS[-1], DETECTORS[-1]) == ("sfm", "sfm_persons")
     assert BEST[0] in MODELS and BEST[1] in DETECTORS
 
 
@@ -71,7 +71,7 @@ def test_the_first_that_is_here(here: set[str], networks: dict[str, Any]) -> Non
         (1, ("rtmpose_m", "yolox_m")),
         (6, ("rtmpose_m", "yolox_tiny")),  # the model counts more than the detector
         (15, ("sfm", "yolox_tiny")),
-        (1000, ("sfm", "litepose_xs")),  # none is fast enough: the fastest
+        (1000, ("sfm", "sfm_persons")),  # none is fast enough: the fastest
     ],
 )
 def test_chosen_by_speed(
@@ -79,10 +79,10 @@ def test_chosen_by_speed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     here |= {"rtmpose_m", "yolox_m", "yolox_tiny"}
-    seconds = {"rtmpose_m": 0.1, "sfm": 0.01, "yolox_m": 0.4, "yolox_tiny": 0.05, "litepose_xs": 0.02}
+    seconds = {"rtmpose_m": 0.1, "sfm": 0.01, "yolox_m": 0.4, "yolox_tiny": 0.05, "sfm_persons": 0.02}
     networks |= {name: Empty(PUBLIC[name].record) for name in here}
     monkeypatch.setattr(choose, "load_engine", lambda name, *_: networks.get(name) or load_engine(name))
-    times = iter([seconds[name] for name in ("rtmpose_m", "sfm", "yolox_m", "yolox_tiny", "litepose_xs")])
+    times = iter([seconds[name] for name in ("rtmpose_m", "sfm", "yolox_m", "yolox_tiny", "sfm_persons")])
     monkeypatch.setattr(choose, "_seconds", lambda call: (call(), next(times))[1])
     assert fast_enough(fps, "auto", 1, "cpu") == chosen
     assert " with ".join(chosen) in capsys.readouterr().err

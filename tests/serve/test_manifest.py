@@ -69,7 +69,7 @@ def test_without_a_detector_there_is_none(detector: str | None) -> None:
 
 def test_auto_is_the_strongest_on_this_machine() -> None:
     told = manifest(["auto"], "auto")
-    assert (told["default"], told["detector"]) == ("sfm", "litepose_xs")
+    assert (told["default"], told["detector"]) == ("sfm", "sfm_persons")
 
 
 def test_what_a_browser_cannot_run_is_left_out_with_the_reason() -> None:

@@ -201,7 +201,7 @@ def test_keys_of_detectors(recipe_file: Path) -> None:
     changes = ["model=sfm_persons", "views=images", "convention=classic", "input_size=[256, 256]", "codec=center_box"]
     record = read_recipe(recipe_file, [*changes, "codec_options={}"]).weights()
     assert (record.name, record.task, record.codec) == ("sfm_persons.coco_256x256", "detection", "center_box")
-    assert (record.box_codec, record.box_scales, record.flip_shift) == (None, (1.0, 0.5), False)
+    assert (record.box_codec, record.box_scales, record.flip_shift) == (None, (1.0, 0.75), False)
 
 
 def test_training_shows_the_view_size_or_else_the_input_size(recipe_file: Path) -> None:
@@ -259,8 +259,8 @@ def test_the_last_change_counts(recipe_file: Path) -> None:
         ("view_size: 64", "view_size must be tuple[int, int] or null, not 64"),
         ("view_size: [64]", "view_size must be tuple[int, int] or null, not [64]"),
         ("max_minutes: long", "max_minutes must be float or null, not long"),
-        ("views: persons", "Views of 'persons' need the codec associative_embedding, not 'udp'"),
-        ("{views: images, codec: dark}", "Views of 'images' need the codec associative_embedding, not 'dark'"),
+        ("views: persons", "Views of 'persons' need the codec associative_embedding or center_box, not 'udp'"),
+        ("{views: images, codec: dark}", "need the codec associative_embedding or center_box, not 'dark'"),
         ("{views: images, codec: associative_embedding}", "need the convention classic, not 'udp'"),
         (
             "{views: images, codec: associative_embedding, convention: classic}",

@@ -2,7 +2,7 @@
 
 import { posesOfImage } from "./bottom_up.js";
 import { decode } from "./codecs/index.js";
-import { boxNms, invert, transformBox } from "./geometry.js";
+import { bestFirst, boxNms, invert, jointScores, transformBox } from "./geometry.js";
 import { imageInput } from "./preprocess.js";
 import { toEven } from "./resample.js";
 
@@ -28,13 +28,18 @@ export async function detected(engine, image, rules) {
 /** Collect the boxes that are seen at several sizes of the image. */
 async function proposed(engine, image, rules) {
   const { box_codec: codec, short_sides: sides } = engine.network;
-  const found = [];
+  const looks = [];
   for (const side of sides) {
     const { input, matrix, inputSize } = imageInput(image, engine.network, side, rules);
     const { boxes, scores } = decode(codec, await engine.run(input, codec), inputSize);
     const back = invert(matrix);
-    boxes.forEach((box, i) => found.push({ box: transformBox(box, back), score: scores[i] }));
+    looks.push(boxes.map((box, i) => ({ box: transformBox(box, back), score: scores[i] })));
   }
-  const kept = boxNms(found.map(({ box }) => box), found.map(({ score }) => score), codec.nms_iou);
-  return kept.slice(0, codec.max_people).map((i) => found[i]);
+  const found = looks.flat();
+  const kept = boxNms(found.map(({ box }) => box), found.map(({ score }) => score), codec.nms_iou)
+    .slice(0, codec.max_people)
+    .map((i) => found[i]);
+  if (looks.length === 1) return kept;
+  const scores = jointScores(kept.map(({ box }) => box), looks, codec.nms_iou);
+  return bestFirst(scores).map((i) => ({ box: kept[i].box, score: scores[i] }));
 }

@@ -147,6 +147,17 @@ export function boxNms(boxes, scores, threshold) {
   return greedy(scores, (i, j) => iou(boxes[i], boxes[j]), threshold);
 }
 
+/** Return what boxes are worth that several looks may have found; each look is a list of boxes with scores. */
+export function jointScores(boxes, looks, threshold) {
+  return boxes.map((box) => {
+    let missed = 1;
+    for (const look of looks) {
+      missed *= 1 - look.reduce((best, other) => (iou(box, other.box) > threshold ? max(best, other.score) : best), 0);
+    }
+    return fround(1 - missed);
+  });
+}
+
 /** Return the object keypoint similarity of two persons by the keypoints that count of both; 0 if these are too few. */
 export function oks(keypointsA, keypointsB, areaA, areaB, sigmas, countedA, countedB, fewest) {
   const area = (areaA + areaB) / 2 + Number.EPSILON;
