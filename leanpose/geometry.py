@@ -273,18 +273,18 @@ def joint_scores(
 ) -> np.ndarray:
     """Return what boxes are worth that several looks at an image may have found: (N,) float32 in 0..1.
 
-    Looks count as independent evidence, so it is 1 - (1 - p) (1 - q) ..., of the best score of each look among its
-    boxes whose IoU is above the threshold; a look without one takes nothing away.
+    It is the mean of the best look's score and the mean of all looks. A look's score is the best among its boxes whose
+    IoU is above the threshold, 0 where it has none.
 
     Args:
         boxes_xyxy: (N, 4).
         found: of each look, boxes (M, 4) and their scores (M,) in 0..1.
     """
-    missed = np.ones(len(boxes_xyxy))
-    for boxes, scores in found:
+    looks = np.zeros((len(found), len(boxes_xyxy)))
+    for look, (boxes, scores) in zip(looks, found, strict=True):
         same = iou(boxes_xyxy, boxes) > threshold  # (N, M)
-        missed *= 1 - np.where(same, scores.astype(np.float64), 0.0).max(axis=1, initial=0.0)
-    return (1 - missed).astype(np.float32)
+        look[:] = np.where(same, scores, 0.0).max(axis=1, initial=0.0)
+    return ((looks.max(axis=0) + looks.sum(axis=0) / len(found)) / 2).astype(np.float32)
 
 
 def oks(

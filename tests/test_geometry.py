@@ -283,7 +283,7 @@ def test_iou() -> None:
     assert iou(a, b[:0]).shape == (2, 0)
 
 
-def test_several_looks_count_as_independent_evidence() -> None:
+def test_several_looks_make_one_score() -> None:
     one, other = np.array([[0.0, 0, 10, 20]]), np.array([[50.0, 0, 60, 20]])
     near = one + np.array([0.0, 0, 0, 2])
     looks = [
@@ -292,9 +292,9 @@ def test_several_looks_count_as_independent_evidence() -> None:
         (np.zeros((0, 4)), np.zeros(0, np.float32)),
     ]
     scores = joint_scores(np.concatenate([one, other]), looks, 0.5)
-    np.testing.assert_allclose(scores, [1 - 0.4 * 0.5, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(scores, [(0.6 + (0.6 + 0.5) / 3) / 2, (0.3 + 0.3 / 3) / 2], rtol=1e-6)
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(joint_scores(one, looks, 0.95), [0.6], rtol=1e-6)
+    np.testing.assert_allclose(joint_scores(one, looks, 0.95), [(0.6 + 0.6 / 3) / 2], rtol=1e-6)
     assert joint_scores(np.zeros((0, 4)), looks, 0.5).shape == (0,)
 
 

@@ -162,10 +162,9 @@ def measure(
 
 
 def _measure_detector(engine: Engine, annotated: AnnotatedSet, scales: Sequence[float] | None) -> Measured:
-    detector = NetworkDetector(engine, scales, LEAST_SCORE)
-    images = annotated.images(None)
+    named, images = whole_images(annotated), annotated.images(None)
     check_needs(files=(image.path for image in images))
-    named = whole_images(annotated)
+    detector = NetworkDetector(engine, scales, LEAST_SCORE)
     found = [find_persons(detector, named, image) for image in tqdm(images, "finding", unit="image", disable=None)]
     return Measured(Metrics(detector_figures(found)), [box for one in found for box in one.to_coco_results()], None)
 

@@ -111,6 +111,8 @@ def train(recipe: Recipe, resume: bool = False, callbacks: Sequence[Callback] = 
     annotated = open_annotations(validation.annotations, validation.images, validation.category)
     annotated.check(scored_set(annotated, recipe.keypoints), "the recipe")
     annotated.samples()  # refuses a set without persons, which would choose no epoch
+    if recipe.task == "detection":
+        whole_images(annotated)  # refuses a set whose images do not name everybody
     images = annotated.images(None if recipe.views else "gt")
     samples = [sample for samples in sets for sample in samples]
     check_needs(
@@ -264,10 +266,7 @@ def _first_inputs(module: PoseTraining, data: _Data) -> Iterator[torch.Tensor]:
 
 def _say_start(start: Path, module: PoseTraining, data: _Data, rank: int) -> None:
     """Print which weights training starts from, whether they are of another input size, and their figure here."""
-    module.on_validation_epoch_start()
-    for image in range(len(data.images)):
-        module.predict(image)
-    name, figure = next(iter(module.figures(data.annotated)[0].items()))
+    name, figure = next(iter(module.measured(data.annotated).items()))
     (height, width), theirs = module.record.input_size, start.stem
     try:
         record = read_record(start)

@@ -70,6 +70,7 @@ class PoseTraining(LightningModule):
         self.objective = create_objective(recipe, getattr(network, "auxiliary", {}))
         self.results: list[dict[str, Any]] = []
         self._losses: list[torch.Tensor] = []
+        self._predictor: Any
         # methods, not modules: modules would stand in the checkpoint, the network a second time
         self._forward = torch.compile(network.__call__) if recipe.compile else network.__call__
         self._teach = teacher
@@ -148,6 +149,15 @@ class PoseTraining(LightningModule):
         self.results = []
         self._predictor = self.predictor()
 
+    def measured(self, annotated: AnnotatedSet) -> dict[str, float]:
+        """Return the figures of the network as it is, outside training."""
+        self.on_validation_epoch_start()
+        for image in range(len(self.images)):
+            self.predict(image)
+        figures = self.figures(annotated)[0]
+        del self._predictor  # which cannot be copied with the module
+        return figures
+
     def figures(self, annotated: AnnotatedSet) -> tuple[dict[str, float], dict[str, float]]:
         """Return the figures of the last validation, 0 to 1: those of the set's metric, and what says more where these
         are equal."""
@@ -208,10 +218,10 @@ class DetectorTraining(PoseTraining):
     def on_validation_epoch_start(self) -> None:
         self.found: list[Found] = []
         self._engine = TorchEngine(self.evaluated(), self.record)
-        self._detector = NetworkDetector(self._engine, score_threshold=LEAST_SCORE)
+        self._predictor = NetworkDetector(self._engine, score_threshold=LEAST_SCORE)
 
     def predict(self, image: int) -> None:
-        self.found.append(find_persons(self._detector, self.annotated, self.images[image]))
+        self.found.append(find_persons(self._predictor, self.annotated, self.images[image]))
 
     def figures(self, annotated: AnnotatedSet) -> tuple[dict[str, float], dict[str, float]]:
         return detector_figures(self.found), {}

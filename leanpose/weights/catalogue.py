@@ -43,10 +43,7 @@ BUNDLED: dict[str, dict[str, str]] = {
         ".safetensors": "621f94fd636d45b72fb349023fa5514593344138c9d8c06897109c1fca165906",
     },
     "sfm_persons.coco_256x256_int8": {
-        ".onnx": "0819133c42474ff2a6e0bae1213c6dc088d620f8609f0b256a5b0cb661df5655",
-    },
-    "litepose_xs.coco_256x256": {
-        ".onnx": "ed1e49ecd070b3b84e506a3f77f031ced92b8ec347490ea7187fcd2900da7a21",
+        ".onnx": "f382eb57ca687965e2ddaeb116c84c63ca0426c42f599a68318c2ef08bb9baa8",
     },
 }
 # The same of files outside the package: networks to train on, and those that few predict with
@@ -58,10 +55,11 @@ FURTHER: dict[str, dict[str, str]] = {
         ".onnx": "afa26c06760c3094d7904290ebccdd13ebcc200ea10e44a5112c712d1d468de8",
     },
     "litepose_xs.coco_256x256": {
-        ".safetensors": "461cd48221dd80deedf7b01ccf62de89ad00966de6a2a9aa418316daa8953530",
+        ".onnx": "37cff44c66ca88163146b26d603decd6709df8b044ccee52f02292151ccb52a7",
+        ".safetensors": "ed8729e5545e56ff4b9fde53a06bfba113405ffa5402496cb5dab3a26b44117d",
     },
     "sfm_persons.coco_256x256": {
-        ".safetensors": "c0f2ab5839e29da6f68326cddd746c69f17bce0deafa09dda924299822349804",
+        ".safetensors": "3fac36300a37b22c549ad36e8c959fd44d08c2c1829b763f7fb208f139c554e4",
     },
     "sfm.coco_128x96": {
         ".safetensors": "cc17bf9a1c9d438f7f896457e80225e91e1fb057ed5fc7ee08e40fa59312ffdb",

@@ -566,9 +566,8 @@ def test_found_boxes_are_refined(scenes: tuple[str, str], made_up: dict[str, Any
     assert [len(shapes) for shapes in (made_up["all"].calls, made_up["crops"].calls)] == [6, 1]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [r["image_id"] for r in results] == [1, 1, 2]
-    for result, brightness in zip(results, (250 / 255, 150 / 255), strict=False):
-        of_box = 1 - (1 - brightness) ** 2  # seen at two sizes
-        assert result["score"] == pytest.approx(of_box**0.5 * brightness, abs=0.1)  # the second: of the keypoints
+    assert results[0]["score"] == pytest.approx((250 / 255) ** 2, abs=0.1)  # of the box times of the keypoints
+    assert results[1]["score"] == pytest.approx((150 / 255) ** 2, abs=0.1)
     predictor = Predictor("crops", detector="all")
     expected = [entry for n in (1, 2, 3) for entry in predictor(tmp_path / f"{n}.png").to_coco_results(n)]
     assert results == expected

@@ -68,7 +68,8 @@ def test_networks_without_norms_compute_the_same(name: str, options: dict[str, A
     folded = fold_batch_norm(network)
     assert norms(network)
     kept = (".norm", ".ffn.0") if "rmpg" in name else ()  # RMPG also has norms that do not follow convolutions
-    assert not [key for key, module in folded.named_modules() if module in norms(folded) and not key.endswith(kept)]
+    left = [key for key, module in folded.named_modules() if module in norms(folded) and not key.endswith(kept)]
+    assert all(key.startswith("head1.") for key in left)  # of sfm_persons, for training only
     assert type(folded) is type(network)
     inputs = images(side=128 if name.startswith("hourglass") else 32).double()
     with torch.no_grad():

@@ -26,6 +26,7 @@ from leanpose.io.results import to_json
 from leanpose.serve import manifest
 from leanpose.serve.manifest import IN_BROWSER, RUNTIME
 from leanpose.serve.static_site import write_site
+from leanpose.weights.catalogue import find_weights
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -252,9 +253,8 @@ def test_a_canvas_a_bitmap_and_pixels_give_what_the_file_gives(page: Page) -> No
 def test_progress_ends_at_all_bytes(page: Page) -> None:
     in_browser(page, encoded(ASTRONAUT), boxes=[])
     loaded, total = page.evaluate("progress.at(-1)")
-    files = ("lpn50.coco_256x192_int8", "litepose_xs.coco_256x256")
-    bundled = Path(manifest.__file__).parents[1] / "weights" / "bundled"
-    assert loaded == total == RUNTIME.stat().st_size + sum((bundled / f"{name}.onnx").stat().st_size for name in files)
+    files = [find_weights(name, ".onnx") for name in ("lpn50", "litepose_xs")]
+    assert loaded == total == RUNTIME.stat().st_size + sum(file.stat().st_size for file in files)
 
 
 @pytest.mark.parametrize(

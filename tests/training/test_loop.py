@@ -45,7 +45,7 @@ from leanpose.keypoint_sets import HALPE26, LSP, KeypointSet  # noqa: E402
 from leanpose.models import create_model  # noqa: E402
 from leanpose.models.batch_norm import fold_batch_norm, unfold_batch_norm, unmeasured_norms  # noqa: E402
 from leanpose.models.checkpoints import load_network, read_state, save_network  # noqa: E402
-from leanpose.training import run_state  # noqa: E402
+from leanpose.training import module  # noqa: E402
 from leanpose.training.crops import CropSet  # noqa: E402
 from leanpose.training.loop import moving_average, precision_of, train  # noqa: E402
 from leanpose.training.module import PoseTraining  # noqa: E402
@@ -290,7 +290,7 @@ def test_of_equal_figures_the_nearer_is_better(
     """Of few persons AP may stay 0 while the network learns."""
     near = iter([0.1, 0.4, 0.2, 0.3])
     monkeypatch.setattr(CocoSet, "score", lambda *_: {"AP": 0.0, "AP50": 0.0})
-    monkeypatch.setattr(run_state, "near_share", lambda *_: {"PCK@0.1": next(near)})
+    monkeypatch.setattr(module, "near_share", lambda *_: {"PCK@0.1": next(near)})
     train(make_recipe("epochs=3", "samples_per_epoch=4"))
     train(make_recipe("epochs=4", "samples_per_epoch=4"), resume=True)
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("epoch ")]

@@ -150,11 +150,10 @@ export function boxNms(boxes, scores, threshold) {
 /** Return what boxes are worth that several looks may have found; each look is a list of boxes with scores. */
 export function jointScores(boxes, looks, threshold) {
   return boxes.map((box) => {
-    let missed = 1;
-    for (const look of looks) {
-      missed *= 1 - look.reduce((best, other) => (iou(box, other.box) > threshold ? max(best, other.score) : best), 0);
-    }
-    return fround(1 - missed);
+    const scores = looks.map((look) =>
+      look.reduce((best, other) => (iou(box, other.box) > threshold ? max(best, other.score) : best), 0),
+    );
+    return fround((max(...scores) + scores.reduce((sum, score) => sum + score, 0) / looks.length) / 2);
   });
 }
 
