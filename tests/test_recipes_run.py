@@ -82,6 +82,7 @@ def test_two_steps(file: Path, people: MakePeople, mpii_people: MakePeople, tmp_
     changes = [*SHORT, f"data_root={tmp_path / 'data'}", f"out={tmp_path / 'run'}", f"input_size=[{side}, {side}]"]
     if file.stem.startswith("rtmpose"):
         changes.append("start=null")  # which is not in the repository
+        changes.append("precision=32-true")  # from random weights, two steps of bf16 are NaN now and then
     if file.stem.startswith(("vitpose", "rtmpose")):
         changes.append(f"model_options.input_size=[{side}, {side}]")
     if file.stem.startswith("litepose_supernet"):
