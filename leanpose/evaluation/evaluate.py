@@ -144,7 +144,8 @@ def measure(
             raise InputError(
                 f"{model} finds boxes: leave --boxes, --flip-test, --report and --distributed out."
             ) from None
-        return _measure_detector(load_engine(model, engine, threads, device), annotated, scales)
+        loaded = load_engine(network, engine, threads, device) if isinstance(network, str) else network
+        return _measure_detector(loaded, annotated, scales)
     predictor.carry_to(scored_set(annotated, predictor.keypoint_set))
     annotated.check(predictor.keypoint_set, model)
     if predictor.bottom_up and boxes not in (None, "found"):

@@ -111,6 +111,12 @@ def test_evaluate_measures_detectors(detector_file: str, people: MakePeople, tmp
     assert sum(len(image.boxes_xyxy) for image in boxes if image.boxes_xyxy is not None) == len(results)
 
 
+def test_confused_colours_change_what_a_detector_gives(detector_file: str, people: MakePeople) -> None:
+    annotated = open_annotations(*people())
+    usual, confused = (measure(detector_file, annotated, channel_order=order).results for order in ("rgb", "bgr"))
+    assert usual == measure(detector_file, annotated).results != confused
+
+
 def test_what_detectors_are_not_asked(detector_file: str, people: MakePeople, tmp_path: Path) -> None:
     data, images = people()
     annotated = open_annotations(data, images)
